@@ -545,6 +545,10 @@ pub struct AttachConsoleIn {
     /// Bytes that the viewer sent already, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early: Option<String>,
+    /// What the controller writes to the socket before anything else, with a zero byte behind it: the daemon's own reply to
+    /// the viewer. In it the words @WRITER@ and @VIEWER@ are replaced by true or false and by the viewer's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greeting: Option<String>,
 }
 
 impl Parameters for AttachConsoleIn {
@@ -558,6 +562,7 @@ impl Parameters for AttachConsoleIn {
             skip_replay: crate::wire::take_member(&mut members, "skipReplay")?,
             file_descriptor: crate::wire::take_member(&mut members, "fileDescriptor")?,
             early: crate::wire::take_optional(&mut members, "early")?,
+            greeting: crate::wire::take_optional(&mut members, "greeting")?,
         };
         finish(members)?;
         Ok(taken)
