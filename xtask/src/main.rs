@@ -1,36 +1,60 @@
 //! `cargo xtask`: everything one does with this repository beside editing it.
+//!
+//! It knows how to build, install and run the programs; it links none of them.
 
+mod bench;
+mod demo;
+mod dist;
 mod r#gen;
+mod install;
+mod man;
+mod run;
+mod test;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  demo                      build everything, then define, start, use and destroy a container made of busybox
+  test [--quick]            install what the tests need and run every test that belongs in CI;
+                            --quick leaves out those that start containers
+  dist                      release builds of berthd, berth-controller (static) and virsh-lite in target/dist
+  install --destdir DIR [--prefix /usr]
+                            put the release builds and their documents where a package would
+  bench [--runs N] [--json FILE]
+                            measure the budgets of the design beside the peers that are installed
+  gen [--check]             write (or compare) the types that are generated from schemas/varlink";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let result = match words.as_slice() {
-        ["gen"] => generate(r#gen::Mode::Write),
-        ["gen", "--check"] => generate(r#gen::Mode::Check),
-        _ => Err("usage: cargo xtask gen [--check]".to_owned()),
+    let result = match words.split_first() {
+        Some((&"demo", [])) => demo::run(),
+        Some((&"test", rest)) => test::run(rest),
+        Some((&"dist", [])) => dist::build().map(|d| println!("{}", d.display())),
+        Some((&"install", rest)) => install::run(rest),
+        Some((&"bench", rest)) => bench::run(rest),
+        Some((&"gen", [])) => generate(r#gen::Mode::Write),
+        Some((&"gen", ["--check"])) => generate(r#gen::Mode::Check),
+        Some((&("help" | "--help" | "-h"), _)) => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("error: {message}");
+            eprintln!("{message}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// The top of the checkout.
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 fn generate(mode: r#gen::Mode) -> Result<(), String> {
-    let changed = r#gen::run(&root(), mode)?;
+    let changed = r#gen::run(&run::root(), mode)?;
     if mode == r#gen::Mode::Check && !changed.is_empty() {
-        return Err(format!("generated code is not up to date, run `cargo xtask gen`: {changed:?}"));
+        return Err(format!("error: generated code is not up to date, run `cargo xtask gen`: {changed:?}"));
     }
     for path in changed {
         println!("wrote {}", path.display());

@@ -1,0 +1,68 @@
+//! Release builds, and the documents that go with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{man, run};
+
+/// Builds `target/dist/{berthd,berth-controller,virsh-lite}` and its man pages and completions.
+pub fn build() -> Result<PathBuf, String> {
+    let dist = binaries()?;
+    documents(&dist)?;
+    Ok(dist)
+}
+
+/// Builds the three programs only.
+pub fn binaries() -> Result<PathBuf, String> {
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    run::check(run::cargo().args(["build", "--release", "--quiet", "--package", "berth-driver", "--package", "virsh-lite"]))?;
+    // A build of its own: in one build with the daemon, features that only the daemon needs would be linked in here.
+    run::check(
+        run::cargo()
+            .args(["build", "--profile", "controller", "--quiet", "--package", "berth-controller", "--target"])
+            .arg(&musl),
+    )?;
+    let target = run::target();
+    let dist = target.join("dist");
+    fs::create_dir_all(&dist).map_err(|e| format!("error: cannot make '{}': {e}", dist.display()))?;
+    for (from, name) in [
+        (target.join("release"), "berthd"),
+        (target.join("release"), "virsh-lite"),
+        (target.join(musl).join("controller"), "berth-controller"),
+    ] {
+        replace(&from.join(name), &dist.join(name))?;
+    }
+    Ok(dist)
+}
+
+/// Copies beside and renames: a program that is running cannot be written to, but it can be replaced.
+fn replace(from: &Path, to: &Path) -> Result<(), String> {
+    let beside = to.with_extension("new");
+    fs::copy(from, &beside)
+        .and_then(|_| fs::rename(&beside, to))
+        .map_err(|e| format!("error: cannot copy '{}' to '{}': {e}", from.display(), to.display()))
+}
+
+/// Writes man pages and completions from their sources.
+fn documents(dist: &Path) -> Result<(), String> {
+    let virsh_lite = dist.join("virsh-lite");
+    let commands = run::output(Command::new(&virsh_lite).args(["generate", "man-commands"]))?;
+    for page in ["berthd.8", "virsh-lite.1", "berth-domain.5"] {
+        let source = run::root().join(format!("docs/man/{page}.md"));
+        let text = fs::read_to_string(&source).map_err(|e| format!("error: cannot read '{}': {e}", source.display()))?;
+        write(&dist.join("man").join(page), &man::render(page, &text.replace("@COMMANDS@", &commands))?)?;
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run::output(Command::new(&virsh_lite).args(["generate", "completions", shell]))?;
+        write(&dist.join("completions").join(shell), &(script + "\n"))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(path, text))
+        .map_err(|e| format!("error: cannot write '{}': {e}", path.display()))
+}

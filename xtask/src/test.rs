@@ -1,0 +1,47 @@
+//! Every test that belongs in CI, in the order of the design: pure, unprivileged, privileged.
+
+use std::time::Instant;
+
+use crate::{dist, run};
+
+/// `test [--quick]`.
+pub fn run(words: &[&str]) -> Result<(), String> {
+    let quick = match words {
+        [] => false,
+        ["--quick"] => true,
+        _ => return Err("usage: cargo xtask test [--quick]".into()),
+    };
+    if !quick {
+        run::need(&[("busybox", "busybox-static"), ("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux")])?;
+    }
+    let mut laps = Vec::new();
+    let mut lap = |name: &'static str, step: &mut dyn FnMut() -> Result<(), String>| {
+        println!("==> {name}");
+        let begin = Instant::now();
+        let result = step();
+        laps.push(format!("{name} {} s", begin.elapsed().as_secs()));
+        result
+    };
+    lap("format", &mut || run::check(run::cargo().args(["fmt", "--all", "--check"])))?;
+    lap("clippy", &mut || {
+        run::check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    lap("generated code", &mut || crate::generate(crate::r#gen::Mode::Check))?;
+    let mut built = None;
+    lap("release builds", &mut || {
+        built = Some(dist::build()?);
+        Ok(())
+    })?;
+    let built = built.ok_or("error: nothing was built")?;
+    lap("pure and unprivileged tests", &mut || {
+        run::check(run::cargo().args(["test", "--quiet", "--workspace", "--exclude", "berth-tests"]).env("BERTH_DIST", &built))
+    })?;
+    let suites: &[&str] = if quick { &["unprivileged"] } else { &["unprivileged", "privileged"] };
+    for suite in suites {
+        lap(suite, &mut || {
+            run::check(run::cargo().args(["test", "--quiet", "--package", "berth-tests", "--test", suite]).env("BERTH_DIST", &built))
+        })?;
+    }
+    println!("==> all passed: {}", laps.join(", "));
+    Ok(())
+}
