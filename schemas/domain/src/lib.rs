@@ -1,1 +1,130 @@
-//! Placeholder until its first commit.
+//! Domain XML: text to model, model to text, and what is wrong with it, with line and column.
+//!
+//! [`parse`] reads a document, gives it libvirt's defaults, and checks it; [`Domain::to_xml`] writes it in libvirt's
+//! form. What Berth does not know is kept, written back, and reported once. Everything here is pure: the crate does
+//! not know files, the host beyond [`Host`], or whether a domain is running.
+//!
+//! ```
+//! let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/usr/libexec/berth-controller".into() };
+//! let text = "<domain type='lxc'><name>web</name><memory unit='MiB'>64</memory>
+//!   <os><type>exe</type><init>/sbin/init</init></os>
+//!   <devices><filesystem type='mount'><source dir='/srv/web'/><target dir='/'/></filesystem></devices></domain>";
+//! let parsed = berth_domain::parse(text, &host).expect("a good document");
+//! assert_eq!(parsed.domain.memory_kib, 65536);
+//! assert!(parsed.warnings.is_empty());
+//! ```
+
+mod format;
+mod metadata;
+pub mod model;
+mod parse;
+mod start;
+pub mod tree;
+mod units;
+mod validate;
+mod walk;
+mod write;
+
+use std::fmt;
+
+pub use model::Domain;
+pub use units::MAX_KIB;
+
+/// What the defaults of a document need to know of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Architecture as uname(2) has it.
+    pub arch: String,
+    /// Absolute path of the controller; it replaces whatever `<emulator>` says.
+    pub emulator: String,
+}
+
+/// Something to say about one place of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Line from 1; 0 if it came from no document.
+    pub line: u32,
+    /// Column from 1, in characters.
+    pub column: u32,
+    /// Path of the element, such as `domain/devices/interface/source`; empty where there is none.
+    pub element: String,
+    /// What is wrong.
+    pub message: String,
+    /// What may help.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(pos: tree::Pos, element: impl Into<String>, message: impl Into<String>) -> Self {
+        let (line, column) = (pos.line, pos.column);
+        Self { line, column, element: element.into(), message: message.into(), hint: None }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}, column {}: ", self.line, self.column)?;
+        }
+        if let Some(name) = self.element.rsplit('/').next().filter(|n| !n.is_empty()) {
+            write!(f, "<{name}>: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A document that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// What it says.
+    pub domain: Domain,
+    /// What in it is unknown, in document order.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A document that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// What is wrong with it, in document order; at least one and at most twenty.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl ParseError {
+    pub(crate) fn one(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic] }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.diagnostics.first() {
+            Some(first) => first.fmt(f),
+            None => f.write_str("the document was refused"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// What a running domain has and its definition has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// The domain's id.
+    pub id: u32,
+    /// The consoles, in the definition's order.
+    pub consoles: Vec<LiveConsole>,
+}
+
+/// A console of a running domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveConsole {
+    /// Its PTY on the host.
+    pub path: String,
+    /// Its alias.
+    pub alias: String,
+}
+
+/// Reads one document, fills in the defaults and checks it.
+pub fn parse(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
+    parse::document(xml, host)
+}

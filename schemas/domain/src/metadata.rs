@@ -1,0 +1,134 @@
+//! Elements below `<metadata>`, which belong to whoever owns their namespace.
+//!
+//! This module does not know what any of them means, our own included.
+
+use crate::model::Domain;
+use crate::tree::{Attr, Element, Node, Pos, is_plain_name, parse_tree};
+use crate::write::{Style, write};
+use crate::{Diagnostic, ParseError};
+
+impl Domain {
+    /// The element of a namespace, as XML text without that namespace's prefix, as `virsh metadata` prints it.
+    pub fn metadata_element(&self, uri: &str) -> Option<String> {
+        let metadata = self.metadata.as_ref()?;
+        let outer = self.outer_declarations();
+        let mut element = metadata.elements().find(|e| self.namespace_of(e) == Some(uri))?.clone();
+        let own: Vec<String> = prefixes_of(&element, uri)
+            .chain(outer.iter().filter(|a| a.value == uri).filter_map(|a| declared(a).map(str::to_owned)))
+            .collect();
+        strip(&mut element, &own);
+        element.attrs.retain(|a| declared(a).is_none() || a.value != uri);
+        // Prefixes that the element borrows from around it must stay declared.
+        for attr in outer {
+            if attr.value != uri && uses(&element, &attr.name) && element.value(&attr.name).is_none() {
+                element.attrs.push(attr);
+            }
+        }
+        let mut out = String::new();
+        write(&mut out, &element, 0, Style::Metadata);
+        Some(out)
+    }
+
+    /// Replaces the element of a namespace, or removes it where `xml` is none. The prefix is declared on it and given
+    /// to each element inside that has none. Returns whether something changed.
+    pub fn set_metadata_element(
+        &mut self,
+        uri: &str,
+        prefix: &str,
+        xml: Option<&str>,
+    ) -> Result<bool, ParseError> {
+        let refuse = |message: String| ParseError::one(Diagnostic::new(Pos::default(), "metadata", message));
+        let fresh = match xml {
+            None => None,
+            Some(xml) => {
+                if uri.is_empty() {
+                    return Err(refuse("the namespace of a metadata element is empty".into()));
+                }
+                if !is_plain_name(prefix) || prefix.starts_with("xml") {
+                    return Err(refuse(format!(
+                        "'{}' is not a prefix of a namespace",
+                        prefix.escape_debug()
+                    )));
+                }
+                let mut element = parse_tree(xml).map_err(ParseError::one)?;
+                let key = format!("xmlns:{prefix}");
+                if element.value(&key).is_some() {
+                    return Err(refuse(format!("the element declares the prefix '{prefix}' itself")));
+                }
+                qualify(&mut element, prefix, false);
+                element.attrs.insert(0, Attr { name: key, value: uri.to_owned(), pos: Pos::default() });
+                Some(element)
+            }
+        };
+        let before = self.metadata.clone();
+        let mut metadata = before.clone().unwrap_or_else(|| Element::new("metadata"));
+        metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
+        metadata.children.extend(fresh.map(Node::Element));
+        self.metadata = (!metadata.is_bare()).then_some(metadata);
+        Ok(self.metadata != before)
+    }
+
+    /// Namespace declarations around the children of `<metadata>`, the nearest first.
+    fn outer_declarations(&self) -> Vec<Attr> {
+        let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
+        metadata.chain(&self.extra.attrs).filter(|a| declared(a).is_some()).cloned().collect()
+    }
+
+    fn namespace_of<'a>(&'a self, element: &'a Element) -> Option<&'a str> {
+        let key = match element.name.split_once(':') {
+            Some((prefix, _)) => format!("xmlns:{prefix}"),
+            None => "xmlns".to_owned(),
+        };
+        let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
+        let mut attrs = element.attrs.iter().chain(metadata).chain(&self.extra.attrs);
+        attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+    }
+}
+
+/// The prefix that an attribute declares; the empty one for `xmlns`.
+fn declared(attr: &Attr) -> Option<&str> {
+    if attr.name == "xmlns" { Some("") } else { attr.name.strip_prefix("xmlns:") }
+}
+
+fn prefixes_of<'a>(element: &'a Element, uri: &'a str) -> impl Iterator<Item = String> + 'a {
+    element.attrs.iter().filter(move |a| a.value == uri).filter_map(declared).map(str::to_owned)
+}
+
+/// Takes the prefixes off all names of elements.
+fn strip(element: &mut Element, prefixes: &[String]) {
+    if let Some((prefix, local)) = element.name.split_once(':')
+        && prefixes.iter().any(|p| p == prefix)
+    {
+        element.name = local.to_owned();
+    }
+    for node in &mut element.children {
+        if let Node::Element(child) = node {
+            strip(child, prefixes);
+        }
+    }
+}
+
+/// Gives the prefix to all elements that are in no namespace.
+fn qualify(element: &mut Element, prefix: &str, inside_default: bool) {
+    let inside_default = match element.value("xmlns") {
+        Some(uri) => !uri.is_empty(),
+        None => inside_default,
+    };
+    if !inside_default && !element.name.contains(':') {
+        element.name = format!("{prefix}:{}", element.name);
+    }
+    for node in &mut element.children {
+        if let Node::Element(child) = node {
+            qualify(child, prefix, inside_default);
+        }
+    }
+}
+
+/// Whether a declaration such as `xmlns:x` is needed by an element or anything in it.
+fn uses(element: &Element, declaration: &str) -> bool {
+    let Some(prefix) = declaration.strip_prefix("xmlns:") else { return declaration == "xmlns" };
+    let has = |name: &str| name.split_once(':').is_some_and(|(p, _)| p == prefix);
+    has(&element.name)
+        || element.attrs.iter().any(|a| has(&a.name))
+        || element.elements().any(|child| uses(child, declaration))
+}

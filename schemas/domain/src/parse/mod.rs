@@ -1,0 +1,198 @@
+//! The tree into the model.
+//!
+//! Each function takes one element and says everything that is wrong with it; a placeholder then stands for the bad
+//! value, and the model is never handed out. What several elements say together is `validate`'s matter.
+
+mod devices;
+mod interface;
+mod os;
+mod resources;
+
+use berth_schemas::name::DomainName;
+use uuid::Uuid;
+
+use crate::model::{Domain, LifecycleAction, Seclabel, SeclabelKind};
+use crate::tree::{Element, parse_tree};
+use crate::units::kib;
+use crate::walk::{Context, MAX_ERRORS, Walk};
+use crate::{Diagnostic, Host, ParseError, Parsed};
+
+/// Namespace of the elements that only containers have.
+pub(crate) const LXC_NAMESPACE: &str = "http://libvirt.org/schemas/domain/lxc/1.0";
+/// Most security labels.
+const MAX_SECLABELS: usize = 16;
+
+pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
+    let root = parse_tree(xml).map_err(ParseError::one)?;
+    let cx = Context::new(host);
+    let domain = if root.name == "domain" {
+        domain(&root, &cx)
+    } else {
+        let message = format!("the root element is '{}', it must be 'domain'", root.name);
+        cx.error(Diagnostic::new(root.pos, root.name.clone(), message));
+        None
+    };
+    let (mut errors, mut warnings) = cx.finish();
+    if let Some(domain) = &domain {
+        errors.extend(domain.validate());
+    }
+    let place = |d: &Diagnostic| (d.line, d.column);
+    errors.sort_by_key(place);
+    errors.truncate(MAX_ERRORS);
+    warnings.sort_by_key(place);
+    match domain {
+        Some(domain) if errors.is_empty() => Ok(Parsed { domain, warnings }),
+        _ => Err(ParseError { diagnostics: errors }),
+    }
+}
+
+fn domain(root: &Element, cx: &Context<'_>) -> Option<Domain> {
+    let mut w = Walk::root(root, cx);
+    match w.get("type").as_deref() {
+        Some("lxc") => {}
+        Some(other) => w.error_at("type", format!("type '{}' is not 'lxc'", other.escape_debug())),
+        None => w.error("the attribute 'type' is missing, it must be 'lxc'"),
+    }
+    // The id of a running domain, from a document that was dumped.
+    w.get("id");
+    let name = name(&mut w);
+    let (memory_kib, current_memory_kib) = memory(&mut w);
+    Some(Domain {
+        name: name.or_else(|| DomainName::parse("unnamed").ok())?,
+        uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
+        genid: identity(&mut w, "genid"),
+        title: title(&mut w),
+        description: w.leaf("description").map(|l| l.text),
+        metadata: metadata(&mut w),
+        memory_kib,
+        current_memory_kib,
+        blkiotune: w.one("blkiotune").map(resources::blkiotune),
+        memtune: w.one("memtune").map(resources::memtune),
+        vcpu: resources::vcpu(w.one("vcpu")),
+        cputune: w.one("cputune").map(resources::cputune),
+        numatune: w.one("numatune").and_then(resources::numatune),
+        resource: w.one("resource").map(resources::resource),
+        os: os::os(&mut w),
+        idmap: w.one("idmap").map(resources::idmap),
+        features: w.one("features").map(os::features).unwrap_or_default(),
+        clock: os::clock(w.one("clock")),
+        on_poweroff: w.leaf_closed("on_poweroff").unwrap_or(LifecycleAction::Destroy),
+        on_reboot: w.leaf_closed("on_reboot").unwrap_or(LifecycleAction::Restart),
+        on_crash: w.leaf_closed("on_crash").unwrap_or(LifecycleAction::Destroy),
+        devices: devices::devices(&mut w),
+        seclabels: w.all("seclabel", MAX_SECLABELS).into_iter().map(seclabel).collect(),
+        namespace: os::namespace(&mut w),
+        extra: w.finish(),
+    })
+}
+
+fn name(w: &mut Walk<'_>) -> Option<DomainName> {
+    let Some(leaf) = w.leaf("name") else {
+        w.error("the element 'name' is missing or empty");
+        return None;
+    };
+    match DomainName::parse(&leaf.text) {
+        Ok(name) => Some(name),
+        Err(e) => {
+            w.error_leaf(&leaf, e.to_string());
+            None
+        }
+    }
+}
+
+/// A UUID with or without hyphens; one whose digits are all the same says nothing, as in libvirt.
+fn identity(w: &mut Walk<'_>, element: &str) -> Option<Uuid> {
+    let leaf = w.leaf(element)?;
+    let text = leaf.text.trim();
+    let plain: String = text.chars().filter(|c| *c != '-').collect();
+    let parsed = if plain.len() == 32 { Uuid::parse_str(text).ok() } else { None };
+    let first = plain.chars().next();
+    match parsed {
+        Some(uuid) if plain.chars().any(|c| Some(c) != first) => Some(uuid),
+        Some(_) => {
+            w.error_leaf(&leaf, format!("all digits of the UUID '{text}' are the same"));
+            None
+        }
+        None => {
+            w.error_leaf(&leaf, format!("'{}' is not a UUID", text.escape_debug()));
+            None
+        }
+    }
+}
+
+fn title(w: &mut Walk<'_>) -> Option<String> {
+    let leaf = w.leaf("title")?;
+    if leaf.text.contains('\n') {
+        w.error_leaf(&leaf, "a title has no line breaks");
+    }
+    Some(leaf.text)
+}
+
+/// `<memory>` and `<currentMemory>`.
+fn memory(w: &mut Walk<'_>) -> (u64, u64) {
+    let memory = amount(w, "memory");
+    if memory == Some(0) {
+        w.error("the amount of memory is missing: <memory> must be there and not be 0");
+    }
+    let memory = memory.unwrap_or(0);
+    let current = amount(w, "currentMemory").filter(|n| *n > 0).unwrap_or(memory);
+    (memory, current.min(memory))
+}
+
+/// An amount of memory in KiB; 0 where there is no such element, none where it is bad.
+fn amount(w: &mut Walk<'_>, name: &str) -> Option<u64> {
+    let Some(mut child) = w.one(name) else { return Some(0) };
+    let unit = child.get("unit").unwrap_or_else(|| "KiB".into());
+    let found = kib(&child.text(), &unit);
+    if let Err(message) = &found {
+        child.error(message.clone());
+    }
+    let extra = child.finish();
+    w.keep(name, 0, extra);
+    found.ok()
+}
+
+fn metadata(w: &mut Walk<'_>) -> Option<Element> {
+    let element = w.one("metadata")?.el.clone();
+    (!element.children.is_empty() || !element.attrs.is_empty()).then_some(element)
+}
+
+fn seclabel(mut w: Walk<'_>) -> Seclabel {
+    let kind = w.closed("type").unwrap_or(SeclabelKind::Dynamic);
+    let relabel = w.yes_no("relabel");
+    let seclabel = Seclabel {
+        kind,
+        model: w.get("model").filter(|m| !m.is_empty()),
+        relabel: relabel.unwrap_or(kind == SeclabelKind::Dynamic),
+        label: w.leaf("label").map(|l| l.text),
+        baselabel: w.leaf("baselabel").map(|l| l.text),
+        pos: w.pos(),
+        extra: Default::default(),
+    };
+    // What a running domain got.
+    w.leaf("imagelabel");
+    if kind == SeclabelKind::Static && seclabel.label.is_none() {
+        w.error("a static security label needs a <label>");
+    }
+    if kind == SeclabelKind::None && relabel == Some(true) {
+        w.error_at("relabel", "a security label of type 'none' cannot relabel");
+    }
+    Seclabel { extra: w.finish(), ..seclabel }
+}
+
+/// An absolute path, or an error at the element.
+fn absolute(w: &Walk<'_>, what: &str, path: &str) {
+    if !path.starts_with('/') {
+        w.error(format!("{what} '{}' must be an absolute path", path.escape_debug()));
+    }
+}
+
+/// `<alias>`: one that a user chose begins with `ua-`; any other came from a running domain and says nothing.
+fn alias(w: &mut Walk<'_>) -> Option<String> {
+    let mut child = w.one("alias")?;
+    let name = child.get("name");
+    let extra = child.finish();
+    let name = name.filter(|n| n.starts_with("ua-"))?;
+    w.keep("alias", 0, extra);
+    Some(name)
+}

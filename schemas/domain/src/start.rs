@@ -1,0 +1,111 @@
+//! What this version accepts, keeps, and cannot run yet.
+//!
+//! One line of [`TABLE`] per category: whoever makes a category run deletes its line. This module does not know the
+//! host: what is missing there is for the start itself to find.
+
+use crate::Diagnostic;
+use crate::model::{ClockOffset, Domain, FsKind, Placement, SeclabelKind};
+use crate::tree::Pos;
+
+type Found = Vec<(Pos, String)>;
+
+/// Path of the element, and what finds it.
+type Category = (&'static str, fn(&Domain) -> Found);
+
+const TABLE: &[Category] = &[
+    ("domain/devices/interface", interfaces),
+    ("domain/devices/disk", disks),
+    ("domain/devices/hostdev", hostdevs),
+    ("domain/devices/filesystem", |d| filesystems(d, FsKind::Block)),
+    ("domain/devices/filesystem", |d| filesystems(d, FsKind::File)),
+    ("domain/devices/filesystem", |d| filesystems(d, FsKind::Template)),
+    ("domain/devices/filesystem", |d| filesystems(d, FsKind::Volume)),
+    ("domain/idmap", |d| one(d.idmap.as_ref().map(|m| m.pos), "an explicit id map")),
+    ("domain/seclabel", seclabels),
+    ("domain/memtune", |d| one(d.memtune.as_ref().map(|m| m.pos), "a domain with memory tuning")),
+    ("domain/blkiotune", |d| one(d.blkiotune.as_ref().map(|b| b.pos), "a domain with block I/O tuning")),
+    ("domain/cputune", |d| one(d.cputune.as_ref().map(|c| c.pos), "a domain with CPU tuning")),
+    ("domain/numatune", |d| one(d.numatune.as_ref().map(|n| n.pos), "a domain with NUMA tuning")),
+    ("domain/vcpu", vcpu),
+    ("domain/resource", partition),
+    ("domain/clock", timers),
+    ("domain/namespace", |d| one(d.namespace.as_ref().map(|n| n.pos), "a domain that shares namespaces")),
+];
+
+impl Domain {
+    /// What keeps this definition from being started by this version, each with its position in the document.
+    pub fn start_problems(&self) -> Vec<Diagnostic> {
+        let mut problems: Vec<Diagnostic> = Vec::new();
+        for (element, find) in TABLE {
+            for (pos, what) in find(self) {
+                let message = format!("{what} cannot be started yet by this version of berth");
+                problems.push(Diagnostic::new(pos, *element, message));
+            }
+        }
+        for root in self.devices.filesystems.iter().filter(|f| f.is_root()) {
+            let kind = root.source.kind();
+            if !matches!(kind, FsKind::Mount | FsKind::File | FsKind::Block) {
+                let message = format!("a file system of type '{kind}' cannot be the root of a container");
+                let mut problem = Diagnostic::new(root.pos, "domain/devices/filesystem", message);
+                problem.hint =
+                    Some("for the host's own root: <filesystem type='mount'> with <source dir='/'/>".into());
+                problems.push(problem);
+            }
+        }
+        problems.sort_by_key(|d| (d.line, d.column));
+        problems
+    }
+}
+
+fn one(pos: Option<Pos>, what: &str) -> Found {
+    pos.map(|pos| (pos, what.to_owned())).into_iter().collect()
+}
+
+fn interfaces(d: &Domain) -> Found {
+    d.devices
+        .interfaces
+        .iter()
+        .map(|i| (i.pos, format!("an interface of type '{}'", i.source.kind())))
+        .collect()
+}
+
+fn disks(d: &Domain) -> Found {
+    d.devices
+        .disks
+        .iter()
+        .map(|disk| (disk.pos, format!("a domain with the disk '{}'", disk.target)))
+        .collect()
+}
+
+fn hostdevs(d: &Domain) -> Found {
+    d.devices.hostdevs.iter().map(|h| (h.pos, "a domain with a host device".to_owned())).collect()
+}
+
+fn filesystems(d: &Domain, kind: FsKind) -> Found {
+    let those = d.devices.filesystems.iter().filter(|f| f.source.kind() == kind);
+    those.map(|f| (f.pos, format!("a file system of type '{kind}'"))).collect()
+}
+
+fn seclabels(d: &Domain) -> Found {
+    let those = d.seclabels.iter().filter(|s| s.kind != SeclabelKind::None);
+    those.map(|s| (s.pos, format!("a security label of type '{}'", s.kind))).collect()
+}
+
+fn vcpu(d: &Domain) -> Found {
+    let placed = d.vcpu.cpuset.is_some() || d.vcpu.placement == Placement::Auto;
+    one(placed.then_some(d.vcpu.pos), "a domain bound to CPUs")
+}
+
+fn partition(d: &Domain) -> Found {
+    let Some(resource) = &d.resource else { return Found::new() };
+    match resource.partition.as_deref() {
+        None | Some("/machine") => Found::new(),
+        Some(other) => vec![(resource.pos, format!("a domain in the partition '{other}'"))],
+    }
+}
+
+fn timers(d: &Domain) -> Found {
+    let local = d.clock.offset == ClockOffset::Localtime;
+    let wanted = d.clock.timers.iter().filter(|t| t.present == Some(true) || (local && t.present.is_none()));
+    wanted.map(|t| (t.pos, format!("a clock with the timer '{}'", t.name))).collect()
+}
