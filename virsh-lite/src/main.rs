@@ -1,2 +1,63 @@
-//! Placeholder until its first commit.
-fn main() {}
+//! `virsh-lite`: the commands and output of virsh, over varlink.
+//!
+//! One command is one or a few calls of the daemon, printed as virsh prints. Reading order: `options`, `parse`,
+//! `session`, then the commands in `cmd`.
+
+use std::process::ExitCode;
+
+mod client;
+mod cmd;
+mod connect;
+mod error;
+mod globs;
+mod grammar;
+mod options;
+mod output;
+mod parse;
+mod relay;
+mod session;
+mod snippet;
+mod terminal;
+mod times;
+
+use error::Failure;
+use options::{Action, Options};
+use session::Session;
+
+fn main() -> ExitCode {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let (mut session, result) = match options::parse(&words) {
+        Ok((options, action)) => {
+            let mut session = Session::new(options);
+            let result = act(&mut session, action);
+            (session, result)
+        }
+        Err(failure) => (Session::new(Options::default()), Err(failure)),
+    };
+    if let Err(failure) = &result {
+        session.out.fail(failure);
+    }
+    session.out.flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Does what the command line asks for.
+fn act(session: &mut Session, action: Action) -> Result<(), Failure> {
+    for remark in std::mem::take(&mut session.options.remarks) {
+        session.out.fail(&Failure::line(remark));
+    }
+    let good = match action {
+        Action::Version { long } => {
+            session.out.print(&cmd::help::version(long));
+            true
+        }
+        Action::Help(about) => {
+            let text = cmd::help::page(about.as_deref())?;
+            session.out.print(&text);
+            true
+        }
+        Action::Run(words) => session.run_all(&parse::from_words(&words)?),
+    };
+    if good { Ok(()) } else { Err(Failure::silent()) }
+}

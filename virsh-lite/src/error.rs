@@ -1,0 +1,164 @@
+//! What is printed when something fails.
+//!
+//! A [`Failure`] is ready to print; it does not know what went wrong. [`CallError`] does: it is what a varlink call
+//! comes back with.
+
+use std::fmt;
+
+use berth_schemas::domain;
+
+/// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Failure {
+    lines: Vec<String>,
+    excerpt: String,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// One line.
+    pub fn line(line: impl Into<String>) -> Self {
+        Self { lines: vec![line.into()], ..Self::default() }
+    }
+
+    /// Several lines.
+    pub fn lines(lines: Vec<String>) -> Self {
+        Self { lines, ..Self::default() }
+    }
+
+    /// What did not work, then why.
+    pub fn because(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::lines(vec![what.into(), why.into()])
+    }
+
+    /// Nothing to say, or said already.
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    /// The same with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with rendered remarks about a document.
+    pub fn excerpt(mut self, excerpt: String) -> Self {
+        self.excerpt = excerpt;
+        self
+    }
+
+    /// The error lines without their prefix.
+    pub fn messages(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The text for standard error.
+    pub fn render(&self, colour: bool) -> String {
+        let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = String::new();
+        for line in &self.lines {
+            text.push_str(&format!("{red}error:{off} {line}\n"));
+        }
+        text.push_str(&self.excerpt);
+        for hint in &self.hints {
+            text.push_str(&format!("{cyan}hint:{off} {hint}\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum CallError {
+    /// The daemon says so, in the words of the interface.
+    Domain(domain::Error),
+    /// The caller may not call this method.
+    Denied {
+        /// Full name of the method.
+        method: &'static str,
+    },
+    /// Any other error, by name.
+    Other {
+        /// Name and parameters.
+        message: String,
+    },
+    /// The connection is of no use any more.
+    Lost {
+        /// Why.
+        message: String,
+    },
+}
+
+impl CallError {
+    /// The connection broke.
+    pub fn lost(error: impl fmt::Display) -> Self {
+        Self::Lost { message: error.to_string() }
+    }
+
+    /// The message and the hint.
+    pub fn message(&self, readonly: bool) -> (String, Option<String>) {
+        match self {
+            Self::Domain(error) => domain_message(error),
+            Self::Denied { method } if readonly => {
+                (format!("operation forbidden: read only access prevents {}", libvirt_name(method)), None)
+            }
+            Self::Denied { method } => (
+                format!("access denied: {method} is not for this user"),
+                Some("changing anything needs root or membership in the group 'berth'".into()),
+            ),
+            Self::Other { message } | Self::Lost { message } => (message.clone(), None),
+        }
+    }
+
+    /// The failure: what did not work, and this cause.
+    pub fn because(&self, what: impl Into<String>, readonly: bool) -> Failure {
+        let (message, hint) = self.message(readonly);
+        let failure = Failure::because(what, message);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn domain_message(error: &domain::Error) -> (String, Option<String>) {
+    use domain::Error as E;
+    match error {
+        E::StartFailed { message, hint, .. } => (message.clone(), hint.clone()),
+        E::NoSuchDomain { message }
+        | E::DomainExists { message }
+        | E::InvalidState { message, .. }
+        | E::InvalidDocument { message, .. }
+        | E::Unsupported { message, .. }
+        | E::NoSuchConsole { message }
+        | E::NoSuchMetadata { message }
+        | E::NotAnswering { message }
+        | E::TimedOut { message }
+        | E::Failed { message } => (message.clone(), None),
+    }
+}
+
+/// What libvirt calls a method, for messages that scripts look for.
+fn libvirt_name(method: &str) -> &str {
+    use domain::Method as M;
+    match M::from_name(method) {
+        Some(M::Define) => "virDomainDefineXML",
+        Some(M::Undefine) => "virDomainUndefineFlags",
+        Some(M::Create) => "virDomainCreateXML",
+        Some(M::Start) => "virDomainCreate",
+        Some(M::Shutdown) => "virDomainShutdown",
+        Some(M::Reboot) => "virDomainReboot",
+        Some(M::Destroy) => "virDomainDestroy",
+        Some(M::SetAutostart) => "virDomainSetAutostart",
+        Some(M::SetMetadata) => "virDomainSetMetadata",
+        Some(M::OpenConsole | M::AttachConsole) => "virDomainOpenConsole",
+        _ => method,
+    }
+}

@@ -1,0 +1,323 @@
+//! Command lines to commands with arguments, by virsh's rules and with its messages.
+//!
+//! Pure: knows the command table and nothing of sessions, files or the daemon.
+
+use crate::cmd;
+use crate::error::Failure;
+use crate::grammar::{Command, Kind, Opt};
+
+/// The arguments of one command.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Args {
+    values: Vec<(&'static str, String)>,
+}
+
+impl Args {
+    /// Whether an option was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(n, _)| *n == name)
+    }
+
+    /// The value of an option.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The value of an option that the parser made sure of.
+    pub fn required(&self, name: &str) -> &str {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// All values of an option.
+    pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.values.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The value of an option as a positive number.
+    pub fn positive(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.parse::<u64>() {
+            Ok(n) if n > 0 && n < 1 << 31 => Ok(Some(n)),
+            _ => Err(Failure::line(format!(
+                "Numeric value '{text}' for <{name}> option is malformed or out of range"
+            ))),
+        }
+    }
+
+    /// Fails if both options were given.
+    pub fn exclusive(&self, one: &str, other: &str) -> Result<(), Failure> {
+        if self.has(one) && self.has(other) {
+            return Err(Failure::line(format!("Options --{one} and --{other} are mutually exclusive")));
+        }
+        Ok(())
+    }
+}
+
+/// A command and its arguments.
+#[derive(Debug)]
+pub struct Call {
+    /// The command.
+    pub command: &'static Command,
+    /// Its arguments.
+    pub args: Args,
+    /// Only its help is wanted.
+    pub help: bool,
+}
+
+/// Commands from the words after the global options: one word is a line of its own.
+pub fn from_words(words: &[String]) -> Result<Vec<Call>, Failure> {
+    match words {
+        [line] => from_line(line),
+        words => Ok(vec![command(words)?]),
+    }
+}
+
+/// Commands from a line of text, separated by `;`.
+pub fn from_line(line: &str) -> Result<Vec<Call>, Failure> {
+    split(line)?.iter().filter(|words| !words.is_empty()).map(|words| command(words)).collect()
+}
+
+/// Cuts a line into commands and these into words.
+pub fn split(line: &str) -> Result<Vec<Vec<String>>, Failure> {
+    let mut commands = vec![Vec::new()];
+    let mut word: Option<String> = None;
+    let mut chars = line.chars();
+    let mut end = |word: &mut Option<String>, new: bool| {
+        if let (Some(w), Some(last)) = (word.take(), commands.last_mut()) {
+            last.push(w);
+        }
+        if new {
+            commands.push(Vec::new());
+        }
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            ';' | '\n' => end(&mut word, true),
+            ' ' | '\t' => end(&mut word, false),
+            '#' if word.is_none() => {
+                while chars.next().is_some_and(|c| c != '\n') {}
+                end(&mut word, true);
+            }
+            '\'' => quoted(&mut chars, '\'', word.get_or_insert_default())?,
+            '"' => quoted(&mut chars, '"', word.get_or_insert_default())?,
+            '\\' => match chars.next() {
+                Some(c) => word.get_or_insert_default().push(c),
+                None => return Err(Failure::line("dangling \\")),
+            },
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    end(&mut word, false);
+    Ok(commands)
+}
+
+/// Takes characters up to the closing quote.
+fn quoted(chars: &mut std::str::Chars<'_>, quote: char, word: &mut String) -> Result<(), Failure> {
+    loop {
+        match chars.next() {
+            Some(c) if c == quote => return Ok(()),
+            Some('\\') if quote == '"' => match chars.next() {
+                Some(c) => word.push(c),
+                None => return Err(Failure::line("dangling \\")),
+            },
+            Some(c) => word.push(c),
+            None if quote == '"' => return Err(Failure::line("missing \"")),
+            None => return Err(Failure::line("missing '")),
+        }
+    }
+}
+
+/// One command from its words.
+fn command(words: &[String]) -> Result<Call, Failure> {
+    let Some((name, words)) = words.split_first() else { return Err(Failure::silent()) };
+    let Some(command) = cmd::find(name) else { return Err(unknown(name)) };
+    let mut call = Call { command, args: Args::default(), help: false };
+    let mut words = words.iter();
+    let mut only_values = false;
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--") {
+            Some("") if !only_values => only_values = true,
+            Some("help") if !only_values => call.help = true,
+            Some(option) if !only_values => named(&mut call, option, &mut words)?,
+            _ => unnamed(&mut call, word)?,
+        }
+    }
+    if !call.help {
+        check_required(&call)?;
+    }
+    Ok(call)
+}
+
+/// Takes an option with its name.
+fn named(call: &mut Call, text: &str, words: &mut std::slice::Iter<'_, String>) -> Result<(), Failure> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let Some(option) = call.command.option(name) else { return Err(no_option(call.command, name)) };
+    if call.args.has(option.name) && option.kind != Kind::List {
+        return Err(Failure::line(format!("option --{name} already seen")));
+    }
+    let value = match (option.kind, value) {
+        (Kind::Flag, Some(_)) => {
+            return Err(Failure::line(format!("invalid '=' after option --{name}")));
+        }
+        (Kind::Flag, None) => String::new(),
+        (_, Some(value)) => value.to_owned(),
+        (_, None) => match words.next() {
+            Some(word) if !is_option(word) => word.clone(),
+            _ => {
+                let expected = option.expected();
+                return Err(Failure::line(format!("expected syntax: --{name} <{expected}>")));
+            }
+        },
+    };
+    call.args.values.push((option.name, value));
+    Ok(())
+}
+
+/// Whether a word cannot be a value unless written with `=` or behind `--`.
+fn is_option(word: &str) -> bool {
+    word.len() > 2 && word.starts_with("--")
+}
+
+/// Takes a value without a name: it belongs to the first option that still wants one.
+fn unnamed(call: &mut Call, word: &str) -> Result<(), Failure> {
+    let wants = |o: &&Opt| o.positional && (o.kind == Kind::List || !call.args.has(o.name));
+    match call.command.options.iter().find(wants) {
+        Some(option) => {
+            call.args.values.push((option.name, word.to_owned()));
+            Ok(())
+        }
+        None => Err(Failure::line(format!("unexpected data '{word}'"))),
+    }
+}
+
+/// Fails with a line for each required option that is not there.
+fn check_required(call: &Call) -> Result<(), Failure> {
+    let missing: Vec<String> = call
+        .command
+        .options
+        .iter()
+        .filter(|o| o.required && !call.args.has(o.name))
+        .map(|o| format!("command '{}' requires <{}> option", call.command.name, o.name))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::lines(missing)) }
+}
+
+fn unknown(name: &str) -> Failure {
+    let names = cmd::visible().map(|c| c.name);
+    let failure = Failure::line(format!("unknown command: '{name}'"));
+    match nearest(name, names) {
+        Some(near) => failure.hint(format!("did you mean '{near}'?")),
+        None => failure,
+    }
+}
+
+fn no_option(command: &Command, name: &str) -> Failure {
+    let failure = Failure::line(format!("command '{}' doesn't support option --{name}", command.name));
+    match nearest(name, command.all_options().map(|o| o.name)) {
+        Some(near) => failure.hint(format!("did you mean --{near}?")),
+        None => failure,
+    }
+}
+
+/// The candidate that is a slip of the finger away, if there is one.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.len() / 3).clamp(1, 3);
+    candidates
+        .map(|c| (distance(word, c), c))
+        .filter(|(d, c)| *d <= limit || (word.len() >= 3 && c.starts_with(word)))
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
+}
+
+/// Number of letters to insert, remove, change or swap with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut next = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            next[j] = (row[j - 1] + cost).min(row[j] + 1).min(next[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                next[j] = next[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn error(line: &str) -> String {
+        from_line(line).map_or_else(|e| e.to_string(), |calls| format!("no error: {calls:?}"))
+    }
+
+    fn args(line: &str) -> Vec<(String, Vec<(&'static str, String)>)> {
+        from_line(line)
+            .map(|calls| calls.into_iter().map(|c| (c.command.name.to_owned(), c.args.values)).collect())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn values_with_and_without_names() {
+        let console = |v: &[(&'static str, &str)]| {
+            vec![("console".to_owned(), v.iter().map(|(n, v)| (*n, (*v).to_owned())).collect::<Vec<_>>())]
+        };
+        assert_eq!(args("console x console1"), console(&[("domain", "x"), ("devname", "console1")]));
+        assert_eq!(args("console --domain x console1"), console(&[("domain", "x"), ("devname", "console1")]));
+        assert_eq!(error("console console1 --domain x"), "error: option --domain already seen\n");
+        assert_eq!(args("console --domain=x --force"), console(&[("domain", "x"), ("force", "")]));
+        assert_eq!(args("console -- --x"), console(&[("domain", "--x")]));
+        assert_eq!(args("console 'a b'"), console(&[("domain", "a b")]));
+        assert_eq!(args("start a b --console c").first().map(|c| c.1.len()), Some(4));
+    }
+
+    #[test]
+    fn lines_are_cut_as_virsh_cuts_them() {
+        let words = |line| split(line).unwrap_or_default();
+        assert_eq!(words("a 'b c' \"d\\\"e\" f\\ g h'i'"), [["a", "b c", "d\"e", "f g", "hi"]]);
+        assert_eq!(words("a;b # c ; d"), vec![vec!["a"], vec!["b"], vec![]]);
+        assert_eq!(words("a#b"), [["a#b"]]);
+        assert_eq!(words("a ''"), [["a", ""]]);
+        assert_eq!(args("list;;list").len(), 2);
+        assert_eq!(args(";list").len(), 1);
+        assert_eq!(args("").len(), 0);
+    }
+
+    #[test]
+    fn errors_are_those_of_virsh() {
+        assert_eq!(error("frobnicate"), "error: unknown command: 'frobnicate'\n");
+        assert_eq!(error("list; frob"), "error: unknown command: 'frob'\n");
+        assert_eq!(error("list --bogus"), "error: command 'list' doesn't support option --bogus\n");
+        assert_eq!(error("dominfo"), "error: command 'dominfo' requires <domain> option\n");
+        assert_eq!(
+            error("metadata"),
+            "error: command 'metadata' requires <domain> option\nerror: command 'metadata' requires <uri> option\n"
+        );
+        assert_eq!(error("list foo"), "error: unexpected data 'foo'\n");
+        assert_eq!(error("list --all=3"), "error: invalid '=' after option --all\n");
+        assert_eq!(error("console --domain"), "error: expected syntax: --domain <string>\n");
+        assert_eq!(error("event --timeout --all"), "error: expected syntax: --timeout <number>\n");
+        assert_eq!(error("console x --domain x"), "error: option --domain already seen\n");
+        assert_eq!(error("domstate \"x"), "error: missing \"\n");
+        assert_eq!(error("domstate x\\"), "error: dangling \\\n");
+    }
+
+    #[test]
+    fn slips_of_the_finger_get_a_hint() {
+        assert_eq!(error("strat x"), "error: unknown command: 'strat'\nhint: did you mean 'start'?\n");
+        assert_eq!(
+            error("list --al"),
+            "error: command 'list' doesn't support option --al\nhint: did you mean --all?\n"
+        );
+        assert_eq!(nearest("xyzzy", ["list", "start"].into_iter()), None);
+        assert_eq!(distance("lsit", "list"), 1);
+    }
+}

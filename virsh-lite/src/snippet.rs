@@ -1,0 +1,113 @@
+//! Remarks about a document, shown with the line they are about and a caret under the column.
+//!
+//! Does not know XML: it gets positions and the text.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use berth_schemas::domain::Diagnostic;
+
+/// How bad a remark is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The document is refused.
+    Error,
+    /// The document is taken all the same.
+    Warning,
+}
+
+/// The remarks, one after the other. `file` is where the user finds the text.
+pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnostic], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let level = match severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut text = String::new();
+    for remark in remarks {
+        let Some(span) = span(source, remark) else {
+            text.push_str(&without_source(severity, file, remark));
+            continue;
+        };
+        let snippet = Snippet::source(source).path(file).annotation(AnnotationKind::Primary.span(span));
+        let mut group = level.clone().primary_title(remark.message.as_str()).element(snippet);
+        if let Some(hint) = &remark.hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        }
+        text.push_str(&renderer.render(&[group]));
+        text.push('\n');
+    }
+    text
+}
+
+/// A remark whose position is not in the text.
+fn without_source(severity: Severity, file: &str, remark: &Diagnostic) -> String {
+    let word = if severity == Severity::Error { "error" } else { "warning" };
+    let mut text = format!("{word}: {file}:{}:{}: {}\n", remark.line, remark.column, remark.message);
+    if let Some(hint) = &remark.hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    text
+}
+
+/// The bytes to mark: the name or the value that begins at the position, at least one character.
+fn span(source: &str, remark: &Diagnostic) -> Option<std::ops::Range<usize>> {
+    let line = usize::try_from(remark.line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(remark.column).ok()?.checked_sub(1)?;
+    let start: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
+    let text = source.split_inclusive('\n').nth(line)?.trim_end_matches(['\n', '\r']);
+    let at = text.char_indices().map(|(i, _)| i).chain([text.len()]).nth(column)?;
+    let rest = &text[at..];
+    let name = |c: char| c.is_alphanumeric() || "_-:.".contains(c);
+    let length = match rest.chars().next() {
+        Some('<') => {
+            let slash = usize::from(rest[1..].starts_with('/'));
+            1 + slash + rest[1 + slash..].find(|c| !name(c)).unwrap_or(rest.len() - 1 - slash)
+        }
+        Some(c) if name(c) => rest.find(|c| !name(c)).unwrap_or(rest.len()),
+        Some(c) => c.len_utf8(),
+        None => 0,
+    };
+    Some(start + at..start + at + length)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn remark(line: i64, column: i64, hint: Option<&str>) -> Diagnostic {
+        Diagnostic {
+            line,
+            column,
+            element: "domain/os".into(),
+            message: "no such type".into(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    const SOURCE: &str = "<domain>\n  <os>\n    <type>hvm</type>\n  </os>\n</domain>\n";
+
+    #[test]
+    fn the_line_and_a_caret() {
+        let text = render(Severity::Error, "f.xml", SOURCE, &[remark(3, 5, Some("use exe"))], false);
+        assert_eq!(
+            text,
+            "error: no such type\n --> f.xml:3:5\n  |\n3 |     <type>hvm</type>\n  |     ^^^^^\n  |\n  = hint: use exe\n"
+        );
+    }
+
+    #[test]
+    fn positions_outside_the_text_are_told_in_words() {
+        let text = render(Severity::Warning, "f.xml", SOURCE, &[remark(99, 5, None)], false);
+        assert_eq!(text, "warning: f.xml:99:5: no such type\n");
+        for (line, column) in [(0, 0), (1, 0), (1, 9), (1, 10), (5, 10), (6, 1), (-1, 3)] {
+            assert!(
+                render(Severity::Error, "f", SOURCE, &[remark(line, column, None)], false)
+                    .contains("no such")
+            );
+        }
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(span("<ä ö='1'/>\n", &remark(1, 4, None)), Some(4..6));
+    }
+}
