@@ -1,0 +1,119 @@
+//! What of a domain can be found on the host: processes, control groups, mounts, links, files.
+//!
+//! Everything is looked for by the name of the domain or the folder of the test, because other tests run beside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Everything that could be left behind, in words; two of them are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces(BTreeSet<String>);
+
+impl Traces {
+    /// Looks for traces of domains whose names begin with `prefix` and of mounts and files under `work`. Logs, and the
+    /// daemon's own counters, may change.
+    pub fn of(prefix: &str, work: &Path) -> Self {
+        let mut found = BTreeSet::new();
+        cgroups(Path::new("/sys/fs/cgroup"), prefix, 0, &mut found);
+        processes(prefix, &mut found);
+        let work_text = work.to_string_lossy().into_owned();
+        for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+            if line.contains(&work_text) {
+                found.insert(format!("mount {line}"));
+            }
+        }
+        for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+            found.insert(format!("link {}", entry.file_name().to_string_lossy()));
+        }
+        files(work, work, &mut found);
+        Self(found)
+    }
+
+    /// What is here and was not there before, and what was and is no more.
+    pub fn difference(&self, before: &Self) -> Vec<String> {
+        let new = self.0.difference(&before.0).map(|t| format!("left behind: {t}"));
+        let lost = before.0.difference(&self.0).map(|t| format!("lost: {t}"));
+        new.chain(lost).collect()
+    }
+}
+
+fn cgroups(dir: &Path, prefix: &str, depth: usize, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(prefix) && name.contains(".berth") {
+            found.insert(format!("cgroup {}", entry.path().display()));
+        } else if depth < 3 {
+            cgroups(&entry.path(), prefix, depth + 1, found);
+        }
+    }
+}
+
+fn processes(prefix: &str, found: &mut BTreeSet<String>) {
+    for pid in pids() {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let words = command_line(pid);
+        let controller = words.first().is_some_and(|w| w.ends_with("berth-controller"))
+            && words.get(1).is_some_and(|w| w.starts_with(prefix));
+        // A zombie has no command line and is still a trace, by its group.
+        if controller || groups.contains(&format!("/{prefix}")) {
+            found.insert(format!("process {words:?}"));
+        }
+    }
+}
+
+fn files(dir: &Path, work: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = path.strip_prefix(work).unwrap_or(&path).display().to_string();
+        let volatile =
+            name.contains("var/log/berth") || name.ends_with("run/berth/sequence") || name == "berthd.log";
+        if !volatile {
+            found.insert(format!("file {name}"));
+        }
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            files(&path, work, found);
+        }
+    }
+}
+
+/// All pids.
+pub fn pids() -> Vec<i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The words of a process's command line.
+pub fn command_line(pid: i32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes
+        .split(|b| *b == 0)
+        .filter(|w| !w.is_empty())
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect()
+}
+
+/// A line of `/proc/PID/smaps_rollup`, `Pss` for example, in KiB.
+pub fn memory(pid: i32, what: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find(|l| l.starts_with(&format!("{what}:")))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How many descriptors a process has.
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Whether a process is there and not a zombie.
+pub fn alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+}

@@ -1,0 +1,52 @@
+//! A small vocabulary for tests that run the real programs: a private daemon, the command, a terminal, raw varlink,
+//! a root of busybox, and a comparison of the host before and after.
+//!
+//! It knows the programs only from outside: their arguments, their files and their sockets.
+
+pub mod daemon;
+pub mod host;
+pub mod roots;
+pub mod suite;
+pub mod terminal;
+pub mod varlink;
+
+/// What a test says when it fails.
+pub type Outcome = Result<(), String>;
+
+/// Fails a test with a message unless a condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+/// Fails a test unless two values are equal, and shows both.
+#[macro_export]
+macro_rules! ensure_eq {
+    ($left:expr, $right:expr, $($message:tt)+) => {
+        match (&$left, &$right) {
+            (left, right) => {
+                if left != right {
+                    return Err(format!("{}:\n  is     {left:?}\n  not    {right:?}", format!($($message)+)));
+                }
+            }
+        }
+    };
+}
+
+/// Asks again and again until something is there, or a deadline is over.
+pub fn wait_for<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) -> Result<T, String> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    loop {
+        if let Some(found) = ask() {
+            return Ok(found);
+        }
+        if std::time::Instant::now() > deadline {
+            return Err(format!("{what}: not after {seconds} s"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,116 @@
+//! Whole Debian systems, made by mmdebstrap, with a password for root and no other change.
+
+use std::path::Path;
+
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::host::Traces;
+use berth_tests::suite::Test;
+use berth_tests::terminal::Terminal;
+use berth_tests::{Outcome, ensure, ensure_eq, roots};
+
+pub const TESTS: &[Test] = &[
+    ("debian::bookworm_boots_and_is_used", || boot("bookworm")),
+    ("debian::trixie_boots_and_is_used", || boot("trixie")),
+];
+
+fn login(terminal: &mut Terminal) -> Outcome {
+    terminal.expect("login:", 60)?;
+    terminal.say("root\r")?;
+    terminal.expect("Password:", 20)?;
+    terminal.say("berth\r")?;
+    terminal.expect("#", 20).map(drop)
+}
+
+/// Types a line and returns what it prints.
+fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
+    terminal.say(&format!("echo be''gin; {line}; echo en''d\r"))?;
+    terminal.expect("begin\r\n", 60)?;
+    let text = terminal.expect("end\r\n", 60)?;
+    terminal.expect("#", 10)?;
+    Ok(text.trim_end_matches("end\r\n").replace('\r', ""))
+}
+
+fn boot(suite: &str) -> Outcome {
+    let root = roots::debian(suite)?;
+    let daemon = Daemon::start()?;
+    let name = format!("t-{suite}");
+    // Four boots write into the root's journal and caches; what must not change is what others would see of it.
+    let before = Traces::of(&name, &daemon.root());
+    daemon.define(&name, &domain_xml(&name, &root, &["/sbin/init"], ""))?;
+    let defined = Traces::of(&name, &daemon.root());
+    daemon.ok(&["start", &name])?;
+    let mut command = daemon.command()?;
+    command.args(["console", &name]);
+    let mut terminal = Terminal::run(&command)?;
+    let result = session(&daemon, &name, suite, &mut terminal);
+    if let Err(error) = result {
+        return Err(format!("{error}\n--- console:\n{}", terminal.transcript));
+    }
+    ensure_eq!(Traces::of(&name, &daemon.root()).difference(&defined), Vec::<String>::new(), "residue");
+    daemon.ok(&["undefine", &name])?;
+    ensure_eq!(
+        Traces::of(&name, &daemon.root()).difference(&before),
+        Vec::<String>::new(),
+        "residue of the definition"
+    );
+    ensure!(!Path::new(&root).join(".oldroot").exists(), "something was left in the root");
+    Ok(())
+}
+
+fn session(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) -> Outcome {
+    login(terminal)?;
+    run(terminal, "stty -echo; PS1='#'; export SYSTEMD_PAGER= SYSTEMD_COLORS=0")?;
+    let release = run(terminal, "grep VERSION_CODENAME /etc/os-release")?;
+    ensure!(release.contains(suite), "another system: {release}");
+    let state = run(terminal, "systemctl is-system-running --wait")?;
+    let failed = run(terminal, "systemctl --failed --no-legend --plain | cut -d' ' -f1")?;
+    println!(
+        "{suite}: is-system-running {}, failed units: {}",
+        state.trim(),
+        failed.trim().replace('\n', " ")
+    );
+    ensure!(
+        state.contains("running") || !failed.trim().is_empty(),
+        "degraded without a failed unit: {state}"
+    );
+    // Units that no container of this kind can run; anything else is our fault.
+    let possible = [
+        "modprobe",
+        "systemd-modules-load",
+        "kmod",
+        "sys-kernel",
+        "dev-hugepages",
+        "systemd-udev",
+        "getty@",
+        "e2scrub",
+    ];
+    for unit in failed.split_whitespace() {
+        ensure!(
+            possible.iter().any(|p| unit.contains(p)),
+            "{unit} failed: {}",
+            run(terminal, &format!("systemctl status {unit}; journalctl -b -n 30 -u {unit}"))?
+        );
+    }
+    ensure!(run(terminal, "cat /proc/1/comm")?.contains("systemd"), "init is not systemd");
+    ensure_eq!(run(terminal, "systemd-detect-virt")?.trim(), "lxc-libvirt", "the virtualisation");
+    ensure!(
+        run(terminal, "systemctl start dbus 2>&1; systemctl list-units --no-legend | head -3")?
+            .contains("loaded"),
+        "no units"
+    );
+    // Reboot from inside: the console stays.
+    terminal.say("reboot\r")?;
+    login(terminal).map_err(|e| format!("after the reboot: {e}"))?;
+    ensure_eq!(daemon.state(name)?, "running (rebooted)".to_owned(), "the state after the reboot");
+    terminal.say("poweroff\r")?;
+    daemon.wait_state(name, "shut off (shutdown)", 60)?;
+    ensure_eq!(terminal.wait(10)?, 0, "the console after poweroff");
+    // And from outside.
+    daemon.ok(&["start", name])?;
+    let mut command = daemon.command()?;
+    command.args(["console", name]);
+    let mut second = Terminal::run(&command)?;
+    second.expect("login:", 60)?;
+    daemon.ok(&["shutdown", name])?;
+    daemon.wait_state(name, "shut off (shutdown)", 60)
+}

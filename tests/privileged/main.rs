@@ -1,0 +1,57 @@
+//! Tests with real containers. They run as root in a mount and a network namespace of their own, and leave the host
+//! as they found it.
+
+mod adoption;
+mod console;
+mod debian;
+mod failures;
+mod inside;
+mod kills;
+mod life;
+mod soak;
+
+use berth_tests::{daemon, roots, suite};
+use nix::sched::{CloneFlags, unshare};
+
+fn main() {
+    let tests: Vec<suite::Test> = [
+        life::TESTS,
+        inside::TESTS,
+        console::TESTS,
+        failures::TESTS,
+        kills::TESTS,
+        adoption::TESTS,
+        soak::TESTS,
+        debian::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
+    suite::run(&tests, obstacle());
+}
+
+/// Why containers cannot be made here, if they cannot.
+fn obstacle() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("containers need root".into());
+    }
+    if let Err(reason) = daemon::dist() {
+        return Some(reason);
+    }
+    if roots::busybox().is_none() {
+        return Some("there is no busybox; install busybox-static".into());
+    }
+    // Before any thread: a namespace belongs to the thread that unshares it.
+    let private = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).and_then(|()| {
+        let none: Option<&str> = None;
+        nix::mount::mount(
+            none,
+            "/",
+            none,
+            nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+            none,
+        )
+    });
+    private.err().map(|e| format!("a private namespace cannot be made: {e}"))
+}

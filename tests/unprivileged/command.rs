@@ -1,0 +1,287 @@
+//! The literal output of `virsh-lite` against the real daemon.
+
+use berth_tests::daemon::{Daemon, Printed, domain_xml};
+use berth_tests::suite::Test;
+use berth_tests::terminal::Terminal;
+use berth_tests::{Outcome, ensure, ensure_eq};
+
+pub const TESTS: &[Test] = &[
+    ("command::prints_what_virsh_prints", literal),
+    ("command::errors_are_virshs", errors),
+    ("command::define_shows_the_offending_line", snippet),
+    ("command::without_a_daemon_says_so", no_daemon),
+    ("command::read_only_cannot_change", read_only),
+    ("command::globs_and_several_names", globs),
+    ("command::json_is_json", json),
+    ("command::the_shell_works", shell),
+    ("command::completion_knows_live_names", completion),
+    ("command::edit_changes_and_refuses", edit),
+    ("command::events_are_printed", events),
+];
+
+fn plain(name: &str) -> String {
+    domain_xml(name, std::path::Path::new("/nonexistent"), &["/bin/sh"], "")
+}
+
+fn printed(status: i32, out: &str, err: &str) -> Printed {
+    Printed { status, out: out.into(), err: err.into() }
+}
+
+fn literal() -> Outcome {
+    let daemon = Daemon::start()?;
+    ensure_eq!(
+        daemon.virsh(&["list", "--all"])?,
+        printed(0, " Id   Name   State\n--------------------\n\n", ""),
+        "empty list"
+    );
+    let file = daemon.file("deb12.xml", &plain("deb12"))?;
+    ensure_eq!(
+        daemon.virsh(&["define", &file])?,
+        printed(0, &format!("Domain 'deb12' defined from {file}\n\n"), ""),
+        "define"
+    );
+    daemon.define("bb", &plain("bb"))?;
+    ensure_eq!(
+        daemon.virsh(&["list", "--all"])?,
+        printed(
+            0,
+            " Id   Name    State\n------------------------\n -    bb      shut off\n -    deb12   shut off\n\n",
+            ""
+        ),
+        "list"
+    );
+    ensure_eq!(
+        daemon.virsh(&["list"])?,
+        printed(0, " Id   Name   State\n--------------------\n\n", ""),
+        "list of the running"
+    );
+    ensure_eq!(daemon.virsh(&["list", "--all", "--name"])?, printed(0, "bb\ndeb12\n\n", ""), "names");
+    ensure_eq!(
+        daemon.virsh(&["-q", "list", "--all"])?.out,
+        " -    bb      shut off\n -    deb12   shut off\n".to_owned(),
+        "quiet"
+    );
+    ensure_eq!(daemon.virsh(&["domstate", "bb"])?, printed(0, "shut off\n\n", ""), "domstate");
+    ensure_eq!(daemon.virsh(&["domid", "bb"])?, printed(0, "-\n\n", ""), "domid");
+    ensure_eq!(
+        daemon.virsh(&["autostart", "bb"])?,
+        printed(0, "Domain 'bb' marked as autostarted\n\n", ""),
+        "autostart"
+    );
+    ensure_eq!(
+        daemon.virsh(&["autostart", "--disable", "bb"])?,
+        printed(0, "Domain 'bb' unmarked as autostarted\n\n", ""),
+        "no autostart"
+    );
+    ensure_eq!(
+        daemon.virsh(&["undefine", "bb"])?,
+        printed(0, "Domain 'bb' has been undefined\n\n", ""),
+        "undefine"
+    );
+    let info = daemon.ok(&["dominfo", "deb12"])?;
+    for line in [
+        "Id:             -",
+        "Name:           deb12",
+        "OS Type:        exe",
+        "State:          shut off",
+        "CPU(s):         1",
+        "Max memory:     262144 KiB",
+        "Used memory:    262144 KiB",
+        "Persistent:     yes",
+        "Autostart:      disable",
+    ] {
+        ensure!(info.lines().any(|l| l.trim_end() == line), "'{line}' is not in dominfo:\n{info}");
+    }
+    ensure_eq!(daemon.ok(&["uri"])?.trim(), daemon.uri(), "uri");
+    Ok(())
+}
+
+fn errors() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("off", &plain("off"))?;
+    for (words, says) in [
+        (&["dominfo", "nosuch"][..], "error: failed to get domain 'nosuch'\n"),
+        (&["frobnicate"], "error: unknown command: 'frobnicate'\n"),
+        (&["list", "--bogus"], "error: command 'list' doesn't support option --bogus\n"),
+        (&["dominfo"], "error: command 'dominfo' requires <domain> option\n"),
+        (&["console", "off"], "error: Cannot run interactive console without a controlling TTY\n"),
+        (
+            &["destroy", "off"],
+            "error: Failed to destroy domain 'off'\nerror: Requested operation is not valid: domain is not running\n",
+        ),
+        (
+            &["metadata", "off", "urn:x"],
+            "error: metadata not found: Requested metadata element is not present\n",
+        ),
+        (&["start", "nosuch"], "error: failed to get domain 'nosuch'\n"),
+        (
+            &["define", "/nonexistent/x.xml"],
+            "error: Failed to open file '/nonexistent/x.xml': No such file or directory\n",
+        ),
+    ] {
+        let printed = daemon.virsh(words)?;
+        ensure_eq!(printed.status, 1, "the exit status of {words:?}");
+        ensure!(printed.err.starts_with(says), "{words:?} printed {:?} instead of {says:?}", printed.err);
+    }
+    let start = daemon.virsh(&["start", "off"])?;
+    ensure_eq!(start.status, 1, "start without a root");
+    ensure!(start.err.starts_with("error: Failed to start domain 'off'\nerror: "), "{}", start.err);
+    ensure!(
+        start.err.contains("/nonexistent") && start.err.contains("No such file or directory"),
+        "{}",
+        start.err
+    );
+    Ok(())
+}
+
+fn snippet() -> Outcome {
+    let daemon = Daemon::start()?;
+    let file =
+        daemon.file("typo.xml", &plain("typo").replace("<init>/bin/sh</init>", "<init>bin/sh</init>"))?;
+    let error = daemon.virsh(&["define", &file])?.fails()?;
+    ensure!(error.contains("<init>bin/sh</init>"), "the line is not shown: {error}");
+    ensure!(error.contains('^'), "the place is not marked: {error}");
+    ensure!(error.contains(&format!("{file}:6:")), "file, line and column are not named: {error}");
+    let announcement = plain("old").replace(
+        "<console type='pty'/>",
+        "<interface type='bridge'>\n      <source network='br0'/>\n    </interface>\n    <console type='pty'/>",
+    );
+    let file = daemon.file("old.xml", &announcement)?;
+    let error = daemon.virsh(&["define", &file])?.fails()?;
+    ensure!(error.contains("bridge='br0'"), "no help for the announcement's interface: {error}");
+    Ok(())
+}
+
+fn no_daemon() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    daemon.stop()?;
+    let error = daemon.virsh(&["list"])?.fails()?;
+    ensure!(error.starts_with("error: failed to connect to the hypervisor\nerror: "), "{error}");
+    ensure!(error.contains("io.berth"), "the socket is not named: {error}");
+    Ok(())
+}
+
+fn read_only() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("ro", &plain("ro"))?;
+    ensure!(daemon.ok(&["-r", "list", "--all"])?.contains("ro"), "reading");
+    for words in [&["-r", "undefine", "ro"][..], &["-r", "start", "ro"], &["-r", "autostart", "ro"]] {
+        let error = daemon.virsh(words)?.fails()?;
+        ensure!(error.contains("read only access"), "{words:?}: {error}");
+    }
+    ensure!(daemon.ok(&["list", "--all"])?.contains("ro"), "it was undefined");
+    Ok(())
+}
+
+fn globs() -> Outcome {
+    let daemon = Daemon::start()?;
+    for name in ["web1", "web2", "db1"] {
+        daemon.define(name, &plain(name))?;
+    }
+    let out = daemon.ok(&["autostart", "web*"])?;
+    ensure!(out.contains("'web1'") && out.contains("'web2'") && !out.contains("db1"), "{out}");
+    let printed = daemon.virsh(&["undefine", "web1", "nosuch", "db1"])?;
+    ensure_eq!(printed.status, 1, "one of three is missing");
+    ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "web2", "the others must be done");
+    ensure!(daemon.virsh(&["undefine", "zz*"])?.status == 1, "a pattern that fits nothing");
+    Ok(())
+}
+
+fn json() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("js", &plain("js"))?;
+    for words in [
+        &["list", "--all"][..],
+        &["dominfo", "js"],
+        &["domstate", "js"],
+        &["nodeinfo"],
+        &["version"],
+        &["domuuid", "js"],
+    ] {
+        let mut with = vec!["--json"];
+        with.extend_from_slice(words);
+        let out = daemon.ok(&with)?;
+        serde_json::from_str::<serde_json::Value>(&out).map_err(|e| format!("{words:?}: {e}: {out}"))?;
+    }
+    let list: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["--json", "list", "--all"])?).map_err(|e| e.to_string())?;
+    ensure_eq!(list[0]["name"].as_str(), Some("js"), "the name in JSON");
+    ensure_eq!(list[0]["state"].as_str(), Some("shutoff"), "the state in JSON");
+    Ok(())
+}
+
+fn shell() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("sh1", &plain("sh1"))?;
+    let mut terminal = Terminal::run(&daemon.command()?)?;
+    terminal.expect("virsh-lite # ", 10)?;
+    terminal.say("domstate sh\t\r")?;
+    terminal.expect("shut off", 10)?;
+    terminal.say("nonsense\r")?;
+    terminal.expect("unknown command: 'nonsense'", 10)?;
+    terminal.say("quit\r")?;
+    ensure_eq!(terminal.wait(10)?, 0, "the exit status");
+    let printed = daemon.virsh(&["domstate sh1; domid sh1"])?;
+    ensure_eq!(printed.out, "shut off\n\n-\n\n".to_owned(), "several commands in one word");
+    Ok(())
+}
+
+fn completion() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("alpha", &plain("alpha"))?;
+    let out = daemon.ok(&["complete", "--", "start", "al"])?;
+    ensure!(out.lines().any(|l| l.trim() == "alpha"), "{out}");
+    let out = daemon.ok(&["complete", "--", "autos"])?;
+    ensure!(out.lines().any(|l| l.trim() == "autostart"), "{out}");
+    Ok(())
+}
+
+fn edit() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("ed", &plain("ed"))?;
+    let edit = |script: &str| -> Result<Printed, String> {
+        let editor = daemon.work().join("editor");
+        std::fs::write(&editor, format!("#!/bin/sh\n{script}\n")).map_err(|e| e.to_string())?;
+        let output = daemon
+            .command()?
+            .env("EDITOR", format!("sh {}", editor.display()))
+            .env_remove("VISUAL")
+            .args(["edit", "ed"])
+            .output()
+            .map_err(|e| e.to_string())?;
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        Ok(Printed {
+            status: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        })
+    };
+    ensure!(edit("true")?.out.contains("Domain 'ed' XML configuration not changed."), "unchanged");
+    let changed = edit("sed -i 's/262144/524288/g' \"$1\"")?;
+    ensure!(changed.out.contains("Domain 'ed' XML configuration edited."), "{changed:?}");
+    ensure!(daemon.ok(&["dumpxml", "ed"])?.contains("524288"), "the change was lost");
+    let before = daemon.ok(&["dumpxml", "ed"])?;
+    ensure!(edit("echo broken > \"$1\"")?.status == 1, "a broken document");
+    ensure_eq!(daemon.ok(&["dumpxml", "ed"])?, before, "the document after a broken edit");
+    Ok(())
+}
+
+fn events() -> Outcome {
+    let daemon = Daemon::start()?;
+    let child = daemon
+        .command()?
+        .args(["event", "--all", "--loop", "--timeout", "3"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    daemon.define("ev", &plain("ev"))?;
+    daemon.ok(&["undefine", "ev"])?;
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(out.contains("event 'lifecycle' for domain 'ev': Defined Added"), "{out}");
+    ensure!(out.contains("event 'lifecycle' for domain 'ev': Undefined Removed"), "{out}");
+    ensure!(out.contains("events received: 2"), "{out}");
+    Ok(())
+}

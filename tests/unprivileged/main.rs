@@ -1,0 +1,17 @@
+//! Tests that need no root: the house itself, the real daemon and the real command without any container.
+
+mod command;
+mod definitions;
+mod house;
+mod wire;
+
+use berth_tests::{daemon, suite};
+
+fn main() {
+    let tests: Vec<suite::Test> = [house::TESTS, wire::TESTS, command::TESTS, definitions::TESTS]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    suite::run(&tests, daemon::dist().err());
+}
