@@ -88,6 +88,11 @@ impl Terminal {
         Ok(n > 0)
     }
 
+    /// The master, to measure with.
+    pub fn master(&mut self) -> &mut File {
+        &mut self.master
+    }
+
     /// Changes the window.
     pub fn resize(&self, columns: u16, rows: u16) -> Outcome {
         set_size(&self.master, columns, rows)
