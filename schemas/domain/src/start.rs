@@ -29,7 +29,7 @@ const TABLE: &[Category] = &[
     ("domain/vcpu", vcpu),
     ("domain/resource", partition),
     ("domain/clock", timers),
-    ("domain/namespace", |d| one(d.namespace.as_ref().map(|n| n.pos), "a domain that shares namespaces")),
+    ("domain/lxc:namespace", |d| one(d.namespace.as_ref().map(|n| n.pos), "a domain that shares namespaces")),
 ];
 
 impl Domain {

@@ -140,7 +140,6 @@ struct Builder<'a> {
     /// Prefixes in scope with the depth that declared them.
     prefixes: Vec<(String, usize)>,
     pending: String,
-    pending_is_data: bool,
     root: Option<Element>,
     elements: usize,
 }
@@ -159,7 +158,6 @@ fn build(xml: &str) -> Outcome<Element> {
         stack: Vec::new(),
         prefixes: vec![("xml".into(), 0)],
         pending: String::new(),
-        pending_is_data: false,
         root: None,
         elements: 0,
     };
@@ -204,6 +202,16 @@ impl Builder<'_> {
         let pos = self.locator.at(at);
         let path: Vec<&str> = self.stack.iter().map(|e| e.name.as_str()).collect();
         Box::new(Diagnostic::new(pos, path.join("/"), message))
+    }
+
+    /// The same inside an element that is not open yet.
+    fn fail_in(&mut self, at: usize, element: &str, message: impl Into<String>) -> Box<Diagnostic> {
+        let mut problem = self.fail(at, message);
+        if !problem.element.is_empty() {
+            problem.element.push('/');
+        }
+        problem.element.push_str(element);
+        problem
     }
 
     fn event(&mut self, at: usize, event: Event<'_>) -> Outcome<()> {
@@ -265,34 +273,54 @@ impl Builder<'_> {
 
     /// `at` is where the text behind the element's name begins.
     fn attributes(&mut self, at: usize, start: &BytesStart<'_>) -> Outcome<Vec<Attr>> {
+        let element = start.name().0;
         let raw = start.attributes_raw().as_ptr() as usize;
         let mut attrs: Vec<Attr> = Vec::new();
         for attribute in start.attributes() {
             let attribute = match attribute {
                 Ok(attribute) => attribute,
-                Err(e) => return Err(self.fail(at, format!("bad attribute: {}", describe(&e)))),
+                Err(e) => {
+                    let (offset, what) = describe(&e);
+                    // Counted from the element's name on.
+                    let here = (at - element.len()).saturating_add(offset);
+                    return Err(self.fail_in(here, element, format!("bad attribute: {what}")));
+                }
             };
             let name = attribute.key.0;
             let here = at + (name.as_ptr() as usize).saturating_sub(raw);
             if attrs.len() == MAX_ATTRIBUTES {
-                return Err(self.fail(here, format!("an element has more than {MAX_ATTRIBUTES} attributes")));
+                return Err(self.fail_in(
+                    here,
+                    element,
+                    format!("an element has more than {MAX_ATTRIBUTES} attributes"),
+                ));
             }
             if !is_qualified_name(name) {
-                return Err(
-                    self.fail(here, format!("'{}' is not a name of an attribute", name.escape_debug()))
-                );
+                return Err(self.fail_in(
+                    here,
+                    element,
+                    format!("'{}' is not a name of an attribute", name.escape_debug()),
+                ));
             }
             if attribute.value.contains('<') {
-                return Err(self.fail(here, format!("the attribute '{name}' contains a '<'")));
+                return Err(self.fail_in(here, element, format!("the attribute '{name}' contains a '<'")));
             }
             let value = match attribute.normalized_value(XmlVersion::Implicit1_0) {
                 Ok(value) if value.chars().all(is_xml_char) => value.into_owned(),
                 Ok(_) => {
-                    return Err(
-                        self.fail(here, format!("the attribute '{name}' contains a control character"))
-                    );
+                    return Err(self.fail_in(
+                        here,
+                        element,
+                        format!("the attribute '{name}' contains a control character"),
+                    ));
                 }
-                Err(e) => return Err(self.fail(here, format!("the attribute '{name}' cannot be read: {e}"))),
+                Err(e) => {
+                    return Err(self.fail_in(
+                        here,
+                        element,
+                        format!("the attribute '{name}' cannot be read: {e}"),
+                    ));
+                }
             };
             let pos = self.locator.at(here);
             attrs.push(Attr { name: name.to_owned(), value, pos });
@@ -346,14 +374,12 @@ impl Builder<'_> {
             return Ok(());
         }
         self.pending.push_str(text);
-        self.pending_is_data |= data;
         Ok(())
     }
 
     /// Ends a run of text. White space between elements is dropped, as libvirt's XML library does.
     fn flush(&mut self, closing: bool) {
         let text = std::mem::take(&mut self.pending);
-        let data = std::mem::take(&mut self.pending_is_data);
         let Some(parent) = self.stack.last_mut() else { return };
         if text.is_empty() {
             return;
@@ -361,7 +387,7 @@ impl Builder<'_> {
         let is_text = |n: Option<&Node>| matches!(n, Some(Node::Text(_)));
         let mixed = is_text(parent.children.first()) || is_text(parent.children.last());
         let only_content = closing && parent.children.is_empty();
-        if data || !is_blank(&text) || mixed || only_content {
+        if !is_blank(&text) || mixed || only_content {
             parent.children.push(Node::Text(text));
         }
     }
@@ -397,18 +423,20 @@ fn resolve(reference: &str) -> Option<char> {
     is_xml_char(c).then_some(c)
 }
 
-fn describe(e: &quick_xml::events::attributes::AttrError) -> &'static str {
+/// Where in the element, and what.
+fn describe(e: &quick_xml::events::attributes::AttrError) -> (usize, &'static str) {
     use quick_xml::events::attributes::AttrError as E;
     match e {
-        E::ExpectedEq(_) => "a name must be followed by '='",
-        E::ExpectedValue(_) => "'=' must be followed by a value",
-        E::UnquotedValue(_) => "a value must be in quotes",
-        E::ExpectedQuote(..) => "a closing quote is missing",
-        E::Duplicated(..) => "the same attribute is given twice",
+        E::ExpectedEq(at) => (*at, "a name must be followed by '='"),
+        E::ExpectedValue(at) => (*at, "'=' must be followed by a value"),
+        E::UnquotedValue(at) => (*at, "a value must be in quotes"),
+        E::ExpectedQuote(at, _) => (*at, "a closing quote is missing"),
+        E::Duplicated(at, _) => (*at, "the same attribute is given twice"),
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod test {
     use super::*;
 

@@ -92,7 +92,7 @@ impl Domain {
         let shares_net = namespace.shares.iter().any(|s| s.kind == NamespaceKind::Net);
         if shares_net && (self.features.privnet || !self.devices.interfaces.is_empty()) {
             let message = "a shared network excludes <privnet> and interfaces";
-            problems.push(Diagnostic::new(namespace.pos, "domain/namespace", message));
+            problems.push(Diagnostic::new(namespace.pos, "domain/lxc:namespace", message));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `<metadata>` has double quotes. This module does not know which element is which.
 
 use crate::model::Extra;
-use crate::tree::{Attr, Element, Node, Pos};
+use crate::tree::{Attr, Element, Node, Pos, is_xml_char};
 
 /// Which of libvirt's two writers to imitate.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,9 @@ fn escape(out: &mut String, text: &str, style: Style, attribute: bool) {
             '\r' => out.push_str("&#13;"),
             '\n' if attribute => out.push_str("&#10;"),
             '\t' if attribute => out.push_str("&#9;"),
-            c => out.push(c),
+            c if is_xml_char(c) => out.push(c),
+            // As libvirt: a document that could not be read again is worse.
+            _ => {}
         }
     }
 }
@@ -121,9 +123,10 @@ impl Element {
         self
     }
 
-    /// A child with text, and with whatever unknown things `extra` holds for the first child of that name.
+    /// A child with text, and with whatever unknown things `extra` holds for the first child of that name;
+    /// empty text is no text.
     pub(crate) fn leaf(self, name: &str, text: Option<impl ToString>, extra: &Extra) -> Self {
-        match text {
+        match text.map(|t| t.to_string()).filter(|t| !t.is_empty()) {
             Some(text) => self.child(Element::new(name).body(text).extra_of(extra, name, 0)),
             None => self.maybe(extra.of(name, 0).map(|of| Element::new(name).extra(of))),
         }

@@ -41,7 +41,7 @@ fn domain(d: &Domain, live: Option<&Live>) -> Element {
     root.leaf("name", Some(&d.name), x)
         .leaf("uuid", Some(d.uuid), x)
         .leaf("genid", d.genid, x)
-        .leaf("title", d.title.as_ref(), x)
+        .leaf("title", d.title.as_ref().map(|t| t.replace('\n', " ")), x)
         .leaf("description", d.description.as_ref(), x)
         .maybe(d.metadata.clone())
         .child(kib("memory", d.memory_kib, x))
@@ -218,6 +218,7 @@ fn seclabel(s: &Seclabel) -> Element {
     element
         .leaf("label", s.label.as_ref(), &s.extra)
         .leaf("baselabel", s.baselabel.as_ref(), &s.extra)
+        .leaf("imagelabel", None::<&str>, &s.extra)
         .extra(&s.extra)
 }
 

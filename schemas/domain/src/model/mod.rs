@@ -110,7 +110,7 @@ pub struct Domain {
     pub uuid: Uuid,
     /// Generation id; kept, without effect.
     pub genid: Option<Uuid>,
-    /// One line about the domain.
+    /// One line about the domain; a line break in it is written as a space.
     pub title: Option<String>,
     /// More about the domain.
     pub description: Option<String>,

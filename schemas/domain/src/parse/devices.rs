@@ -34,7 +34,7 @@ fn filesystem(mut w: Walk<'_>) -> Option<Filesystem> {
     let source = kind.and_then(|kind| fs_source(&mut w, kind));
     let filesystem = Filesystem {
         accessmode: w.closed("accessmode").unwrap_or(Accessmode::Passthrough),
-        driver: w.one("driver").map(|d| fs_driver(d, kind)),
+        driver: w.one("driver").and_then(|d| fs_driver(d, kind)),
         readonly: w.flag("readonly"),
         space_hard_limit: space_limit(&mut w, "space_hard_limit"),
         space_soft_limit: space_limit(&mut w, "space_soft_limit"),
@@ -103,7 +103,7 @@ fn ram_usage(w: &mut Walk<'_>) -> Option<u64> {
     None
 }
 
-fn fs_driver(mut w: Walk<'_>, fs: Option<FsKind>) -> FsDriver {
+fn fs_driver(mut w: Walk<'_>, fs: Option<FsKind>) -> Option<FsDriver> {
     let kind = w.get("type");
     if let (Some(FsKind::File), Some(kind)) = (fs, &kind)
         && !["loop", "nbd"].contains(&kind.as_str())
@@ -114,7 +114,9 @@ fn fs_driver(mut w: Walk<'_>, fs: Option<FsKind>) -> FsDriver {
     if kind.as_deref() == Some("loop") && format.as_deref().is_some_and(|f| f != "raw") {
         w.error_at("format", "the driver 'loop' reads only format 'raw'");
     }
-    FsDriver { kind, format, extra: w.finish() }
+    let extra = w.finish();
+    let said = kind.is_some() || format.is_some() || !extra.is_empty();
+    said.then_some(FsDriver { kind, format, extra })
 }
 
 fn space_limit(w: &mut Walk<'_>, name: &str) -> Option<u64> {
@@ -139,12 +141,7 @@ fn disk(mut w: Walk<'_>) -> Option<Disk> {
         }
     };
     let device = w.closed("device").unwrap_or(DiskDevice::Disk);
-    let driver = w.one("driver").map(|mut d| DiskDriver {
-        name: d.get("name"),
-        format: d.get("type"),
-        cache: d.get("cache"),
-        extra: d.finish(),
-    });
+    let driver = w.one("driver").and_then(disk_driver);
     let source = disk_source(&mut w, block)?;
     let Some(mut target) = w.one("target") else {
         w.error("the element 'target' is missing");
@@ -170,6 +167,13 @@ fn disk(mut w: Walk<'_>) -> Option<Disk> {
         pos: w.pos(),
         extra: w.finish(),
     })
+}
+
+fn disk_driver(mut w: Walk<'_>) -> Option<DiskDriver> {
+    let (name, format, cache) = (w.get("name"), w.get("type"), w.get("cache"));
+    let extra = w.finish();
+    let said = [&name, &format, &cache].iter().any(|v| v.is_some()) || !extra.is_empty();
+    said.then_some(DiskDriver { name, format, cache, extra })
 }
 
 fn disk_source(w: &mut Walk<'_>, block: bool) -> Option<DiskSource> {

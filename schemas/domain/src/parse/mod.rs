@@ -12,7 +12,7 @@ use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
 use crate::model::{Domain, LifecycleAction, Seclabel, SeclabelKind};
-use crate::tree::{Element, parse_tree};
+use crate::tree::{Element, Pos, parse_tree};
 use crate::units::kib;
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError, Parsed};
@@ -66,14 +66,14 @@ fn domain(root: &Element, cx: &Context<'_>) -> Option<Domain> {
         metadata: metadata(&mut w),
         memory_kib,
         current_memory_kib,
-        blkiotune: w.one("blkiotune").map(resources::blkiotune),
-        memtune: w.one("memtune").map(resources::memtune),
+        blkiotune: w.one("blkiotune").and_then(resources::blkiotune),
+        memtune: w.one("memtune").and_then(resources::memtune),
         vcpu: resources::vcpu(w.one("vcpu")),
-        cputune: w.one("cputune").map(resources::cputune),
+        cputune: w.one("cputune").and_then(resources::cputune),
         numatune: w.one("numatune").and_then(resources::numatune),
-        resource: w.one("resource").map(resources::resource),
+        resource: w.one("resource").and_then(resources::resource),
         os: os::os(&mut w),
-        idmap: w.one("idmap").map(resources::idmap),
+        idmap: w.one("idmap").and_then(resources::idmap),
         features: w.one("features").map(os::features).unwrap_or_default(),
         clock: os::clock(w.one("clock")),
         on_poweroff: w.leaf_closed("on_poweroff").unwrap_or(LifecycleAction::Destroy),
@@ -130,18 +130,27 @@ fn title(w: &mut Walk<'_>) -> Option<String> {
 
 /// `<memory>` and `<currentMemory>`.
 fn memory(w: &mut Walk<'_>) -> (u64, u64) {
-    let memory = amount(w, "memory");
-    if memory == Some(0) {
-        w.error("the amount of memory is missing: <memory> must be there and not be 0");
-    }
-    let memory = memory.unwrap_or(0);
-    let current = amount(w, "currentMemory").filter(|n| *n > 0).unwrap_or(memory);
+    let memory = match amount(w, "memory") {
+        Some((0, pos)) => {
+            w.cx.error(Diagnostic::new(pos, "domain/memory", "the amount of memory is 0"));
+            0
+        }
+        Some((memory, _)) => memory,
+        None => {
+            if w.el.elements().all(|e| e.name != "memory") {
+                w.error("the element 'memory' is missing");
+            }
+            0
+        }
+    };
+    let current = amount(w, "currentMemory").map(|(n, _)| n).filter(|n| *n > 0).unwrap_or(memory);
     (memory, current.min(memory))
 }
 
-/// An amount of memory in KiB; 0 where there is no such element, none where it is bad.
-fn amount(w: &mut Walk<'_>, name: &str) -> Option<u64> {
-    let Some(mut child) = w.one(name) else { return Some(0) };
+/// An amount of memory in KiB, and where it stood; none where there is no such element, or a bad one.
+fn amount(w: &mut Walk<'_>, name: &str) -> Option<(u64, Pos)> {
+    let mut child = w.one(name)?;
+    let pos = child.pos();
     let unit = child.get("unit").unwrap_or_else(|| "KiB".into());
     let found = kib(&child.text(), &unit);
     if let Err(message) = &found {
@@ -149,7 +158,7 @@ fn amount(w: &mut Walk<'_>, name: &str) -> Option<u64> {
     }
     let extra = child.finish();
     w.keep(name, 0, extra);
-    found.ok()
+    found.ok().map(|n| (n, pos))
 }
 
 fn metadata(w: &mut Walk<'_>) -> Option<Element> {

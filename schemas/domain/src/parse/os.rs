@@ -147,12 +147,12 @@ fn account(w: &mut Walk<'_>, element: &str) -> Option<String> {
 pub(super) fn features(mut w: Walk<'_>) -> Features {
     Features {
         privnet: w.flag("privnet"),
-        capabilities: w.one("capabilities").map(capabilities),
+        capabilities: w.one("capabilities").and_then(capabilities),
         extra: w.finish(),
     }
 }
 
-fn capabilities(mut w: Walk<'_>) -> Capabilities {
+fn capabilities(mut w: Walk<'_>) -> Option<Capabilities> {
     let policy = w.closed("policy").unwrap_or(CapabilitiesPolicy::Default);
     let mut named = BTreeMap::new();
     for (name, capability) in Capability::ALL {
@@ -165,7 +165,9 @@ fn capabilities(mut w: Walk<'_>) -> Capabilities {
         let extra = child.finish();
         w.keep(name, 0, extra);
     }
-    Capabilities { policy, named, extra: w.finish() }
+    let extra = w.finish();
+    let said = policy != CapabilitiesPolicy::Default || !named.is_empty() || !extra.is_empty();
+    said.then_some(Capabilities { policy, named, extra })
 }
 
 pub(super) fn clock(walk: Option<Walk<'_>>) -> Clock {

@@ -1,4 +1,4 @@
-//! CPUs, limits, placement and id ranges.
+//! CPUs, limits, placement and id ranges. An element that says nothing at all is as good as none.
 
 use super::absolute;
 use crate::model::resources::{MAX_BLKIO_DEVICES, MAX_ID_RANGES};
@@ -57,15 +57,17 @@ fn number_set(w: &mut Walk<'_>, name: &str) -> Option<String> {
     }
 }
 
-pub(super) fn memtune(mut w: Walk<'_>) -> Memtune {
-    Memtune {
+pub(super) fn memtune(mut w: Walk<'_>) -> Option<Memtune> {
+    let memtune = Memtune {
         hard_limit: limit(&mut w, "hard_limit"),
         soft_limit: limit(&mut w, "soft_limit"),
         min_guarantee: limit(&mut w, "min_guarantee"),
         swap_hard_limit: limit(&mut w, "swap_hard_limit"),
         pos: w.pos(),
         extra: w.finish(),
-    }
+    };
+    let limits = [memtune.hard_limit, memtune.soft_limit, memtune.min_guarantee, memtune.swap_hard_limit];
+    (limits.iter().any(Option::is_some) || !memtune.extra.is_empty()).then_some(memtune)
 }
 
 fn limit(w: &mut Walk<'_>, name: &str) -> Option<u64> {
@@ -81,10 +83,12 @@ fn limit(w: &mut Walk<'_>, name: &str) -> Option<u64> {
     found.ok().filter(|n| *n < MAX_KIB)
 }
 
-pub(super) fn blkiotune(mut w: Walk<'_>) -> Blkiotune {
+pub(super) fn blkiotune(mut w: Walk<'_>) -> Option<Blkiotune> {
     let weight = w.leaf_number("weight", 10, 1000);
-    let devices = w.all("device", MAX_BLKIO_DEVICES).into_iter().map(blkio_device).collect();
-    Blkiotune { weight, devices, pos: w.pos(), extra: w.finish() }
+    let devices: Vec<_> = w.all("device", MAX_BLKIO_DEVICES).into_iter().map(blkio_device).collect();
+    let (pos, extra) = (w.pos(), w.finish());
+    let said = weight.is_some() || !devices.is_empty() || !extra.is_empty();
+    said.then_some(Blkiotune { weight, devices, pos, extra })
 }
 
 fn blkio_device(mut w: Walk<'_>) -> BlkioDevice {
@@ -107,7 +111,7 @@ fn blkio_device(mut w: Walk<'_>) -> BlkioDevice {
     }
 }
 
-pub(super) fn cputune(mut w: Walk<'_>) -> Cputune {
+pub(super) fn cputune(mut w: Walk<'_>) -> Option<Cputune> {
     let shares = w.leaf_number("shares", 2, 262_144);
     let period = w.leaf_number("period", 1000, 1_000_000);
     let quota = w.leaf("quota").and_then(|leaf| match leaf.text.trim().parse::<i64>() {
@@ -118,7 +122,9 @@ pub(super) fn cputune(mut w: Walk<'_>) -> Cputune {
             None
         }
     });
-    Cputune { shares, period, quota, pos: w.pos(), extra: w.finish() }
+    let (pos, extra) = (w.pos(), w.finish());
+    let said = shares.is_some() || period.is_some() || quota.is_some() || !extra.is_empty();
+    said.then_some(Cputune { shares, period, quota, pos, extra })
 }
 
 pub(super) fn numatune(mut w: Walk<'_>) -> Option<Numatune> {
@@ -151,7 +157,7 @@ pub(super) fn numatune(mut w: Walk<'_>) -> Option<Numatune> {
     None
 }
 
-pub(super) fn resource(mut w: Walk<'_>) -> Resource {
+pub(super) fn resource(mut w: Walk<'_>) -> Option<Resource> {
     let partition = w.leaf("partition").map(|leaf| {
         if !leaf.text.starts_with('/') {
             w.error_leaf(&leaf, format!("the partition '{}' must begin with '/'", leaf.text.escape_debug()));
@@ -164,13 +170,16 @@ pub(super) fn resource(mut w: Walk<'_>) -> Resource {
         }
         leaf.text
     });
-    Resource { partition, pos: w.pos(), extra: w.finish() }
+    let (pos, extra) = (w.pos(), w.finish());
+    (partition.is_some() || !extra.is_empty()).then_some(Resource { partition, pos, extra })
 }
 
-pub(super) fn idmap(mut w: Walk<'_>) -> IdMap {
+pub(super) fn idmap(mut w: Walk<'_>) -> Option<IdMap> {
     let uids = ranges(&mut w, "uid");
     let gids = ranges(&mut w, "gid");
-    IdMap { uids, gids, pos: w.pos(), extra: w.finish() }
+    let (pos, extra) = (w.pos(), w.finish());
+    let said = !uids.is_empty() || !gids.is_empty() || !extra.is_empty();
+    said.then_some(IdMap { uids, gids, pos, extra })
 }
 
 fn ranges(w: &mut Walk<'_>, name: &str) -> Vec<IdRange> {
@@ -190,6 +199,5 @@ fn ranges(w: &mut Walk<'_>, name: &str) -> Vec<IdRange> {
         let extra = child.finish();
         w.keep(name, index, extra);
     }
-    // As libvirt, which finds the one for the root user first.
     ranges
 }

@@ -1,14 +1,20 @@
 //! What the tests share.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "not every test uses everything")]
 
 use std::path::{Path, PathBuf};
 
 use berth_domain::Host;
 
-/// The host that all tests assume.
+/// The host that our documents assume.
 pub fn host() -> Host {
-    Host { arch: "x86_64".into(), emulator: "/usr/libexec/libvirt_lxc".into() }
+    Host { arch: "x86_64".into(), emulator: "/usr/libexec/berth-controller".into() }
+}
+
+/// The host that libvirt's documents assume.
+pub fn libvirts_host() -> Host {
+    Host { emulator: "/usr/libexec/libvirt_lxc".into(), ..host() }
 }
 
 fn workspace() -> PathBuf {

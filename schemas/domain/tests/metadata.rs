@@ -1,0 +1,74 @@
+//! Elements below `<metadata>`, as an application reads and writes them.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use berth_domain::{Domain, parse};
+use common::{document, host};
+
+const APP: &str = "urn:example:app:1";
+
+fn domain(rest: &str) -> Domain {
+    parse(&document(rest, ""), &host()).unwrap().domain
+}
+
+#[test]
+fn an_element_comes_without_its_prefix() {
+    let d = domain(
+        "<metadata><a:x xmlns:a='urn:example:app:1' k='v'><a:y/>text &amp; <z xmlns='u'/></a:x><b xmlns='urn:b'/></metadata>",
+    );
+    let expected = "<x k=\"v\"><y/>text &amp; <z xmlns=\"u\"/></x>";
+    assert_eq!(d.metadata_element(APP).as_deref(), Some(expected));
+    assert_eq!(d.metadata_element("urn:b").as_deref(), Some("<b/>"));
+    assert_eq!(d.metadata_element("urn:other"), None);
+    assert_eq!(domain("").metadata_element(APP), None);
+}
+
+#[test]
+fn a_borrowed_declaration_comes_along() {
+    let text = document("<metadata><a:x><o:y/></a:x></metadata>", "")
+        .replace("type='lxc'", "type='lxc' xmlns:a='urn:example:app:1' xmlns:o='urn:o'");
+    let d = parse(&text, &host()).unwrap().domain;
+    assert_eq!(d.metadata_element(APP).as_deref(), Some("<x xmlns:o=\"urn:o\">\n  <o:y/>\n</x>"));
+    assert_eq!(parse(&d.to_xml(), &host()).unwrap().domain, d);
+}
+
+#[test]
+fn set_replace_and_remove() {
+    let mut d = domain("<metadata><b xmlns='urn:b'/></metadata>");
+    assert_eq!(d.set_metadata_element(APP, "app", Some("<conf><item n='1'/></conf>")), Ok(true));
+    assert_eq!(d.metadata_element(APP).as_deref(), Some("<conf>\n  <item n=\"1\"/>\n</conf>"));
+    let shown = d.to_xml();
+    let expected = "  <metadata>\n    <b xmlns=\"urn:b\"/>\n    <app:conf xmlns:app=\"urn:example:app:1\">\n      <app:item n=\"1\"/>\n    </app:conf>\n  </metadata>\n";
+    assert!(shown.contains(expected), "{shown}");
+    assert_eq!(parse(&shown, &host()).unwrap().domain, d);
+
+    assert_eq!(d.set_metadata_element(APP, "app", Some("<conf><item n='1'/></conf>")), Ok(false));
+    assert_eq!(d.set_metadata_element(APP, "p", Some("<other/>")), Ok(true));
+    assert_eq!(d.metadata_element(APP).as_deref(), Some("<other/>"));
+    assert_eq!(d.set_metadata_element(APP, "p", None), Ok(true));
+    assert_eq!(d.set_metadata_element(APP, "p", None), Ok(false));
+    assert_eq!(d.set_metadata_element("urn:b", "p", None), Ok(true));
+    assert!(!d.to_xml().contains("metadata"));
+}
+
+#[test]
+fn what_is_not_an_element_changes_nothing() {
+    let mut d = domain("<metadata><b xmlns='urn:b'/></metadata>");
+    let before = d.clone();
+    for (uri, prefix, xml) in [
+        (APP, "app", "no element"),
+        (APP, "app", "<a>"),
+        (APP, "app", "<!DOCTYPE a><a/>"),
+        (APP, "app", "<a xmlns:app='urn:z'/>"),
+        (APP, "1bad", "<a/>"),
+        (APP, "a:b", "<a/>"),
+        (APP, "xmlfoo", "<a/>"),
+        (APP, "", "<a/>"),
+        ("", "app", "<a/>"),
+    ] {
+        assert!(d.set_metadata_element(uri, prefix, Some(xml)).is_err(), "{uri} {prefix} {xml}");
+        assert_eq!(d, before);
+    }
+}
