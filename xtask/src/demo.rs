@@ -21,9 +21,11 @@ struct Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // After a demo that went well there is no such domain; then this only says so, to nobody.
-        let _ = Command::new(&self.virsh_lite).args(["-q", "-c", &self.connection, "destroy", "demo"]).output();
+        let _ =
+            Command::new(&self.virsh_lite).args(["-q", "-c", &self.connection, "destroy", "demo"]).output();
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
         }
         let _ = self.child.wait();
     }
@@ -37,11 +39,15 @@ pub fn run() -> Result<(), String> {
     run::need(&[("busybox", "busybox-static")])?;
     println!("building (the first time takes a few minutes)");
     let dist = dist::build()?;
-    let work = tempfile::Builder::new().prefix("berth-demo-").tempdir().map_err(|e| format!("error: cannot make a folder: {e}"))?;
+    let work = tempfile::Builder::new()
+        .prefix("berth-demo-")
+        .tempdir()
+        .map_err(|e| format!("error: cannot make a folder: {e}"))?;
     let container = work.path().join("container");
     busybox_root(&container)?;
     let document = work.path().join("demo.xml");
-    fs::write(&document, domain_xml(&container)).map_err(|e| format!("error: cannot write '{}': {e}", document.display()))?;
+    fs::write(&document, domain_xml(&container))
+        .map_err(|e| format!("error: cannot write '{}': {e}", document.display()))?;
     let daemon = start(&dist, &work.path().join("berth"))?;
 
     daemon.show(&["define", path(&document)?])?;
@@ -53,7 +59,9 @@ pub fn run() -> Result<(), String> {
     daemon.show(&["destroy", "demo"])?;
     daemon.show(&["domstate", "--reason", "demo"])?;
     daemon.show(&["undefine", "demo"])?;
-    println!("The daemon and its files are gone again. `cargo xtask install --destdir DIR` installs for good.");
+    println!(
+        "The daemon and its files are gone again. `cargo xtask install --destdir DIR` installs for good."
+    );
     Ok(())
 }
 
@@ -68,8 +76,11 @@ fn busybox_root(root: &Path) -> Result<(), String> {
         fs::create_dir_all(root.join(dir)).map_err(fail)?;
     }
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists());
-    fs::copy(busybox.ok_or("error: there is no busybox in /bin or /usr/bin")?, root.join("bin/busybox")).map_err(fail)?;
-    for name in run::output(Command::new(root.join("bin/busybox")).arg("--list"))?.lines().filter(|n| *n != "busybox") {
+    fs::copy(busybox.ok_or("error: there is no busybox in /bin or /usr/bin")?, root.join("bin/busybox"))
+        .map_err(fail)?;
+    for name in
+        run::output(Command::new(root.join("bin/busybox")).arg("--list"))?.lines().filter(|n| *n != "busybox")
+    {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).map_err(fail)?;
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").map_err(fail)?;
@@ -146,7 +157,9 @@ impl Daemon {
     fn console(&self) -> Result<(), String> {
         println!("\n# virsh-lite console demo");
         let pty = nix::pty::openpty(None, None).map_err(|e| format!("error: cannot make a PTY: {e}"))?;
-        let side = |fd: &OwnedFd| fd.try_clone().map(Stdio::from).map_err(|e| format!("error: cannot use a PTY: {e}"));
+        let side = |fd: &OwnedFd| {
+            fd.try_clone().map(Stdio::from).map_err(|e| format!("error: cannot use a PTY: {e}"))
+        };
         let mut child = self
             .virsh_lite()
             .args(["console", "demo"])
@@ -158,7 +171,12 @@ impl Daemon {
         drop(pty.slave);
         let mut terminal = fs::File::from(pty.master);
         let talk = expect(&mut terminal, "#")
-            .and_then(|()| say(&mut terminal, "echo \"I am process $$ on $(hostname), root of $(ls / | wc -l) folders\"\n"))
+            .and_then(|()| {
+                say(
+                    &mut terminal,
+                    "echo \"I am process $$ on $(hostname), root of $(ls / | wc -l) folders\"\n",
+                )
+            })
             .and_then(|()| expect(&mut terminal, "folders\r"))
             .and_then(|()| expect(&mut terminal, "#"))
             .and_then(|()| say(&mut terminal, "ps\n"))

@@ -16,11 +16,27 @@ pub fn build() -> Result<PathBuf, String> {
 /// Builds the three programs only.
 pub fn binaries() -> Result<PathBuf, String> {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    run::check(run::cargo().args(["build", "--release", "--quiet", "--package", "berth-driver", "--package", "virsh-lite"]))?;
+    run::check(run::cargo().args([
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "berth-driver",
+        "--package",
+        "virsh-lite",
+    ]))?;
     // A build of its own: in one build with the daemon, features that only the daemon needs would be linked in here.
     run::check(
         run::cargo()
-            .args(["build", "--profile", "controller", "--quiet", "--package", "berth-controller", "--target"])
+            .args([
+                "build",
+                "--profile",
+                "controller",
+                "--quiet",
+                "--package",
+                "berth-controller",
+                "--target",
+            ])
             .arg(&musl),
     )?;
     let target = run::target();
@@ -50,7 +66,8 @@ fn documents(dist: &Path) -> Result<(), String> {
     let commands = run::output(Command::new(&virsh_lite).args(["generate", "man-commands"]))?;
     for page in ["berthd.8", "virsh-lite.1", "berth-domain.5"] {
         let source = run::root().join(format!("docs/man/{page}.md"));
-        let text = fs::read_to_string(&source).map_err(|e| format!("error: cannot read '{}': {e}", source.display()))?;
+        let text = fs::read_to_string(&source)
+            .map_err(|e| format!("error: cannot read '{}': {e}", source.display()))?;
         write(&dist.join("man").join(page), &man::render(page, &text.replace("@COMMANDS@", &commands))?)?;
     }
     for shell in ["bash", "zsh", "fish"] {

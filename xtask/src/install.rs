@@ -18,7 +18,8 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             other => return Err(format!("error: install does not know '{other}'")),
         }
     }
-    let destdir = destdir.ok_or("error: install needs --destdir DIR; '--destdir /' installs into this system")?;
+    let destdir =
+        destdir.ok_or("error: install needs --destdir DIR; '--destdir /' installs into this system")?;
     if !prefix.starts_with('/') {
         return Err(format!("error: the prefix '{prefix}' is not an absolute path"));
     }
@@ -39,9 +40,12 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     ] {
         put(&dist.join(from), &to, mode)?;
     }
-    for (dir, mode) in
-        [("/etc/berth", 0o755), ("/etc/berth/domains", 0o700), ("/var/lib/berth", 0o700), ("/var/log/berth", 0o700)]
-    {
+    for (dir, mode) in [
+        ("/etc/berth", 0o755),
+        ("/etc/berth/domains", 0o700),
+        ("/var/lib/berth", 0o700),
+        ("/var/log/berth", 0o700),
+    ] {
         let dir = under(dir);
         fs::create_dir_all(&dir)
             .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)))

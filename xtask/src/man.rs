@@ -7,7 +7,10 @@ use roff::{Inline, Roff, bold, italic, roman};
 pub fn render(page: &str, text: &str) -> Result<String, String> {
     let (name, section) = page.rsplit_once('.').ok_or_else(|| format!("error: '{page}' has no section"))?;
     let mut out = Roff::new();
-    out.control("TH", [name.to_uppercase().as_str(), section, "", concat!("berth ", env!("CARGO_PKG_VERSION")), "Berth"]);
+    out.control(
+        "TH",
+        [name.to_uppercase().as_str(), section, "", concat!("berth ", env!("CARGO_PKG_VERSION")), "Berth"],
+    );
     let mut paragraph: Vec<&str> = Vec::new();
     let mut item = false;
     for line in text.lines().chain([""]) {
@@ -90,7 +93,8 @@ mod test {
 
     #[test]
     fn markdown_becomes_roff() {
-        let text = "# NAME\n\nx - *a* **b** `c`\n\n## A Part\n\n- one\n  more\n- two\n\n    code 1\n    code 2\n";
+        let text =
+            "# NAME\n\nx - *a* **b** `c`\n\n## A Part\n\n- one\n  more\n- two\n\n    code 1\n    code 2\n";
         let page = render("x.1", text).unwrap_or_default();
         assert!(page.contains(".TH X 1"), "{page}");
         assert!(page.contains(".SH NAME"), "{page}");

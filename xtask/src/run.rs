@@ -34,14 +34,20 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     let shown = show(command);
     let output = command.output().map_err(|e| format!("error: cannot run {shown}: {e}"))?;
     if !output.status.success() {
-        return Err(format!("error: {shown} failed: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "error: {shown} failed: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
 fn show(command: &Command) -> String {
-    let words: Vec<_> =
-        std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect();
     format!("`{}`", words.join(" "))
 }
 

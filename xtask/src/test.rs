@@ -24,7 +24,15 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     };
     lap("format", &mut || run::check(run::cargo().args(["fmt", "--all", "--check"])))?;
     lap("clippy", &mut || {
-        run::check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        run::check(run::cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     lap("generated code", &mut || crate::generate(crate::r#gen::Mode::Check))?;
     let mut built = None;
@@ -34,12 +42,20 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     })?;
     let built = built.ok_or("error: nothing was built")?;
     lap("pure and unprivileged tests", &mut || {
-        run::check(run::cargo().args(["test", "--quiet", "--workspace", "--exclude", "berth-tests"]).env("BERTH_DIST", &built))
+        run::check(
+            run::cargo()
+                .args(["test", "--quiet", "--workspace", "--exclude", "berth-tests"])
+                .env("BERTH_DIST", &built),
+        )
     })?;
     let suites: &[&str] = if quick { &["unprivileged"] } else { &["unprivileged", "privileged"] };
     for suite in suites {
         lap(suite, &mut || {
-            run::check(run::cargo().args(["test", "--quiet", "--package", "berth-tests", "--test", suite]).env("BERTH_DIST", &built))
+            run::check(
+                run::cargo()
+                    .args(["test", "--quiet", "--package", "berth-tests", "--test", suite])
+                    .env("BERTH_DIST", &built),
+            )
         })?;
     }
     println!("==> all passed: {}", laps.join(", "));
