@@ -200,7 +200,7 @@ pub(super) fn clock(walk: Option<Walk<'_>>) -> Clock {
 
 /// `<lxc:namespace>`, under whatever prefix the document gives its namespace.
 pub(super) fn namespace(domain: &mut Walk<'_>) -> Option<Namespace> {
-    let prefix = prefix_of(domain.el)?.to_owned();
+    let prefix = prefix_of(domain)?.to_owned();
     let mut w = domain.one(&format!("{prefix}:namespace"))?;
     if prefix == "lxc" {
         // It will be written again on output.
@@ -234,11 +234,16 @@ pub(super) fn namespace(domain: &mut Walk<'_>) -> Option<Namespace> {
 }
 
 /// The prefix under which the element for containers stands, if it does.
-fn prefix_of(domain: &crate::tree::Element) -> Option<&str> {
-    domain.elements().find_map(|child| {
+fn prefix_of<'a>(domain: &Walk<'a>) -> Option<&'a str> {
+    let mut found = domain.el.elements().filter_map(|child| {
         let (prefix, local) = child.name.split_once(':')?;
         let key = format!("xmlns:{prefix}");
-        let uri = child.value(&key).or_else(|| domain.value(&key));
+        let uri = child.value(&key).or_else(|| domain.el.value(&key));
         (local == "namespace" && uri == Some(LXC_NAMESPACE)).then_some(prefix)
-    })
+    });
+    let first = found.next()?;
+    if found.any(|other| other != first) {
+        domain.error("there are two elements for shared namespaces");
+    }
+    Some(first)
 }
