@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 mod client;
 mod cmd;
+mod complete;
 mod connect;
+mod editor;
 mod error;
 mod globs;
 mod grammar;
@@ -16,6 +18,7 @@ mod output;
 mod parse;
 mod relay;
 mod session;
+mod shell;
 mod snippet;
 mod terminal;
 mod times;
@@ -55,6 +58,10 @@ fn act(session: &mut Session, action: Action) -> Result<(), Failure> {
         Action::Help(about) => {
             let text = cmd::help::page(about.as_deref())?;
             session.out.print(&text);
+            true
+        }
+        Action::Run(words) if words.is_empty() => {
+            shell::run(session)?;
             true
         }
         Action::Run(words) => session.run_all(&parse::from_words(&words)?),

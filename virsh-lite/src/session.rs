@@ -72,11 +72,12 @@ impl Session {
     /// Runs one command and reports its failure.
     fn run(&mut self, call: &Call) -> bool {
         let start = Instant::now();
-        if call.command.connects && !call.help {
-            if let Err(failure) = self.connect() {
-                self.out.fail(&failure);
-                return false;
-            }
+        if call.command.connects
+            && !call.help
+            && let Err(failure) = self.connect()
+        {
+            self.out.fail(&failure);
+            return false;
         }
         self.exact = false;
         self.json = self.options.json || call.args.has("json");

@@ -38,7 +38,7 @@ fn run(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let readonly = session.options.readonly;
     let mut domains = session.all_domains().map_err(|e| e.because("Failed to list domains", readonly))?;
     domains.retain(|d| chosen(d, args));
-    domains.sort_by(|a, b| order(a).cmp(&order(b)));
+    domains.sort_by_cached_key(order);
     if session.json {
         let rows: Vec<StatusJson> = domains.iter().map(StatusJson::from).collect();
         session.out.json(&rows);

@@ -2,36 +2,68 @@
 
 use crate::grammar::{Command, Group};
 
+pub mod autostart;
+pub mod builtin;
 pub mod console;
 pub mod define;
 pub mod document;
+pub mod edit;
+pub mod event;
+pub mod generate;
 pub mod help;
+pub mod host;
 pub mod info;
 pub mod list;
+pub mod metadata;
 pub mod start;
 pub mod stop;
 
 /// Every command, hidden ones last; inside a group in the order of `help`.
 pub static ALL: &[&Command] = &[
     // Domain Management
+    &autostart::AUTOSTART,
     &console::CONSOLE,
     &define::CREATE,
     &define::DEFINE,
+    &metadata::DESC,
     &stop::DESTROY,
     &info::DOMID,
     &info::DOMNAME,
     &info::DOMUUID,
     &document::DUMPXML,
+    &edit::EDIT,
+    &metadata::METADATA,
     &stop::REBOOT,
+    &autostart::RESUME,
     &stop::SHUTDOWN,
     &start::START,
+    &autostart::SUSPEND,
+    &host::TTYCONSOLE,
     &define::UNDEFINE,
     // Domain Monitoring
     &info::DOMINFO,
     &info::DOMSTATE,
     &list::LIST,
+    // Domain Events
+    &event::EVENT,
+    // Host and Hypervisor
+    &host::CAPABILITIES,
+    &host::HOSTNAME,
+    &host::NODEINFO,
+    &host::URI,
+    &host::VERSION,
     // Virsh itself
+    &builtin::CD,
+    &builtin::CONNECT,
+    &builtin::ECHO,
+    &builtin::EXIT,
     &help::HELP,
+    &builtin::PWD,
+    &builtin::QUIT,
+    // Not shown
+    &generate::COMPLETE,
+    &generate::GENERATE,
+    &builtin::SERVE_STDIO,
 ];
 
 /// The command of that name.

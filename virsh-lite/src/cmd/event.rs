@@ -1,0 +1,229 @@
+//! `event`.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use berth_schemas::domain::{Event, EventKind, Method, SubscribeIn, SubscribeOut};
+use berth_schemas::wire::CallKind;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::cmd::info::ExitJson;
+use crate::error::Failure;
+use crate::grammar::{Command, Group, Opt, Values};
+use crate::parse::Args;
+use crate::session::{DomainRef, Session};
+use crate::terminal::Signals;
+use crate::times;
+
+/// The types of events.
+const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change"];
+
+/// `event`
+pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events", event)
+    .about("Lists the types of events, or waits for events to happen.")
+    .options(&[
+        Opt::text("domain", "only events of this domain: its name, id or uuid")
+            .positional()
+            .from(Values::Domains),
+        Opt::text("event", "which type to wait for").from(Values::Words(TYPES)),
+        Opt::flag("all", "wait for all types"),
+        Opt::flag("loop", "go on until the time is over or ^C is typed, not only to the first event"),
+        Opt::number("timeout", "seconds to wait"),
+        Opt::flag("list", "list the types"),
+        Opt::flag("timestamp", "print when each event happened"),
+    ])
+    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit");
+
+/// Why waiting ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    Done,
+    TimedOut,
+    Interrupted,
+}
+
+#[derive(Serialize)]
+struct EventJson<'a> {
+    sequence: i64,
+    #[serde(rename = "atUSec")]
+    at_usec: i64,
+    r#type: &'static str,
+    kind: EventKind,
+    name: &'a str,
+    uuid: &'a str,
+    detail: Option<&'a str>,
+    exit: Option<ExitJson>,
+}
+
+fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    args.exclusive("all", "event")?;
+    args.exclusive("list", "all")?;
+    args.exclusive("list", "event")?;
+    if args.has("list") {
+        if session.json {
+            session.out.json(&TYPES);
+        } else {
+            session.out.print(&format!("{}\n", TYPES.join("\n")));
+        }
+        return Ok(());
+    }
+    let wanted = match (args.text("event"), args.has("all")) {
+        (Some(name), _) if !TYPES.contains(&name) => {
+            return Err(Failure::line(format!("unknown event type {name}")));
+        }
+        (Some(name), _) => Some(name),
+        (None, true) => None,
+        (None, false) => {
+            return Err(Failure::line("one of --list, --all, or --event <type> is required"));
+        }
+    };
+    let timeout = args.positive("timeout")?;
+    let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let domain = match args.text("domain") {
+        Some(word) => {
+            let domain = session.domain(word)?;
+            session.status(&domain)?;
+            Some(domain)
+        }
+        None => None,
+    };
+    let mut count = 0;
+    let end = wait(session, domain.as_ref(), deadline, &mut |session, event| {
+        if wanted.is_some_and(|w| w != type_of(event.kind)) {
+            return true;
+        }
+        count += 1;
+        print(session, event, args.has("timestamp"));
+        args.has("loop")
+    })?;
+    if !session.json {
+        match end {
+            End::Done => {}
+            End::TimedOut => session.out.print("event loop timed out\n"),
+            End::Interrupted => session.out.print("event loop interrupted\n"),
+        }
+        session.out.print(&format!("events received: {count}\n"));
+    }
+    if count > 0 { Ok(()) } else { Err(Failure::silent()) }
+}
+
+/// Gives each event to `take` until that says no, time is over or ^C is typed.
+fn wait(
+    session: &mut Session,
+    domain: Option<&DomainRef>,
+    deadline: Option<Instant>,
+    take: &mut dyn FnMut(&mut Session, &Event) -> bool,
+) -> Result<End, Failure> {
+    let method = Method::Subscribe.name();
+    let readonly = session.options.readonly;
+    let failed = |e: crate::error::CallError| e.because("Failed to wait for events", readonly);
+    let ask = SubscribeIn {
+        name: domain.map(|d| d.name.clone()),
+        uuid: domain.and_then(|d| d.uuid.clone()),
+        ..SubscribeIn::default()
+    };
+    let signals = Signals::take(&[Signal::SIGINT]).map_err(|e| Failure::line(e.to_string()))?;
+    let mut client = session.another_connection()?;
+    client.send(method, &ask, CallKind::More).map_err(failed)?;
+    loop {
+        while let Some(reply) = client.waiting_reply::<SubscribeOut>(method).map_err(failed)? {
+            if let Some(event) = &reply.out.event
+                && !take(session, event)
+            {
+                return Ok(End::Done);
+            }
+            if !reply.continues {
+                return Ok(End::Done);
+            }
+        }
+        session.out.flush();
+        if let Some(end) = pause(&client, &signals, deadline)? {
+            return Ok(end);
+        }
+        client.fill().map_err(failed)?;
+    }
+}
+
+/// Waits until there is something to read, which is `None`.
+fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
+    loop {
+        let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+            None => PollTimeout::NONE,
+            Some(left) if left.is_zero() => return Ok(Some(End::TimedOut)),
+            // One more, as poll(2) counts whole milliseconds.
+            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+        };
+        let mut fds = [
+            PollFd::new(client.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(Failure::line(e.to_string())),
+        }
+        let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
+        if ready(1) {
+            let _ = signals.next();
+            return Ok(Some(End::Interrupted));
+        }
+        if ready(0) {
+            return Ok(None);
+        }
+    }
+}
+
+/// The virsh type of an event.
+fn type_of(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Rebooted => "reboot",
+        EventKind::Metadata => "metadata-change",
+        _ => "lifecycle",
+    }
+}
+
+fn print(session: &mut Session, event: &Event, timestamp: bool) {
+    if session.json {
+        session.out.json_line(&EventJson {
+            sequence: event.sequence,
+            at_usec: event.at_u_sec,
+            r#type: type_of(event.kind),
+            kind: event.kind,
+            name: &event.name,
+            uuid: &event.uuid,
+            detail: event.detail.as_deref(),
+            exit: event.exit.as_ref().map(ExitJson::from),
+        });
+        return;
+    }
+    let stamp = if timestamp { format!("{}: ", times::utc(event.at_u_sec)) } else { String::new() };
+    let line = format!("{stamp}event '{}' for domain '{}'{}\n", type_of(event.kind), event.name, text(event));
+    session.out.print(&line);
+}
+
+/// What virsh says behind the name.
+fn text(event: &Event) -> String {
+    let lifecycle = |what: &str, default: &str| {
+        let detail = event.detail.as_deref().unwrap_or(default);
+        let mut letters = detail.chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase()).into_iter();
+        format!(": {what} {}", first.chain(letters).collect::<String>())
+    };
+    match event.kind {
+        EventKind::Defined => lifecycle("Defined", "added"),
+        EventKind::Undefined => lifecycle("Undefined", "removed"),
+        EventKind::Started => lifecycle("Started", "booted"),
+        EventKind::Suspended => lifecycle("Suspended", "paused"),
+        EventKind::Resumed => lifecycle("Resumed", "unpaused"),
+        EventKind::Stopped => lifecycle("Stopped", "shutdown"),
+        EventKind::Crashed => lifecycle("Crashed", "panicked"),
+        EventKind::Rebooted => String::new(),
+        EventKind::Metadata => match &event.detail {
+            Some(uri) => format!(": type element, uri {uri}"),
+            None => ": type title or description, uri <null>".into(),
+        },
+    }
+}

@@ -1,0 +1,270 @@
+//! A small daemon that speaks io.berth.Domain and io.berth.Node from canned data.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use berth_schemas::wire::{Framer, error_bytes, parse_request, reply_bytes};
+use serde_json::{Value, json};
+
+/// What the daemon knows.
+#[derive(Default)]
+pub struct State {
+    domains: Vec<Value>,
+    metadata: BTreeMap<String, String>,
+    /// Methods and parameters in the order of the calls.
+    pub calls: Vec<(String, Value)>,
+    /// What a console was sent.
+    pub typed: Vec<u8>,
+}
+
+/// The daemon; it ends with the test process.
+pub struct Fake {
+    /// Its folder, the current directory of the commands.
+    pub dir: tempfile::TempDir,
+    /// Its state.
+    pub state: Arc<Mutex<State>>,
+}
+
+fn uuid(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+
+fn active(name: &str, id: u32) -> Value {
+    json!({"name": name, "uuid": uuid(id), "id": id, "state": "running", "reason": "booted", "persistent": true,
+        "autostart": false, "pendingChange": false, "initPid": id + 1, "startedUSec": 1_700_000_000_000_000_i64,
+        "restarts": 2})
+}
+
+fn inactive(name: &str, n: u32) -> Value {
+    json!({"name": name, "uuid": uuid(n), "state": "shutoff", "reason": "crashed", "persistent": true,
+        "autostart": true, "pendingChange": false, "title": "the title", "restarts": 0,
+        "lastExit": {"kind": "signaled", "signal": 11, "atUSec": 1_700_000_000_000_000_i64}})
+}
+
+/// The document of every domain.
+pub const DOCUMENT: &str = "<domain type='lxc'>\n  <name>web</name>\n  <devices>\n    <console type='pty' tty='/dev/pts/9'/>\n  </devices>\n</domain>\n";
+
+impl Fake {
+    /// Starts one with the domains web and web2 (active), db, locked and old (not).
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let listener = UnixListener::bind(dir.path().join("s")).expect("socket");
+        let state = State {
+            domains: vec![
+                inactive("db", 1),
+                inactive("locked", 2),
+                inactive("old", 3),
+                active("web", 4711),
+                active("web2", 4800),
+            ],
+            ..State::default()
+        };
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { dir, state }
+    }
+
+    /// Its URI.
+    pub fn uri(&self) -> String {
+        format!("lxc+unix:///system?socket={}", self.socket().display())
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
+    /// The parameters of the last call of a method.
+    #[allow(dead_code)]
+    pub fn last(&self, method: &str) -> Value {
+        let state = self.state.lock().expect("state");
+        let found = state.calls.iter().rev().find(|(m, _)| m.ends_with(method));
+        found.map(|(_, p)| p.clone()).unwrap_or_default()
+    }
+}
+
+type Answer = Result<Vec<Value>, (&'static str, Value)>;
+
+fn serve(mut stream: UnixStream, state: &Mutex<State>) {
+    let mut framer = Framer::default();
+    let mut chunk = [0; 4096];
+    let mut readonly = false;
+    loop {
+        while let Ok(Some(message)) = framer.next_message() {
+            let Ok(request) = parse_request(&message) else { return };
+            let method = request.method.to_string();
+            let short = method.rsplit('.').next().unwrap_or_default().to_owned();
+            let parameters = request.parameters.clone().unwrap_or(json!({}));
+            state.lock().expect("state").calls.push((method, parameters.clone()));
+            if short == "AttachConsole" && request.upgrade == Some(true) {
+                return console(stream, &parameters, state);
+            }
+            readonly |= short == "RestrictToReading";
+            let reading = short.starts_with("Get")
+                || ["List", "Subscribe", "ReadConsoleLog", "RestrictToReading"].contains(&short.as_str());
+            let answer = if readonly && !reading {
+                Err(("org.varlink.service.PermissionDenied", json!({})))
+            } else {
+                answer(&short, &parameters, request.more == Some(true), &mut state.lock().expect("state"))
+            };
+            let bytes = match answer {
+                Ok(replies) => {
+                    let stays = short == "Subscribe";
+                    let last = replies.len().saturating_sub(1);
+                    replies.iter().enumerate().flat_map(|(i, r)| reply_bytes(r, stays || i < last)).collect()
+                }
+                Err((name, parameters)) => error_bytes(name, &parameters),
+            };
+            if stream.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(n) if n > 0 => framer.push(&chunk[..n]),
+            _ => return,
+        }
+    }
+}
+
+/// Greets, answers each byte with its upper case, and ends at `q`.
+fn console(mut stream: UnixStream, parameters: &Value, state: &Mutex<State>) {
+    let writer = parameters["mode"] == "force";
+    let mut bytes = reply_bytes(&json!({"device": "console0", "writer": writer, "viewer": 5}), false);
+    bytes.extend_from_slice(b"early\r\n");
+    let _ = stream.write_all(&bytes);
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut chunk) {
+        state.lock().expect("state").typed.extend_from_slice(&chunk[..n]);
+        let _ = stream.write_all(&chunk[..n].to_ascii_uppercase());
+        if chunk[..n].contains(&b'q') {
+            return;
+        }
+    }
+}
+
+fn error(name: &'static str, message: &str) -> (&'static str, Value) {
+    (name, json!({ "message": message }))
+}
+
+fn find(parameters: &Value, state: &State) -> Result<usize, (&'static str, Value)> {
+    let fits =
+        |d: &Value| ["name", "uuid", "id"].iter().all(|k| parameters[k].is_null() || parameters[k] == d[k]);
+    let missing = error("io.berth.Domain.NoSuchDomain", "no domain fits");
+    state.domains.iter().position(fits).ok_or(missing)
+}
+
+fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> Answer {
+    let all = ["name", "uuid", "id"].iter().all(|k| parameters[k].is_null());
+    match method {
+        "List" if all && !more => Err(("org.varlink.service.ExpectedMore", json!({}))),
+        "List" if all => Ok(state.domains.iter().map(|d| json!({ "domain": d })).collect()),
+        "Define" | "Create" => document(method, parameters, state),
+        "Subscribe" => {
+            let event = |n: i64, kind: &str, detail: Value| {
+                json!({"sequence": n, "lost": false, "event": {"sequence": n, "atUSec": 1_700_000_000_123_456_i64, "kind": kind,
+                    "name": "web", "uuid": uuid(4711), "detail": detail}})
+            };
+            Ok(vec![
+                json!({"sequence": 6, "lost": false}),
+                event(7, "rebooted", Value::Null),
+                event(8, "stopped", json!("destroyed")),
+            ])
+        }
+        "GetInfo" => Ok(vec![
+            json!({"info": {"model": "x86_64", "memoryKiB": 2048, "cpus": 2, "mhz": 2000, "numaCells": 1,
+            "sockets": 1, "cores": 2, "threads": 1}}),
+        ]),
+        "GetVersion" => Ok(vec![json!({"version": "0.1.0", "kernelRelease": "6.1.0-18-amd64"})]),
+        "GetHostname" => Ok(vec![json!({"hostname": "host"})]),
+        "GetCapabilities" => Ok(vec![json!({"xml": "<capabilities/>\n"})]),
+        "RestrictToReading" => Ok(vec![json!({})]),
+        method => {
+            let at = find(parameters, state)?;
+            about(method, parameters, at, state)
+        }
+    }
+}
+
+fn document(method: &str, parameters: &Value, state: &mut State) -> Answer {
+    let xml = parameters["xml"].as_str().unwrap_or_default();
+    let remark = |text: &str, hint: Value| json!([{"line": 2, "column": 3, "element": "domain/x", "message": text, "hint": hint}]);
+    if xml.contains("<bad") {
+        let diagnostics = remark("unknown element 'bad'", json!("remove it"));
+        return Err((
+            "io.berth.Domain.InvalidDocument",
+            json!({"message": "1 problem", "diagnostics": diagnostics}),
+        ));
+    }
+    let warnings = if xml.contains("<odd") {
+        remark("element 'odd' has no meaning here", Value::Null)
+    } else {
+        json!([])
+    };
+    let domain = active("fresh", 4900);
+    if method == "Create" {
+        state.domains.push(domain.clone());
+        return Ok(vec![json!({"domain": domain, "warnings": warnings})]);
+    }
+    Ok(vec![json!({"domain": domain, "updated": false, "warnings": warnings})])
+}
+
+fn about(method: &str, parameters: &Value, at: usize, state: &mut State) -> Answer {
+    let domain = state.domains[at].clone();
+    let running = !domain["id"].is_null();
+    let name = domain["name"].as_str().unwrap_or_default();
+    let wrong = |message: &str| {
+        Err(("io.berth.Domain.InvalidState", json!({"message": message, "state": domain["state"]})))
+    };
+    match method {
+        "List" => Ok(vec![json!({ "domain": domain })]),
+        "GetUsage" => Ok(vec![
+            json!({"usage": {"osType": "exe", "vcpus": 1, "maxMemoryKiB": 65536, "usedMemoryKiB": 1024,
+            "cpuTimeNSec": running.then_some(1_260_000_000_i64), "processes": running.then_some(3)}}),
+        ]),
+        "Start" if running => wrong("domain 'x' is running"),
+        "Start" if name == "locked" => Err((
+            "io.berth.Domain.StartFailed",
+            json!({"message": "cannot mount '/srv': no such file", "step": "rootfs", "hint": "create the folder"}),
+        )),
+        "Start" if name == "old" => Err((
+            "io.berth.Domain.Unsupported",
+            json!({"message": "1 problem", "diagnostics": [{"line": 4, "column": 5, "element": "domain/devices/console",
+                "message": "this console is not supported"}]}),
+        )),
+        "Start" => Ok(vec![json!({ "domain": active(name, 4950) })]),
+        "Shutdown" | "Reboot" if !running => wrong("Requested operation is not valid: domain is not running"),
+        "Shutdown" | "Reboot" if name == "web2" => {
+            Err(error("io.berth.Domain.NotAnswering", "init does not answer"))
+        }
+        "Shutdown" | "Reboot" => Ok(vec![json!({"asked": "SIGRTMIN+3"})]),
+        "Destroy" if !running => wrong("Requested operation is not valid: domain is not running"),
+        "Destroy" | "Undefine" | "SetAutostart" | "ResizeConsole" => Ok(vec![json!({})]),
+        "GetXML" => Ok(vec![json!({ "xml": DOCUMENT })]),
+        "GetMetadata" => match state.metadata.get(&key(parameters)) {
+            Some(value) => Ok(vec![json!({ "value": value })]),
+            None => Err(error("io.berth.Domain.NoSuchMetadata", "none")),
+        },
+        "SetMetadata" => {
+            match parameters["value"].as_str() {
+                Some(value) => state.metadata.insert(key(parameters), value.to_owned()),
+                None => state.metadata.remove(&key(parameters)),
+            };
+            Ok(vec![json!({})])
+        }
+        "ReadConsoleLog" => Ok(vec![json!({"data": "b25lCg=="}), json!({"data": "dHdv"})]),
+        other => Err(("org.varlink.service.MethodNotFound", json!({ "method": other }))),
+    }
+}
+
+fn key(parameters: &Value) -> String {
+    format!("{}{}{}", parameters["name"], parameters["kind"], parameters["uri"])
+}
