@@ -67,3 +67,388 @@ fn list() {
     );
     bad(&f, &["list", "--table", "--name"], "error: Options --table and --name are mutually exclusive\n");
 }
+
+#[test]
+fn documents() {
+    let f = Fake::start();
+    let file = |name: &str, text: &str| std::fs::write(f.dir.path().join(name), text).expect("file");
+    file("good.xml", "<domain>\n  <name>x</name>\n</domain>\n");
+    file("bad.xml", "<domain>\n  <bad attribute='1'/>\n</domain>\n");
+    file("odd.xml", "<domain>\n  <odd/>\n</domain>\n");
+    file("latin.xml", "");
+    std::fs::write(f.dir.path().join("latin.xml"), b"<domain>\n\xe4").expect("file");
+    good(&f, &["define", "good.xml"], "Domain 'fresh' defined from good.xml\n\n");
+    good(&f, &["-q", "define", "good.xml"], "");
+    bad(
+        &f,
+        &["define", "nosuch.xml"],
+        "error: Failed to open file 'nosuch.xml': No such file or directory\n",
+    );
+    let snippet = "error: unknown element 'bad'\n --> bad.xml:2:3\n  |\n2 |   <bad attribute='1'/>\n  |   ^^^^\n  |\n  = hint: remove it\n";
+    bad(&f, &["define", "bad.xml"], &format!("error: Failed to define domain from bad.xml\n{snippet}"));
+    bad(&f, &["create", "bad.xml"], &format!("error: Failed to create domain from bad.xml\n{snippet}"));
+    let odd = |word: &str| {
+        format!(
+            "{word}: element 'odd' has no meaning here\n --> odd.xml:2:3\n  |\n2 |   <odd/>\n  |   ^^^^\n"
+        )
+    };
+    let warned = run(&f, &["define", "odd.xml"]);
+    assert_eq!(warned, (0, "Domain 'fresh' defined from odd.xml\n\n".into(), odd("warning")));
+    let what = "error: Failed to define domain from odd.xml\n";
+    bad(&f, &["define", "odd.xml", "--validate"], &format!("{what}{}", odd("error")));
+    bad(
+        &f,
+        &["define", "latin.xml"],
+        "error: Failed to read domain from latin.xml\nerror: latin.xml:2: the text is not UTF-8\n",
+    );
+    good(&f, &["create", "good.xml", "--autodestroy"], "Domain 'fresh' created from good.xml\n\n");
+    assert_eq!(f.last("Create")["autodestroy"], true);
+    good(&f, &["undefine", "db", "--managed-save", "--nvram"], "Domain 'db' has been undefined\n\n");
+    bad(
+        &f,
+        &["undefine", "db", "--remove-all-storage"],
+        "error: option --remove-all-storage of command 'undefine' is not supported: storage is never removed\n",
+    );
+    let mut child = command(&f, &["define", "-"]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), b"<domain/>").expect("write");
+    let output = child.wait_with_output().expect("output");
+    assert_eq!(text(&output), (0, "Domain 'fresh' defined from -\n\n".into(), String::new()));
+    assert_eq!(f.last("Define")["xml"], "<domain/>");
+}
+
+#[test]
+fn dumpxml() {
+    let f = Fake::start();
+    good(&f, &["dumpxml", "web"], &format!("{}\n", fake::DOCUMENT));
+    good(&f, &["-q", "dumpxml", "web", "--inactive"], fake::DOCUMENT);
+    assert_eq!(f.last("GetXML")["inactive"], true);
+    good(&f, &["dumpxml", "web", "db"], &format!("{0}\n{0}\n", fake::DOCUMENT));
+    bad(&f, &["dumpxml", "nosuch"], "error: failed to get domain 'nosuch'\n");
+}
+
+#[test]
+fn life_cycle() {
+    let f = Fake::start();
+    good(&f, &["start", "db"], "Domain 'db' started\n\n");
+    bad(&f, &["start", "web"], "error: Domain is already active\n");
+    bad(&f, &["start", "nosuch"], "error: failed to get domain 'nosuch'\n");
+    bad(&f, &["start", ""], "error: Failed to get option 'domain': Option argument is empty\n");
+    bad(
+        &f,
+        &["start", "locked"],
+        "error: Failed to start domain 'locked'\nerror: cannot mount '/srv': no such file\nhint: create the folder\n",
+    );
+    bad(
+        &f,
+        &["start", "old"],
+        "error: Failed to start domain 'old'\nerror: this console is not supported\n --> definition of 'old':4:5\n  \
+         |\n4 |     <console type='pty' tty='/dev/pts/9'/>\n  |     ^^^^^^^^\n",
+    );
+    bad(
+        &f,
+        &["start", "db", "--paused"],
+        "error: option --paused of command 'start' is not supported: a container cannot be started paused\n",
+    );
+    good(&f, &["shutdown", "web"], "Domain 'web' is being shutdown\n\n");
+    good(&f, &["shutdown", "web", "--mode", "initctl,signal"], "Domain 'web' is being shutdown\n\n");
+    assert_eq!(f.last("Shutdown")["modes"], serde_json::json!(["initctl", "signal"]));
+    bad(
+        &f,
+        &["shutdown", "web", "--mode", "foo"],
+        "error: Unknown mode foo value, expecting 'acpi', 'agent', 'initctl', 'signal', or 'paravirt'\n",
+    );
+    bad(&f, &["reboot", "web2"], "error: Failed to reboot domain 'web2'\nerror: init does not answer\n");
+    good(&f, &["reboot", "web"], "Domain 'web' is being rebooted\n\n");
+    good(&f, &["destroy", "4711"], "Domain 'web' destroyed\n\n");
+    bad(
+        &f,
+        &["destroy", "db"],
+        "error: Failed to destroy domain 'db'\nerror: Requested operation is not valid: domain is not running\n",
+    );
+    good(&f, &["autostart", "db"], "Domain 'db' marked as autostarted\n\n");
+    good(&f, &["autostart", "db", "--disable"], "Domain 'db' unmarked as autostarted\n\n");
+    bad(
+        &f,
+        &["suspend", "web"],
+        "error: Failed to suspend domain 'web'\nerror: this function is not supported by the connection driver: \
+         virDomainSuspend\nhint: this version of Berth cannot suspend domains yet\n",
+    );
+}
+
+#[test]
+fn several_domains_and_patterns() {
+    let f = Fake::start();
+    good(&f, &["destroy", "web*"], "Domain 'web' destroyed\nDomain 'web2' destroyed\n\n");
+    assert_eq!(
+        run(&f, &["shutdown", "web2", "nosuch", "web"]),
+        (
+            1,
+            "Domain 'web' is being shutdown\n\n".into(),
+            "error: Failed to shutdown domain 'web2'\nerror: init does not answer\nerror: failed to get domain 'nosuch'\n".into()
+        )
+    );
+    bad(&f, &["start", "x*"], "error: no domain matches 'x*'\n");
+    good(&f, &["domstate", "web", "db"], "running\nshut off\n\n");
+}
+
+#[test]
+fn information() {
+    let f = Fake::start();
+    let web = "Id:             4711\nName:           web\nUUID:           00000000-0000-4000-8000-000000004711\n\
+        OS Type:        exe\nState:          running\nCPU(s):         1\nCPU time:       1.2s\nMax memory:     65536 KiB\n\
+        Used memory:    1024 KiB\nPersistent:     yes\nAutostart:      disable\nManaged save:   no\nInit PID:       4712\n\
+        Processes:      3\nStarted:        2023-11-14 22:13:20 +0000\nRestarts:       2\n";
+    let db = "Id:             -\nName:           db\nUUID:           00000000-0000-4000-8000-000000000001\n\
+        OS Type:        exe\nState:          shut off\nCPU(s):         1\nMax memory:     65536 KiB\n\
+        Used memory:    1024 KiB\nPersistent:     yes\nAutostart:      enable\nManaged save:   no\n\
+        Last exit:      killed by signal 11 (SIGSEGV), 2023-11-14 22:13:20 +0000\n";
+    good(&f, &["dominfo", "web"], &format!("{web}\n"));
+    good(&f, &["dominfo", "--domain", "4711"], &format!("{web}\n"));
+    good(&f, &["dominfo", "00000000-0000-4000-8000-000000004711"], &format!("{web}\n"));
+    good(&f, &["dominfo", "web", "db"], &format!("{web}\n{db}\n"));
+    good(&f, &["domstate", "db", "--reason"], "shut off (crashed)\n\n");
+    good(&f, &["domstate", "web", "--reason"], "running (booted)\n\n");
+    good(&f, &["-q", "domid", "web"], "4711\n");
+    good(&f, &["domid", "db"], "-\n\n");
+    good(&f, &["domname", "4711"], "web\n\n");
+    bad(&f, &["domname", "web"], "error: failed to get domain 'web'\n");
+    good(&f, &["domuuid", "db"], "00000000-0000-4000-8000-000000000001\n\n");
+    good(&f, &["ttyconsole", "web"], "/dev/pts/9\n\n");
+    good(
+        &f,
+        &["nodeinfo"],
+        "CPU model:           x86_64\nCPU(s):              2\nCPU frequency:       2000 MHz\nCPU socket(s):       1\n\
+         Core(s) per socket:  2\nThread(s) per core:  1\nNUMA cell(s):        1\nMemory size:         2048 KiB\n\n",
+    );
+    good(&f, &["hostname"], "host\n\n");
+    good(&f, &["uri"], &format!("{}\n\n", f.uri()));
+    good(&f, &["capabilities"], "<capabilities/>\n\n");
+    good(
+        &f,
+        &["version", "--daemon"],
+        "Compiled against library: berth 0.1.0\nUsing library: berth 0.1.0\nUsing API: LXC 0.1.0\n\
+         Running hypervisor: LXC 6.1.0\nRunning against daemon: 0.1.0\n\n",
+    );
+}
+
+#[test]
+fn json() {
+    let f = Fake::start();
+    let get = |words: &[&str]| -> serde_json::Value {
+        let (code, stdout, stderr) = run(&f, words);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{words:?}");
+        serde_json::from_str(&stdout).expect("JSON")
+    };
+    let list = get(&["list", "--all", "--json"]);
+    assert_eq!(list.as_array().map(Vec::len), Some(5));
+    assert_eq!(list[0]["id"], 4711);
+    assert_eq!(list[2]["id"], serde_json::Value::Null);
+    assert_eq!(list[2]["lastExit"]["signal"], 11);
+    let keys: Vec<&String> = list[0].as_object().expect("object").keys().collect();
+    assert_eq!(keys.len(), 13, "{keys:?}");
+    assert_eq!(get(&["--json", "domstate", "web"])["state"], "running");
+    assert_eq!(get(&["--json", "domstate", "web*"]).as_array().map(Vec::len), Some(2));
+    let info = get(&["dominfo", "web", "--json"]);
+    assert_eq!((&info["name"], &info["cpuTimeNSec"]), (&"web".into(), &1_260_000_000_i64.into()));
+    assert_eq!(get(&["domid", "db", "--json"]), serde_json::json!({ "id": null }));
+    assert_eq!(get(&["dumpxml", "web", "--json"])["xml"], fake::DOCUMENT);
+    assert_eq!(get(&["desc", "web", "--json"]), serde_json::json!({ "description": null }));
+    assert_eq!(get(&["nodeinfo", "--json"])["memoryKiB"], 2048);
+    assert_eq!(get(&["version", "--json"])["kernel"], "6.1.0-18-amd64");
+    assert_eq!(get(&["uri", "--json"])["uri"], f.uri());
+    bad_json(&f);
+}
+
+fn bad_json(f: &Fake) {
+    let (code, stdout, stderr) = run(f, &["dominfo", "nosuch", "--json"]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (1, "", "error: failed to get domain 'nosuch'\n"));
+}
+
+#[test]
+fn metadata_and_descriptions() {
+    let f = Fake::start();
+    good(&f, &["desc", "web"], "No description for domain: web\n");
+    good(&f, &["desc", "web", "hello", "world"], "Domain description updated successfully\n");
+    good(&f, &["desc", "web"], "hello world\n");
+    good(&f, &["desc", "web", "--title", "--config", "T"], "Domain title updated successfully\n");
+    assert_eq!(f.last("SetMetadata")["affect"], serde_json::json!(["config"]));
+    good(&f, &["desc", "web", "--title"], "T\n");
+    good(&f, &["desc", "web", ""], "Domain description updated successfully\n");
+    good(&f, &["desc", "web"], "No description for domain: web\n");
+    bad(
+        &f,
+        &["desc", "web", "--current", "--live", "x"],
+        "error: Options --current and --live are mutually exclusive\n",
+    );
+    let missing = "error: metadata not found: Requested metadata element is not present\n";
+    bad(&f, &["metadata", "web", "urn:x"], missing);
+    bad(
+        &f,
+        &["metadata", "web", "urn:x", "--set", "<a/>"],
+        "error: namespace key is required when modifying metadata\n",
+    );
+    good(&f, &["metadata", "web", "urn:x", "--key", "k", "--set", "<a/>"], "Metadata modified\n\n");
+    good(&f, &["metadata", "web", "--uri", "urn:x"], "<a/>\n\n");
+    good(&f, &["metadata", "web", "urn:x", "--remove"], "Metadata removed\n\n");
+    bad(&f, &["metadata", "web", "urn:x"], missing);
+}
+
+#[test]
+fn edit() {
+    let f = Fake::start();
+    let with = |editor: &str, words: &[&str]| {
+        text(&command(&f, words).env("EDITOR", editor).output().expect("virsh-lite runs"))
+    };
+    let same = "Domain 'web' XML configuration not changed.\n\n";
+    assert_eq!(with("true", &["edit", "web"]), (0, same.into(), String::new()));
+    let edited = with("sed -i s/web/fresh/", &["edit", "web"]);
+    assert_eq!(edited, (0, "Domain 'fresh' XML configuration edited.\n\n".into(), String::new()));
+    assert!(f.last("Define")["xml"].as_str().is_some_and(|x| x.contains("<name>fresh</name>")));
+    let (code, stdout, stderr) = with("sed -i 's/<name>/<bad>/'", &["edit", "web"]);
+    assert_eq!((code, stdout.as_str()), (1, "\n"));
+    assert!(stderr.contains("unknown element 'bad'\n --> web.xml:2:3\n"), "{stderr}");
+    let (code, _, stderr) = with("false", &["edit", "web"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("ended with exit status: 1"), "{stderr}");
+    assert_eq!(
+        with("echo text >", &["desc", "web", "--edit"]),
+        (0, "Domain description updated successfully\n".into(), String::new())
+    );
+    assert_eq!(f.last("SetMetadata")["value"], "text");
+}
+
+#[test]
+fn events() {
+    let f = Fake::start();
+    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\n\n");
+    bad(&f, &["event"], "error: one of --list, --all, or --event <type> is required\n");
+    bad(&f, &["event", "--event", "foo"], "error: unknown event type foo\n");
+    bad(
+        &f,
+        &["event", "--all", "--timeout", "x"],
+        "error: Numeric value 'x' for <timeout> option is malformed or out of range\n",
+    );
+    good(&f, &["event", "--all"], "event 'reboot' for domain 'web'\nevents received: 1\n\n");
+    good(
+        &f,
+        &["event", "--event", "lifecycle", "--timestamp"],
+        "2023-11-14 22:13:20.123+0000: event 'lifecycle' for domain 'web': Stopped Destroyed\nevents received: 1\n\n",
+    );
+    good(
+        &f,
+        &["event", "web", "--all", "--loop", "--timeout", "1"],
+        "event 'reboot' for domain 'web'\nevent 'lifecycle' for domain 'web': Stopped Destroyed\n\
+         event loop timed out\nevents received: 2\n\n",
+    );
+    assert_eq!(f.last("Subscribe")["name"], "web");
+    let (code, stdout, _) = run(&f, &["event", "--all", "--json"]);
+    let event: serde_json::Value = serde_json::from_str(&stdout).expect("one line of JSON");
+    assert_eq!((code, &event["type"], &event["sequence"]), (0, &"reboot".into(), &7.into()));
+}
+
+#[test]
+fn lines_of_commands() {
+    let f = Fake::start();
+    good(&f, &["domid web; domid db"], "4711\n\n-\n\n");
+    let (code, stdout, stderr) = run(&f, &["domid nosuch; domid db"]);
+    assert_eq!(
+        (code, stdout.as_str(), stderr.as_str()),
+        (0, "\n-\n\n", "error: failed to get domain 'nosuch'\n")
+    );
+    let (code, stdout, stderr) = run(&f, &["domid web; frob"]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (1, "", "error: unknown command: 'frob'\n"));
+    good(&f, &["echo", "a", "b"], "a b\n");
+    good(&f, &["-q", "echo", "a"], "a");
+    good(&f, &["echo", "--shell", "a b", "c"], "'a b' c\n");
+    good(&f, &["echo", "--xml", "<a>"], "&lt;a&gt;\n");
+    good(&f, &["echo", "--", "--shell"], "--shell\n");
+    bad(&f, &["cd"], "error: cd: command valid only in interactive mode\n");
+    let mut child = command(&f, &[]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    let lines = b"domid web\nfoo\n\n# nothing\ncd /\npwd\nquit\ndomid db\n";
+    std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), lines).expect("write");
+    let output = child.wait_with_output().expect("output");
+    assert_eq!(text(&output), (0, "4711\n\n\n/\n\n".into(), "error: unknown command: 'foo'\n".into()));
+}
+
+#[test]
+fn connections() {
+    let f = Fake::start();
+    let missing = "lxc+unix:///system?socket=/nosuch/io.berth";
+    assert_eq!(
+        run(&f, &["-c", missing, "list"]),
+        (
+            1,
+            String::new(),
+            "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/nosuch/io.berth': No such \
+             file or directory\nhint: is berthd running, and with this socket? (/nosuch/io.berth)\n"
+                .into()
+        )
+    );
+    bad(
+        &f,
+        &["-r", "destroy", "web"],
+        "error: Failed to destroy domain 'web'\nerror: operation forbidden: read only access prevents virDomainDestroy\n",
+    );
+    good(&f, &["-r", "domid", "web"], "4711\n\n");
+    let output = command(&f, &["-q", "domid", "web"])
+        .env("VIRSH_DEFAULT_CONNECT_URI", missing)
+        .output()
+        .expect("virsh-lite runs");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn help_and_version() {
+    let f = Fake::start();
+    good(&f, &["-v"], "0.1.0\n");
+    good(
+        &f,
+        &["help", "autostart"],
+        "  NAME\n    autostart - autostart a domain\n\n  SYNOPSIS\n    autostart <domain>... [--disable]\n\n  DESCRIPTION\n    \
+         Has each domain start together with the host, or no longer.\n\n  OPTIONS\n    \
+         [--domain] <string>...  domain names, ids, uuids or patterns such as 'web*'\n    \
+         --disable        no longer start it together with the host\n\n\n",
+    );
+    good(
+        &f,
+        &["help", "events"],
+        " Domain Events (help keyword 'events'):\n    event                          Domain Events\n\n",
+    );
+    bad(&f, &["help", "frob"], "error: command or command group 'frob' doesn't exist\n");
+    let (code, stdout, _) = run(&f, &["help"]);
+    assert!(
+        code == 0 && stdout.starts_with("Grouped commands:\n\n Domain Management (help keyword 'domain'):\n")
+    );
+    assert!(!stdout.contains("serve-stdio"));
+    assert_eq!(run(&f, &["--bogus"]).2, "error: unsupported option '--bogus'. See --help.\n");
+}
+
+#[test]
+fn generated_texts() {
+    let f = Fake::start();
+    let get = |words: &[&str]| run(&f, words).1;
+    assert!(get(&["generate", "man-commands"]).contains("### dominfo\n"));
+    let man = get(&["generate", "man"]);
+    assert!(man.contains("# EXIT STATUS") && man.contains("### undefine\n") && !man.contains("@COMMANDS@"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(get(&["generate", "completions", shell]).contains("virsh-lite"));
+    }
+    assert_eq!(get(&["complete", "--", "start", "l"]), "locked\n");
+    assert_eq!(get(&["complete", "--", "-c", &f.uri(), "dominfo", "web"]), "web\nweb2\n");
+    assert_eq!(get(&["complete", "--", "list", "--na"]), "--name\n");
+}
+
+#[test]
+fn a_reader_that_goes_away() {
+    let f = Fake::start();
+    let mut child = command(&f, &["list", "--all"]);
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    let output =
+        child.stdout(writer).stderr(Stdio::piped()).spawn().expect("spawn").wait_with_output().expect("wait");
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0));
+}
