@@ -65,7 +65,22 @@ impl Domain {
         metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
         metadata.children.extend(fresh.map(Node::Element));
         self.metadata = (!metadata.is_bare()).then_some(metadata);
+        if let Err(error) = self.check_output() {
+            self.metadata = before;
+            return Err(error);
+        }
         Ok(self.metadata != before)
+    }
+
+    /// Whether [`Domain::to_xml`] can be read again: to be asked before a changed definition is kept. What one change
+    /// adds may be small enough by itself, and too large, too many or too deep where it stands.
+    pub fn check_output(&self) -> Result<(), ParseError> {
+        parse_tree(&self.to_xml()).map(drop).map_err(|mut problem| {
+            // The place is in no document that anyone has seen.
+            (problem.line, problem.column) = (0, 0);
+            problem.message = format!("as it would be kept: {}", problem.message);
+            ParseError::one(problem)
+        })
     }
 
     /// Namespace declarations around the children of `<metadata>`, the nearest first.

@@ -149,3 +149,14 @@ fn many_elements_are_read_in_good_time() {
     let long = document("", &format!("<x>{}</x>", "&amp;".repeat(200_000)));
     check(&long);
 }
+
+#[test]
+fn what_would_grow_over_the_limit_is_refused() {
+    let quotes = document(&format!("<description>{}</description>", "'".repeat(200_000)), "");
+    let error = parse(&quotes, &host()).unwrap_err();
+    assert!(error.to_string().contains("as it would be kept"), "{error}");
+    let deep = format!("{}{}{}", "<x>".repeat(60), "<a/>".repeat(15_000), "</x>".repeat(60));
+    assert!(parse(&document(&deep, ""), &host()).is_err());
+    let small = document(&format!("<description>{}</description>", "'".repeat(150_000)), "");
+    check(&small);
+}

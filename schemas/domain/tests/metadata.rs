@@ -72,3 +72,16 @@ fn what_is_not_an_element_changes_nothing() {
         assert_eq!(d, before);
     }
 }
+
+#[test]
+fn what_could_not_be_read_again_is_refused() {
+    let mut d = domain("");
+    let deep = "<a>".repeat(63) + &"</a>".repeat(63);
+    let error = d.set_metadata_element(APP, "app", Some(&deep)).unwrap_err();
+    assert!(error.to_string().contains("as it would be kept: elements are nested deeper"), "{error}");
+    assert_eq!(d.metadata, None);
+    let long = format!("<a>{}</a>", "&amp;".repeat(200_000));
+    assert_eq!(d.set_metadata_element(APP, "app", Some(&long)), Ok(true));
+    d.description = Some("'".repeat(10_000));
+    assert!(d.check_output().is_err());
+}

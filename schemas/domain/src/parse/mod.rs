@@ -12,13 +12,15 @@ use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
 use crate::model::{Domain, LifecycleAction, Seclabel, SeclabelKind};
-use crate::tree::{Element, Pos, parse_tree};
+use crate::tree::{Element, MAX_BYTES, Pos, parse_tree};
 use crate::units::kib;
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError, Parsed};
 
 /// Namespace of the elements that only containers have.
 pub(crate) const LXC_NAMESPACE: &str = "http://libvirt.org/schemas/domain/lxc/1.0";
+/// Output is not that many times larger than input: `<a/>` at the deepest level grows 32 times.
+const MAX_GROWTH: usize = 64;
 /// Most security labels.
 const MAX_SECLABELS: usize = 16;
 
@@ -41,7 +43,13 @@ pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
     errors.truncate(MAX_ERRORS);
     warnings.sort_by_key(place);
     match domain {
-        Some(domain) if errors.is_empty() => Ok(Parsed { domain, warnings }),
+        Some(domain) if errors.is_empty() => {
+            // Escapes and indentation make a document larger; a small one stays below the limit in any case.
+            if xml.len() > MAX_BYTES / MAX_GROWTH {
+                domain.check_output()?;
+            }
+            Ok(Parsed { domain, warnings })
+        }
         _ => Err(ParseError { diagnostics: errors }),
     }
 }
