@@ -1,2 +1,143 @@
-//! Placeholder until its first commit.
-fn main() {}
+//! `berthd`: reads its options, takes the lock, finds everything again, serves.
+//!
+//! Does not know what is served.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use berth_driver::api::varlink::{Listener, serve};
+use berth_driver::config::Config;
+use berth_driver::engine::{Engine, Parts};
+use berth_driver::paths::Layout;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable of tests that may not make control groups: plain folders take their place.
+const PRETEND_CGROUPS: &str = "BERTH_TEST_PRETEND_CGROUPS";
+
+/// The daemon of Berth: owns the definitions of system containers and runs them.
+#[derive(Debug, Parser)]
+#[command(name = "berthd", version)]
+struct Options {
+    /// Put all files under this folder instead of the system's places
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Read the settings from this file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Stay in the foreground; the daemon always does
+    #[arg(long)]
+    foreground: bool,
+    /// How much is logged: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+    /// The controller program
+    #[arg(long, value_name = "PATH")]
+    controller: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Err(e) = start_log(&options.log) {
+        return fail(&e);
+    }
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    // If standard error is closed there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "berthd: {message}"));
+    ExitCode::FAILURE
+}
+
+fn start_log(level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|e| format!("cannot log at '{level}': {e}"))?;
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    Ok(())
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let layout = match &options.root {
+        Some(root) => Layout::rooted(root).map_err(|e| format!("cannot use '{}': {e}", root.display()))?,
+        None => Layout::system(),
+    };
+    let lock = layout.prepare().map_err(|e| e.to_string())?;
+    let config = match &options.config {
+        Some(path) => Config::load(path, true),
+        None => Config::load(&layout.config(), false),
+    };
+    let parts = Parts {
+        config: config.map_err(|e| e.to_string())?,
+        controller: controller(options.controller.as_deref())?,
+        pretend_cgroups: std::env::var_os(PRETEND_CGROUPS).is_some(),
+        layout,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)))
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start threads: {e}"))?;
+    let done = runtime.block_on(daemon(parts));
+    // What is under way is found again by the next daemon.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    drop(lock);
+    done
+}
+
+/// Beside our own program, where a build or a package puts it, or where packages of other systems do.
+fn controller(wanted: Option<&Path>) -> Result<PathBuf, String> {
+    let absolute =
+        |p: &Path| std::path::absolute(p).map_err(|e| format!("cannot use '{}': {e}", p.display()));
+    if let Some(path) = wanted {
+        return absolute(path);
+    }
+    let own = std::env::current_exe().map_err(|e| format!("cannot tell where berthd is: {e}"))?;
+    let beside = own.with_file_name("berth-controller");
+    let installed = own.parent().and_then(Path::parent).map(|prefix| prefix.join("libexec/berth-controller"));
+    let candidates = [Some(beside.clone()), installed, Some("/usr/libexec/berth-controller".into())];
+    let found = candidates.into_iter().flatten().find(|p| p.is_file());
+    Ok(found.unwrap_or(beside))
+}
+
+async fn daemon(parts: Parts) -> Result<(), String> {
+    let failed = |what: &'static str| move |e: std::io::Error| format!("cannot {what}: {e}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("wait for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("wait for signals"))?;
+    let run_folder = parts.layout.run().to_owned();
+    let engine = Engine::new(parts).map_err(failed("start"))?;
+    let report = engine.recover().await.map_err(failed("find the domains again"))?;
+    tracing::info!(
+        "{} defined, {} adopted, {} ended meanwhile, {} files set aside",
+        report.defined,
+        report.adopted,
+        report.ended,
+        report.set_aside
+    );
+    let listener = match Listener::inherited().map_err(|e| e.to_string())? {
+        Some(listener) => listener,
+        None => Listener::bind(&run_folder).map_err(|e| e.to_string())?,
+    };
+    let serving = tokio::spawn(serve(engine.clone(), listener));
+    engine.autostart().await.map_err(failed("start what starts with the host"))?;
+    if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("cannot tell the service manager that all is ready: {e}");
+    }
+    tracing::info!("ready");
+    tokio::select! {
+        served = serving => match served {
+            Ok(Err(e)) => return Err(e.to_string()),
+            Ok(Ok(())) => {}
+            Err(e) => return Err(e.to_string()),
+        },
+        _ = terminate.recv() => tracing::info!("terminated; containers go on"),
+        _ = interrupt.recv() => tracing::info!("interrupted; containers go on"),
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Who may call what: one table, asked before a parameter is looked at.
+//!
+//! The matches have no default arm: a method without a row does not compile. Does not know any connection.
+
+use std::ffi::CString;
+
+use berth_schemas::domain::Method as Domain;
+use berth_schemas::node::{Method as Node, Role};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// A method of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Of the protocol itself.
+    Service,
+    /// Of the host.
+    Node(Node),
+    /// Of domains.
+    Domain(Domain),
+}
+
+/// The least role that may call a method.
+pub fn needed(method: Method) -> Role {
+    match method {
+        Method::Service => Role::Reader,
+        Method::Node(method) => match method {
+            Node::GetInfo
+            | Node::GetVersion
+            | Node::GetHostname
+            | Node::GetCapabilities
+            | Node::GetRole
+            | Node::RestrictToReading => Role::Reader,
+        },
+        Method::Domain(method) => match method {
+            Domain::List
+            | Domain::GetUsage
+            | Domain::GetXML
+            | Domain::GetMetadata
+            | Domain::Subscribe => Role::Reader,
+            Domain::Define
+            | Domain::Undefine
+            | Domain::Create
+            | Domain::Start
+            | Domain::Shutdown
+            | Domain::Reboot
+            | Domain::Destroy
+            | Domain::SetAutostart
+            | Domain::SetMetadata
+            // What a container prints is its own: passwords are typed there.
+            | Domain::OpenConsole
+            | Domain::AttachConsole
+            | Domain::ResizeConsole
+            | Domain::ReadConsoleLog => Role::Admin,
+        },
+    }
+}
+
+/// Whether a role may call a method.
+pub fn allowed(role: Role, method: Method) -> bool {
+    match (role, needed(method)) {
+        (Role::Admin, _) | (Role::Reader, Role::Reader) => true,
+        (Role::Reader, Role::Admin) => false,
+    }
+}
+
+/// The role of a peer. Asks the system's user database, which may take its time: for a thread that may block.
+pub fn role_of(uid: u32, gid: u32, own_uid: u32, admin_group: &str) -> Role {
+    if uid == 0 || uid == own_uid || is_member(uid, gid, admin_group) { Role::Admin } else { Role::Reader }
+}
+
+/// A database that fails makes nobody a member.
+fn is_member(uid: u32, gid: u32, group: &str) -> bool {
+    let Ok(Some(group)) = Group::from_name(group) else { return false };
+    if group.gid == Gid::from_raw(gid) {
+        return true;
+    }
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return false };
+    let Ok(name) = CString::new(user.name) else { return false };
+    getgrouplist(&name, user.gid).is_ok_and(|all| all.contains(&group.gid))
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// The verdicts, written down a second time: reader, admin.
+    const DOMAIN: &[(&str, bool)] = &[
+        ("List", true),
+        ("GetUsage", true),
+        ("Define", false),
+        ("Undefine", false),
+        ("Create", false),
+        ("Start", false),
+        ("Shutdown", false),
+        ("Reboot", false),
+        ("Destroy", false),
+        ("GetXML", true),
+        ("SetAutostart", false),
+        ("GetMetadata", true),
+        ("SetMetadata", false),
+        ("Subscribe", true),
+        ("OpenConsole", false),
+        ("AttachConsole", false),
+        ("ResizeConsole", false),
+        ("ReadConsoleLog", false),
+    ];
+
+    #[test]
+    fn every_method_has_its_verdict() {
+        assert_eq!(DOMAIN.len(), Domain::ALL.len());
+        for method in Domain::ALL {
+            let (interface, name) = method.name().rsplit_once('.').expect("full name");
+            assert_eq!(interface, "io.berth.Domain");
+            let row = DOMAIN.iter().find(|(n, _)| *n == name).expect("a row for every method");
+            assert_eq!(allowed(Role::Reader, Method::Domain(*method)), row.1, "{name}");
+            assert!(allowed(Role::Admin, Method::Domain(*method)), "{name}");
+        }
+        for method in Node::ALL {
+            assert!(allowed(Role::Reader, Method::Node(*method)));
+            assert!(allowed(Role::Admin, Method::Node(*method)));
+        }
+    }
+
+    #[test]
+    fn root_and_the_daemon_itself_are_admins_and_nobody_is_not() {
+        assert_eq!(role_of(0, 0, 0, "berth"), Role::Admin);
+        assert_eq!(role_of(1234, 1234, 1234, "berth"), Role::Admin);
+        assert_eq!(role_of(65534, 65534, 0, "no such group"), Role::Reader);
+        // The primary group counts, also of a user that the database does not know.
+        assert_eq!(role_of(54_321, 0, 0, "root"), Role::Admin);
+    }
+}

@@ -1,0 +1,81 @@
+//! Model to wire, by hand.
+//!
+//! Does not know where a value goes.
+
+use berth_schemas::domain::{Diagnostic, DomainStatus, DomainUsage, Event};
+use berth_schemas::node::NodeInfo;
+
+use crate::engine::publish::Happened;
+use crate::engine::reads::Usage;
+use crate::engine::snapshot::Snapshot;
+use crate::host::node::Node;
+
+/// One domain.
+pub fn status(snapshot: &Snapshot) -> DomainStatus {
+    let run = snapshot.run.as_ref();
+    DomainStatus {
+        name: snapshot.name.to_string(),
+        uuid: snapshot.uuid.to_string(),
+        id: run.map(|r| r.id.into()),
+        state: snapshot.state,
+        reason: snapshot.reason,
+        persistent: snapshot.next.is_some(),
+        autostart: snapshot.autostart,
+        pending_change: snapshot.pending_change(),
+        title: snapshot.current().and_then(|d| d.title.clone()),
+        init_pid: run.and_then(|r| r.init_pid),
+        started_u_sec: run.map(|r| r.started_usec),
+        restarts: run.map_or(0, |r| r.restarts),
+        last_exit: snapshot.last_exit.clone(),
+    }
+}
+
+/// Figures.
+pub fn usage(usage: &Usage) -> DomainUsage {
+    DomainUsage {
+        os_type: "exe".into(),
+        vcpus: usage.vcpus.into(),
+        cpu_time_n_sec: usage.cpu_time_nsec,
+        max_memory_ki_b: usage.max_memory_kib.try_into().unwrap_or(i64::MAX),
+        used_memory_ki_b: usage.used_memory_kib.try_into().unwrap_or(i64::MAX),
+        processes: usage.processes,
+    }
+}
+
+/// A remark.
+pub fn diagnostic(from: &berth_domain::Diagnostic) -> Diagnostic {
+    Diagnostic {
+        line: from.line.into(),
+        column: from.column.into(),
+        element: from.element.clone(),
+        message: from.message.clone(),
+        hint: from.hint.clone(),
+    }
+}
+
+/// An event.
+pub fn event(from: &Happened) -> Event {
+    Event {
+        sequence: from.sequence,
+        at_u_sec: from.at_usec,
+        kind: from.kind,
+        name: from.name.clone(),
+        uuid: from.uuid.to_string(),
+        detail: from.detail.clone(),
+        exit: from.exit.clone(),
+    }
+}
+
+/// The host.
+pub fn node(node: &Node, model: &str) -> NodeInfo {
+    NodeInfo {
+        model: model.to_owned(),
+        memory_ki_b: node.memory_kib,
+        cpus: node.cpus,
+        mhz: node.mhz,
+        numa_cells: node.numa_cells,
+        sockets: node.sockets,
+        cores: node.cores,
+        threads: node.threads,
+    }
+}

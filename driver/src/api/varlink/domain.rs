@@ -1,0 +1,238 @@
+//! `io.berth.Domain`, one arm for each method: decode, ask the engine, encode.
+//!
+//! Does not decide anything.
+
+use std::os::fd::OwnedFd;
+
+use berth_schemas::domain::{
+    Affect, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, GetMetadataIn, GetMetadataOut,
+    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut,
+    SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut,
+    StartIn, StartOut, UndefineIn, UndefineOut,
+};
+use berth_schemas::service::ServiceError;
+use berth_schemas::wire::Parameters;
+
+use crate::api::varlink::connection::{Call, Connection};
+use crate::api::varlink::reply::{CallError, from_controller};
+use crate::api::varlink::{console, convert, subscribe};
+use crate::container::task::{Request, StartOptions};
+use crate::engine::metadata::MetadataChange;
+use crate::engine::publish::blocking;
+use crate::engine::registry::Reference;
+use crate::engine::snapshot::Snapshot;
+use crate::failure::Failure;
+use crate::paths::Layout;
+
+/// The reference of a call; one must be given.
+pub fn reference(
+    name: Option<String>,
+    uuid: Option<String>,
+    id: Option<i64>,
+) -> Result<Reference, CallError> {
+    let reference = Reference { name, uuid, id };
+    if reference.is_empty() {
+        return Err(ServiceError::InvalidParameter("name".into()).into());
+    }
+    Ok(reference)
+}
+
+/// Answers one call.
+pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), CallError> {
+    match method {
+        Method::List => list(c, call).await,
+        Method::GetUsage => usage(c, call).await,
+        Method::Define => define(c, call).await,
+        Method::Undefine => {
+            let p = UndefineIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Undefine).await?;
+            c.out.good(&UndefineOut {}, false);
+            Ok(())
+        }
+        Method::Create => create(c, call).await,
+        Method::Start => start(c, call).await,
+        Method::Shutdown => {
+            let p = ShutdownIn::from_value(call.parameters)?;
+            let asked = shutdown(c, &reference(p.name, p.uuid, p.id)?, false, p.modes).await?;
+            c.out.good(&ShutdownOut { asked }, false);
+            Ok(())
+        }
+        Method::Reboot => {
+            let p = RebootIn::from_value(call.parameters)?;
+            let asked = shutdown(c, &reference(p.name, p.uuid, p.id)?, true, p.modes).await?;
+            c.out.good(&RebootOut { asked }, false);
+            Ok(())
+        }
+        Method::Destroy => {
+            let p = DestroyIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Destroy(None)).await?;
+            c.out.good(&DestroyOut {}, false);
+            Ok(())
+        }
+        Method::GetXML => xml(c, call),
+        Method::SetAutostart => {
+            let p = SetAutostartIn::from_value(call.parameters)?;
+            let request = Request::SetAutostart(p.autostart);
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, request).await?;
+            c.out.good(&SetAutostartOut {}, false);
+            Ok(())
+        }
+        Method::GetMetadata => get_metadata(c, call),
+        Method::SetMetadata => set_metadata(c, call).await,
+        Method::Subscribe => subscribe::subscribe(c, call).await,
+        Method::OpenConsole => console::open(c, call).await,
+        Method::AttachConsole => console::attach(c, call).await,
+        Method::ResizeConsole => console::resize(c, call).await,
+        Method::ReadConsoleLog => console::read_log(c, call).await,
+    }
+}
+
+async fn list(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = ListIn::from_value(call.parameters)?;
+    let reference = Reference { name: p.name, uuid: p.uuid, id: p.id };
+    if !reference.is_empty() {
+        let found = c.engine.registry.find(&reference)?;
+        c.out.good(&ListOut { domain: convert::status(&found.snapshot()) }, false);
+        return Ok(());
+    }
+    if !call.more {
+        return Err(ServiceError::ExpectedMore.into());
+    }
+    let all = c.engine.registry.all();
+    let Some((last, others)) = all.split_last() else {
+        // A stream of nothing cannot be said otherwise in this protocol.
+        return Err(Failure::NoSuchDomain(String::new()).into());
+    };
+    for snapshot in others {
+        c.out.good(&ListOut { domain: convert::status(snapshot) }, true);
+        c.out.flush_if_much(&mut c.channel).await?;
+    }
+    c.out.good(&ListOut { domain: convert::status(last) }, false);
+    Ok(())
+}
+
+async fn usage(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = GetUsageIn::from_value(call.parameters)?;
+    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+    let engine = c.engine.clone();
+    let usage = blocking(move || Ok(engine.usage(&snapshot))).await??;
+    c.out.good(&GetUsageOut { usage: convert::usage(&usage) }, false);
+    Ok(())
+}
+
+async fn define(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = DefineIn::from_value(call.parameters)?;
+    let defined = c.engine.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
+    let out = DefineOut {
+        domain: convert::status(&defined.snapshot),
+        updated: defined.updated,
+        warnings: defined.warnings.iter().map(convert::diagnostic).collect(),
+    };
+    c.out.good(&out, false);
+    Ok(())
+}
+
+/// The descriptors that init is to get, in their order.
+fn for_init(indexes: Option<Vec<i64>>, sent: &[OwnedFd]) -> Result<Vec<OwnedFd>, CallError> {
+    let bad = || CallError::from(ServiceError::InvalidParameter("initFileDescriptors".into()));
+    let one = |index: i64| {
+        let fd = usize::try_from(index).ok().and_then(|i| sent.get(i)).ok_or_else(bad)?;
+        fd.try_clone().map_err(|_| bad())
+    };
+    let indexes = indexes.unwrap_or_default();
+    // Room for the daemon's own in one message to the controller.
+    if indexes.len() > berth_schemas::wire::MAX_DESCRIPTORS - 8 {
+        return Err(bad());
+    }
+    indexes.into_iter().map(one).collect()
+}
+
+fn remember_autodestroy(c: &mut Connection, snapshot: &Snapshot) {
+    if let Some(run) = &snapshot.run {
+        c.autodestroy.push((snapshot.uuid, run.id));
+    }
+}
+
+async fn create(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = CreateIn::from_value(call.parameters)?;
+    let autodestroy = p.autodestroy.unwrap_or(false);
+    let descriptors = for_init(p.init_file_descriptors, &call.descriptors)?;
+    let created = c.engine.create(&p.xml, StartOptions { descriptors, autodestroy }).await?;
+    if autodestroy {
+        remember_autodestroy(c, &created.snapshot);
+    }
+    let domain = convert::status(&created.snapshot);
+    let warnings = created.warnings.iter().map(convert::diagnostic).collect();
+    c.out.good(&CreateOut { domain, warnings }, false);
+    Ok(())
+}
+
+async fn start(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = StartIn::from_value(call.parameters)?;
+    let autodestroy = p.autodestroy.unwrap_or(false);
+    let descriptors = for_init(p.init_file_descriptors, &call.descriptors)?;
+    let reference = reference(p.name, p.uuid, p.id)?;
+    let started = c.engine.start(&reference, StartOptions { descriptors, autodestroy }).await?;
+    if autodestroy {
+        remember_autodestroy(c, &started);
+    }
+    c.out.good(&StartOut { domain: convert::status(&started) }, false);
+    Ok(())
+}
+
+async fn shutdown(
+    c: &mut Connection,
+    reference: &Reference,
+    restart: bool,
+    modes: Option<Vec<ShutdownMode>>,
+) -> Result<String, CallError> {
+    let snapshot = c.engine.registry.find(reference)?.snapshot();
+    c.engine.running(&snapshot)?;
+    let modes = modes.filter(|m| !m.is_empty());
+    let parameters = berth_schemas::controller::ShutdownIn {
+        restart,
+        modes: modes.map(|all| all.iter().map(|m| m.as_str().to_owned()).collect()),
+    };
+    if !restart {
+        // Before init is asked: it may be gone before the answer is here.
+        c.engine.ask(reference, Request::NoteShutdown).await?;
+    }
+    let method = berth_schemas::controller::Method::Shutdown;
+    let socket = Layout::socket_name(snapshot.uuid);
+    let answer = c.engine.sockets.call(&socket, method, &parameters, &[]).await;
+    let (out, _): (berth_schemas::controller::ShutdownOut, _) =
+        answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+    Ok(out.asked)
+}
+
+fn xml(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = GetXMLIn::from_value(call.parameters)?;
+    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+    let xml = c.engine.xml(&snapshot, p.inactive.unwrap_or(false))?;
+    c.out.good(&GetXMLOut { xml }, false);
+    Ok(())
+}
+
+fn get_metadata(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = GetMetadataIn::from_value(call.parameters)?;
+    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+    let affect = p.affect.unwrap_or(Affect::Current);
+    let value = c.engine.metadata(&snapshot, p.kind, p.uri.as_deref(), affect)?;
+    c.out.good(&GetMetadataOut { value }, false);
+    Ok(())
+}
+
+async fn set_metadata(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = SetMetadataIn::from_value(call.parameters)?;
+    let change = MetadataChange {
+        kind: p.kind,
+        uri: p.uri,
+        key: p.key,
+        value: p.value,
+        affect: p.affect.unwrap_or_default(),
+    };
+    let reference = reference(p.name, p.uuid, p.id)?;
+    c.engine.ask(&reference, Request::SetMetadata(Box::new(change))).await?;
+    c.out.good(&SetMetadataOut {}, false);
+    Ok(())
+}

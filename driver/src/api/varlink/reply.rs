@@ -1,0 +1,157 @@
+//! What goes back to a client: replies are collected and written in large pieces, each within a deadline.
+//!
+//! Does not know what they say.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use berth_schemas::domain::{Error, State};
+use berth_schemas::service::ServiceError;
+use berth_schemas::wire::{BadParameter, error_bytes, reply_bytes};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::wire::Channel;
+
+/// A client that does not read for so long is dropped.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is collected.
+const ENOUGH: usize = 64 << 10;
+
+/// Why a call has no good answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// The protocol's own.
+    Service(ServiceError),
+    /// The request was not fulfilled.
+    Failure(Failure),
+    /// The client cannot be written to.
+    Gone,
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::BadParameter(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
+            other => Self::Failure(other),
+        }
+    }
+}
+
+impl From<BadParameter> for CallError {
+    fn from(bad: BadParameter) -> Self {
+        Self::Service(ServiceError::InvalidParameter(bad.0))
+    }
+}
+
+impl From<ServiceError> for CallError {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<io::Error> for CallError {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// The outgoing half of a connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    buffer: Vec<u8>,
+    /// The call that is being answered wants no answer.
+    pub silent: bool,
+}
+
+impl Outbox {
+    /// A good reply.
+    pub fn good<P: Serialize>(&mut self, parameters: &P, continues: bool) {
+        if !self.silent {
+            self.buffer.extend(reply_bytes(parameters, continues));
+        }
+    }
+
+    /// An error reply.
+    pub fn bad(&mut self, error: &CallError) {
+        if self.silent {
+            return;
+        }
+        match error {
+            CallError::Service(e) => self.buffer.extend(error_bytes(e.name(), &e.parameters())),
+            CallError::Failure(failure) => {
+                let e = wire_error(failure);
+                self.buffer.extend(error_bytes(e.name(), &e.parameters()));
+            }
+            CallError::Gone => {}
+        }
+    }
+
+    /// Writes everything.
+    pub async fn flush(&mut self, channel: &mut Channel) -> io::Result<()> {
+        self.flush_with(channel, &[]).await
+    }
+
+    /// Writes everything, with descriptors.
+    pub async fn flush_with(&mut self, channel: &mut Channel, descriptors: &[OwnedFd]) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        match tokio::time::timeout(PATIENCE, channel.send(&bytes, &borrowed)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Writes if there is much.
+    pub async fn flush_if_much(&mut self, channel: &mut Channel) -> io::Result<()> {
+        if self.buffer.len() < ENOUGH { Ok(()) } else { self.flush(channel).await }
+    }
+}
+
+fn wire_error(failure: &Failure) -> Error {
+    let message = failure.to_string();
+    let wire = |all: &[berth_domain::Diagnostic]| all.iter().map(super::convert::diagnostic).collect();
+    match failure {
+        Failure::NoSuchDomain(_) => Error::NoSuchDomain { message },
+        Failure::DomainExists(_) => Error::DomainExists { message },
+        Failure::InvalidState { state, .. } => Error::InvalidState { message, state: *state },
+        Failure::InvalidDocument(all) => Error::InvalidDocument { message, diagnostics: wire(all) },
+        Failure::Unsupported { diagnostics, .. } => {
+            Error::Unsupported { message, diagnostics: wire(diagnostics) }
+        }
+        Failure::StartFailed(why) => Error::StartFailed {
+            message,
+            step: why.step.clone(),
+            path: why.path.clone(),
+            errno: why.errno,
+            hint: why.hint.clone(),
+        },
+        Failure::NoSuchConsole(_) => Error::NoSuchConsole { message },
+        Failure::NoSuchMetadata => Error::NoSuchMetadata { message },
+        Failure::NotAnswering(_) => Error::NotAnswering { message },
+        Failure::TimedOut(_) => Error::TimedOut { message },
+        Failure::BadParameter(_) | Failure::Failed(_) => Error::Failed { message },
+    }
+}
+
+/// What a failed call to a controller means to whoever asked for it.
+pub fn from_controller(name: &str, error: crate::host::link::CallError) -> Failure {
+    use crate::host::link::CallError as Call;
+    use berth_schemas::controller::Error as Refusal;
+    match error {
+        Call::Refused(Refusal::NoSuchConsole { message }) => Failure::NoSuchConsole(message),
+        Call::Refused(Refusal::NotAnswering { message }) => Failure::NotAnswering(message),
+        Call::Refused(Refusal::InvalidState { message }) => {
+            Failure::InvalidState { message, state: State::Running }
+        }
+        Call::TimedOut(_) => Failure::TimedOut(format!("domain '{name}': {error}")),
+        Call::Unreachable(_) | Call::Gone | Call::Odd(_) | Call::Refused(Refusal::LaunchFailed { .. }) => {
+            Failure::Failed(format!("domain '{name}': {error}"))
+        }
+    }
+}

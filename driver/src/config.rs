@@ -1,0 +1,111 @@
+//! `berthd.toml`: the settings of the daemon, all of which have defaults.
+//!
+//! Does not know where the file is or what the settings do.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Config {
+    /// Consoles' logs.
+    pub console_log: ConsoleLog,
+    /// Members of this group may do everything.
+    pub admin_group: String,
+    /// How many domains are started at once when the host starts.
+    pub autostart_parallel: usize,
+}
+
+/// Consoles' logs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct ConsoleLog {
+    /// A log is rotated when it would grow over this many bytes.
+    pub max_bytes: u32,
+    /// How many rotated logs are kept.
+    pub keep: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { console_log: ConsoleLog::default(), admin_group: "berth".into(), autostart_parallel: 4 }
+    }
+}
+
+impl Default for ConsoleLog {
+    fn default() -> Self {
+        Self { max_bytes: 2 << 20, keep: 3 }
+    }
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read '{}': {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// It says something that has no meaning.
+    #[error("'{}', line {line}: {message}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads the file. Absent is the defaults, unless somebody asked for this file by name.
+    pub fn load(path: &Path, must_exist: bool) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|(line, message)| ConfigError::Content {
+                path: path.to_owned(),
+                line,
+                message,
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(Self::default()),
+            Err(cause) => Err(ConfigError::Read { path: path.to_owned(), cause }),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let config: Self = toml::from_str(text).map_err(|e| {
+            let at = e.span().map_or(0, |s| s.start.min(text.len()));
+            (text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1, e.message().to_owned())
+        })?;
+        if config.autostart_parallel == 0 {
+            return Err((1, "autostart-parallel must be at least 1".into()));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn absent_settings_have_defaults() {
+        assert_eq!(Config::parse(""), Ok(Config::default()));
+        let config = Config::parse("[console-log]\nkeep = 1\n").expect("good");
+        assert_eq!((config.console_log.keep, config.console_log.max_bytes), (1, 2 << 20));
+    }
+
+    #[test]
+    fn unknown_settings_are_errors_with_a_line() {
+        let (line, message) = Config::parse("admin-group = 'wheel'\n\nkepp = 1\n").expect_err("unknown");
+        assert_eq!(line, 3);
+        assert!(message.contains("kepp"), "{message}");
+        assert!(Config::parse("autostart-parallel = 0").is_err());
+        assert_eq!(Config::parse("x = [").expect_err("broken").0, 1);
+    }
+}

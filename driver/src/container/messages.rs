@@ -1,0 +1,137 @@
+//! Sentences about starts that failed, one form for every step, with a hint where one is known.
+//!
+//! Pure. Does not know how a step works.
+
+use berth_schemas::controller::StepFailure;
+use nix::errno::Errno;
+
+use crate::failure::StartFailure;
+
+/// What the kernel means, without a number behind it.
+fn errno_text(errno: i64) -> String {
+    match i32::try_from(errno) {
+        Ok(raw) => Errno::from_raw(raw).desc().to_owned(),
+        Err(_) => format!("error {errno}"),
+    }
+}
+
+/// The sentence for a step that failed in the controller or in the daemon.
+pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
+    let mut what = failure.operation.clone();
+    if let Some(path) = &failure.path {
+        what.push_str(&format!(" '{path}'"));
+    }
+    if let Some(target) = &failure.target {
+        what.push_str(&format!(" on '{target}'"));
+    }
+    let cause = match (&failure.errno, &failure.detail) {
+        (Some(errno), Some(detail)) => format!(": {detail}: {}", errno_text(*errno)),
+        (Some(errno), None) => format!(": {}", errno_text(*errno)),
+        (None, Some(detail)) => format!(": {detail}"),
+        (None, None) => String::new(),
+    };
+    let step = &failure.step;
+    StartFailure {
+        message: format!("cannot start domain '{name}': step '{step}': cannot {what}{cause}"),
+        step: step.clone(),
+        path: failure.path.clone(),
+        errno: failure.errno,
+        hint: hint(failure),
+    }
+}
+
+/// The same for an error of the daemon's own.
+pub fn step_failed(
+    step: &str,
+    operation: &str,
+    path: Option<&std::path::Path>,
+    cause: &std::io::Error,
+) -> StepFailure {
+    let errno = cause.raw_os_error().map(i64::from);
+    StepFailure {
+        step: step.into(),
+        operation: operation.into(),
+        path: path.map(|p| p.display().to_string()),
+        target: None,
+        errno,
+        detail: if errno.is_none() { Some(cause.to_string()) } else { None },
+    }
+}
+
+fn hint(failure: &StepFailure) -> Option<String> {
+    let errno = failure.errno.and_then(|e| i32::try_from(e).ok()).map(Errno::from_raw);
+    let path = failure.path.as_deref().unwrap_or_default();
+    let text = match (failure.step.as_str(), errno) {
+        ("root", Some(Errno::ENOENT)) => {
+            format!("make the folder '{path}' or correct <source dir='...'/> of the root")
+        }
+        ("root", Some(Errno::ENOTDIR)) => format!("'{path}' must be a folder"),
+        ("filesystems", Some(Errno::ENOENT)) => {
+            format!("make '{path}' or correct the <filesystem> that names it")
+        }
+        ("init" | "exec", Some(Errno::ENOENT)) => {
+            format!(
+                "there is no '{path}' inside the container: correct <init>, or its interpreter or loader is missing"
+            )
+        }
+        ("init" | "exec", Some(Errno::EACCES)) => format!("make '{path}' executable inside the container"),
+        ("init" | "exec", Some(Errno::ENOEXEC)) => {
+            format!("'{path}' is a program for another architecture, or a script without '#!'")
+        }
+        ("spawn", Some(Errno::ENOENT)) => {
+            "the controller is not installed: berthd looks beside its own program, or where --controller says"
+                .into()
+        }
+        ("clone", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
+        ("clone" | "spawn", Some(Errno::EAGAIN)) => {
+            "too many processes: see /proc/sys/kernel/pid_max and pids.max".into()
+        }
+        (_, Some(Errno::ENOSPC)) => "the file system is full".into(),
+        (_, Some(Errno::EMFILE | Errno::ENFILE)) => "raise the limit of open files".into(),
+        (_, Some(Errno::ENOMEM)) => "the host is out of memory".into(),
+        (_, Some(Errno::EPERM)) => "berthd must run as root, with all capabilities".into(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn failure(step: &str, operation: &str, errno: Option<i64>) -> StepFailure {
+        StepFailure {
+            step: step.into(),
+            operation: operation.into(),
+            path: Some("/srv/x".into()),
+            target: None,
+            errno,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn one_sentence_with_cause_last() {
+        let with_target =
+            StepFailure { target: Some("/data".into()), ..failure("filesystems", "mount", Some(2)) };
+        let text = start_failed("web", &with_target);
+        assert_eq!(
+            text.message,
+            "cannot start domain 'web': step 'filesystems': cannot mount '/srv/x' on '/data': No such file or directory"
+        );
+        assert_eq!(text.hint.as_deref(), Some("make '/srv/x' or correct the <filesystem> that names it"));
+        let detail = StepFailure { detail: Some("it is a link".into()), ..failure("root", "open", None) };
+        assert_eq!(
+            start_failed("web", &detail).message,
+            "cannot start domain 'web': step 'root': cannot open '/srv/x': it is a link"
+        );
+    }
+
+    #[test]
+    fn steps_that_are_not_known_still_make_a_sentence() {
+        let odd = StepFailure { path: None, ..failure("new-step", "frobnicate", Some(9999)) };
+        let text = start_failed("web", &odd);
+        assert!(text.message.starts_with("cannot start domain 'web': step 'new-step': cannot frobnicate: "));
+        assert_eq!(text.hint, None);
+    }
+}

@@ -1,0 +1,11 @@
+//! One domain: who may ask what when, the task that owns it, how it is started and ended.
+//!
+//! Does not know clients.
+
+mod active;
+pub mod lifecycle;
+pub mod messages;
+pub mod plan;
+pub mod start;
+pub mod stop;
+pub mod task;

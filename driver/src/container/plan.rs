@@ -1,0 +1,324 @@
+//! Domain and host to launch plan. Pure: everything is decided here, and nothing is looked up.
+//!
+//! Does not know whether any path is there, who runs, or how a step of the plan is done.
+
+use std::path::Path;
+
+use berth_domain::Domain;
+use berth_domain::model::{
+    Capabilities, CapabilitiesPolicy, Closed, Filesystem, FsSource, LifecycleAction, NamespaceKind,
+};
+use berth_schemas::LAUNCH_PLAN_VERSION;
+use berth_schemas::controller::{
+    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanInit,
+    PlanNamespace, PlanNamespaceKind, PlanRoot,
+};
+
+use crate::host::cgroups::Groups;
+use crate::paths::Layout;
+
+/// What a plan needs to know of the host.
+#[derive(Debug)]
+pub struct HostFacts<'a> {
+    /// Where logs and records are.
+    pub layout: &'a Layout,
+    /// The domain's control groups.
+    pub groups: &'a Groups,
+    /// Architecture as uname(2) has it.
+    pub arch: &'a str,
+    /// Size of a console's log.
+    pub log_max_bytes: u32,
+    /// Rotated logs of a console.
+    pub log_keep: u8,
+    /// Where a test wants the controller to die.
+    pub kill_at: Option<&'a str>,
+    /// How many descriptors init gets.
+    pub init_descriptors: usize,
+}
+
+/// Hidden from the container: what tells about the host or lets it be changed. The reasons are in proc(5) and in the
+/// lists of the other runtimes; kcore is memory, keys and timer_list tell of others, the rest is the machine's.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
+
+/// Made read-only in the container. `/proc/sys` is the controller's own matter: parts of it are namespaced.
+const READ_ONLY: &[&str] = &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
+
+/// Search path of init: libvirt's `/bin:/sbin` misses what a distribution installs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Capabilities in the order of linux/capability.h.
+const CAPABILITIES: [&str; 41] = [
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
+    "checkpoint_restore",
+];
+
+/// What libvirt takes away where the document says nothing.
+const DROPPED: [&str; 5] = ["sys_module", "sys_time", "mknod", "audit_control", "mac_admin"];
+
+/// Index of the listening socket among the descriptors; shared namespaces follow, then init's.
+pub const LISTEN_DESCRIPTOR: usize = 0;
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing to be the root.
+    #[error("there is no root: a <filesystem> with <target dir='/'/> is missing")]
+    NoRoot,
+    /// A kind of file system that this version cannot mount.
+    #[error("a <filesystem> of type '{kind}' on '{target}' cannot be mounted")]
+    Filesystem {
+        /// The type.
+        kind: &'static str,
+        /// Where it should be.
+        target: String,
+    },
+}
+
+/// Makes the plan.
+pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanError> {
+    let shares = domain.namespace.as_ref().map(|n| n.shares.as_slice()).unwrap_or_default();
+    let shared_namespaces: Vec<_> = shares
+        .iter()
+        .zip(LISTEN_DESCRIPTOR + 1..)
+        .map(|(share, index)| PlanNamespace {
+            kind: namespace_kind(share.kind),
+            file_descriptor: number(index),
+        })
+        .collect();
+    let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
+    let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
+    Ok(LaunchPlan {
+        version: LAUNCH_PLAN_VERSION,
+        name: domain.name.to_string(),
+        uuid: domain.uuid.to_string(),
+        hostname: if uts_shared { None } else { Some(domain.name.hostname()) },
+        personality: personality(&domain.os.arch, host.arch),
+        root: root(domain)?,
+        filesystems: filesystems(domain)?,
+        masked_paths: strings(MASKED),
+        readonly_paths: strings(READ_ONLY),
+        shared_namespaces,
+        consoles: consoles(domain, host),
+        init: init(domain),
+        init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
+        capabilities: capabilities(domain.features.capabilities.as_ref()),
+        cgroups: PlanCgroups {
+            unified: text(&host.groups.unified),
+            legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),
+            legacy_memory: host.groups.memory.as_deref().map(text),
+        },
+        on_poweroff: action(domain.on_poweroff),
+        on_reboot: action(domain.on_reboot),
+        on_crash: action(domain.on_crash),
+        exit_record: text(&host.layout.exit_record(domain.uuid)),
+        listen_file_descriptor: number(LISTEN_DESCRIPTOR),
+        kill_at_step: host.kill_at.map(str::to_owned),
+    })
+}
+
+fn number(index: usize) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn root(domain: &Domain) -> Result<PlanRoot, PlanError> {
+    let found = domain.devices.filesystems.iter().find(|f| f.is_root()).ok_or(PlanError::NoRoot)?;
+    match &found.source {
+        FsSource::Mount { dir } => {
+            let host = Path::new(dir).components().eq(Path::new("/").components());
+            Ok(PlanRoot { source: dir.clone(), readonly: found.readonly || host, host })
+        }
+        _ => Err(cannot_mount(found)),
+    }
+}
+
+fn cannot_mount(filesystem: &Filesystem) -> PlanError {
+    PlanError::Filesystem { kind: filesystem.source.kind().as_str(), target: filesystem.target.clone() }
+}
+
+fn filesystems(domain: &Domain) -> Result<Vec<PlanFilesystem>, PlanError> {
+    let others = domain.devices.filesystems.iter().filter(|f| !f.is_root());
+    others.map(filesystem).collect()
+}
+
+fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
+    let (kind, source, size_bytes) = match &from.source {
+        FsSource::Mount { dir } => (PlanFilesystemKind::Mount, Some(dir.clone()), None),
+        FsSource::Bind { dir } => (PlanFilesystemKind::Bind, Some(dir.clone()), None),
+        FsSource::Ram { usage_kib } => {
+            let bytes = i64::try_from(usage_kib.saturating_mul(1024)).unwrap_or(i64::MAX);
+            (PlanFilesystemKind::Ram, None, Some(bytes))
+        }
+        _ => return Err(cannot_mount(from)),
+    };
+    Ok(PlanFilesystem { kind, source, target: from.target.clone(), readonly: from.readonly, size_bytes })
+}
+
+fn namespace_kind(kind: NamespaceKind) -> PlanNamespaceKind {
+    match kind {
+        NamespaceKind::Net => PlanNamespaceKind::Net,
+        NamespaceKind::Ipc => PlanNamespaceKind::Ipc,
+        NamespaceKind::Uts => PlanNamespaceKind::Uts,
+    }
+}
+
+/// 32-bit containers see a 32-bit machine: pairs as libvirt has them.
+fn personality(domain: &str, host: &str) -> Option<String> {
+    let pairs = [("x86_64", "i686"), ("aarch64", "armv7l"), ("ppc64", "ppc"), ("s390x", "s390")];
+    pairs.contains(&(host, domain)).then(|| "linux32".to_owned())
+}
+
+fn consoles(domain: &Domain, host: &HostFacts<'_>) -> Vec<PlanConsole> {
+    (0..domain.devices.consoles.len())
+        .map(|n| PlanConsole {
+            device: format!("console{n}"),
+            log_path: text(&host.layout.console_log(domain.name.as_str(), n)),
+            log_max_bytes: host.log_max_bytes.into(),
+            log_keep: host.log_keep.into(),
+        })
+        .collect()
+}
+
+fn init(domain: &Domain) -> PlanInit {
+    let os = &domain.os;
+    let mut args = vec![os.init.clone()];
+    args.extend(os.initargs.iter().cloned());
+    PlanInit {
+        path: os.init.clone(),
+        args,
+        env: environment(domain),
+        directory: os.initdir.clone(),
+        user: os.inituser.clone(),
+        group: os.initgroup.clone(),
+    }
+}
+
+fn environment(domain: &Domain) -> Vec<String> {
+    let mut env: Vec<(String, String)> = [
+        ("PATH", PATH.to_owned()),
+        ("TERM", "linux".to_owned()),
+        // The word that systemd knows; see its container interface.
+        ("container", "lxc-libvirt".to_owned()),
+        ("container_uuid", domain.uuid.to_string()),
+        ("HOME", "/".to_owned()),
+        ("LIBVIRT_LXC_UUID", domain.uuid.to_string()),
+        ("LIBVIRT_LXC_NAME", domain.name.to_string()),
+    ]
+    .map(|(k, v)| (k.to_owned(), v))
+    .into();
+    if let Some(cmdline) = &domain.os.cmdline {
+        env.push(("LIBVIRT_LXC_CMDLINE".into(), cmdline.clone()));
+    }
+    for own in &domain.os.initenv {
+        env.retain(|(name, _)| *name != own.name);
+        env.push((own.name.clone(), own.value.clone()));
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn capabilities(wanted: Option<&Capabilities>) -> i64 {
+    let policy = wanted.map_or(CapabilitiesPolicy::Default, |w| w.policy);
+    let named = |name: &str| {
+        let of_kernel = berth_domain::model::Capability::find(name)?;
+        wanted?.named.get(&of_kernel).copied()
+    };
+    CAPABILITIES.iter().enumerate().fold(0, |mask, (bit, name)| {
+        let by_policy = match policy {
+            CapabilitiesPolicy::Default => !DROPPED.contains(name),
+            CapabilitiesPolicy::Allow => true,
+            CapabilitiesPolicy::Deny => false,
+        };
+        if named(name).unwrap_or(by_policy) { mask | (1 << bit) } else { mask }
+    })
+}
+
+fn action(action: LifecycleAction) -> PlanAction {
+    match action {
+        LifecycleAction::Destroy | LifecycleAction::Preserve | LifecycleAction::CoredumpDestroy => {
+            PlanAction::Destroy
+        }
+        LifecycleAction::Restart | LifecycleAction::RenameRestart | LifecycleAction::CoredumpRestart => {
+            PlanAction::Restart
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn every_capability_of_the_document_has_a_bit() {
+        for (name, _) in berth_domain::model::Capability::ALL {
+            assert!(CAPABILITIES.contains(name), "{name}");
+        }
+        assert_eq!(CAPABILITIES[21], "sys_admin");
+        assert_eq!(CAPABILITIES[40], "checkpoint_restore");
+        let by_default = capabilities(None);
+        assert_eq!(by_default & (1 << 16), 0);
+        assert_ne!(by_default & (1 << 21), 0);
+    }
+}

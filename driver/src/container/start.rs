@@ -1,0 +1,317 @@
+//! A start, in phases that are types: each takes the one before, and each can be undone.
+//!
+//! ```text
+//! Prepared (namespaces, socket, plan) -> Grouped (record, control groups) -> Spawned (controller) -> Launched
+//! ```
+//!
+//! Does not know whether the domain may be started, nor who asked.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_domain::Domain;
+use berth_domain::model::{NamespaceKind, NamespaceShare, NamespaceSource};
+use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
+use tokio::sync::oneshot;
+
+use crate::container::messages::step_failed;
+use crate::container::plan::{HostFacts, plan};
+use crate::engine::Engine;
+use crate::engine::publish::blocking;
+use crate::engine::record::{ProcessRecord, Record};
+use crate::engine::registry::Reference;
+use crate::host::cgroups::{CgroupError, Groups};
+use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
+use crate::host::namespaces;
+use crate::host::process::{self, Process};
+use crate::killpoint;
+use crate::paths::Layout;
+
+/// What is to be started.
+#[derive(Debug)]
+pub struct Spec {
+    /// The definition.
+    pub domain: Arc<Domain>,
+    /// What init gets as 3, 4, and so on.
+    pub descriptors: Vec<OwnedFd>,
+    /// The status record of a start that is under way.
+    pub record: Record,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its controller.
+    pub process: Process,
+    /// The same, as it is found again.
+    pub process_record: ProcessRecord,
+    /// What the controller says about it.
+    pub status: ControllerStatus,
+    /// What the controller will say.
+    pub events: Events,
+}
+
+/// Why nothing runs.
+#[derive(Debug)]
+pub enum StartError {
+    /// A step failed.
+    Step(StepFailure),
+    /// Somebody wanted it destroyed meanwhile.
+    Cancelled,
+}
+
+/// Why nothing runs, and what could not be undone.
+#[derive(Debug)]
+pub struct Undone {
+    /// The cause.
+    pub error: StartError,
+    /// Leftovers, normally none.
+    pub residue: Vec<String>,
+}
+
+/// Starts a domain, or leaves everything as it was.
+pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> Result<Launched, Undone> {
+    let prepared = match Prepared::make(engine, &spec).await {
+        Ok(prepared) => prepared,
+        Err(failure) => return Err(Undone { error: StartError::Step(failure), residue: Vec::new() }),
+    };
+    killpoint::reached("prepared");
+    let grouped = match prepared.group(engine, spec.record).await {
+        Ok(grouped) => grouped,
+        Err((prepared, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: prepared.undo(engine) });
+        }
+    };
+    killpoint::reached("cgroup");
+    let mut spawned = match grouped.spawn(engine).await {
+        Ok(spawned) => spawned,
+        Err((grouped, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: grouped.undo(engine).await });
+        }
+    };
+    killpoint::reached("spawned");
+    let launched = tokio::select! {
+        launched = spawned.launch(engine) => launched.map_err(StartError::Step),
+        Ok(()) = cancel => Err(StartError::Cancelled),
+    };
+    match launched {
+        Ok(status) => {
+            killpoint::reached("launched");
+            spawned.confirm(engine, status).await
+        }
+        Err(error) => Err(Undone { error, residue: spawned.undo(engine).await }),
+    }
+}
+
+/// What needs nothing of the host yet but a socket.
+#[derive(Debug)]
+struct Prepared {
+    name: String,
+    socket: String,
+    groups: Groups,
+    plan: LaunchPlan,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Prepared {
+    async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
+        let domain = &spec.domain;
+        let groups = engine.cgroups.of(domain.name.as_str());
+        let facts = HostFacts {
+            layout: &engine.layout,
+            groups: &groups,
+            arch: &engine.host.arch,
+            log_max_bytes: engine.config.console_log.max_bytes,
+            log_keep: engine.config.console_log.keep,
+            kill_at: killpoint::of_controller(),
+            init_descriptors: spec.descriptors.len(),
+        };
+        let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
+        let mut descriptors = Vec::new();
+        for share in domain.namespace.iter().flat_map(|n| &n.shares) {
+            descriptors.push(namespace(engine, share)?);
+        }
+        for fd in &spec.descriptors {
+            let copy = fd.try_clone();
+            descriptors.push(copy.map_err(|e| step_failed("descriptors", "copy a descriptor", None, &e))?);
+        }
+        let socket = Layout::socket_name(domain.uuid);
+        let listener = engine.sockets.listen(&socket).map_err(|e| {
+            let path = engine.layout.controllers().join(&socket);
+            step_failed("socket", "listen on", Some(&path), &e)
+        })?;
+        descriptors.insert(0, listener);
+        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors })
+    }
+
+    fn undo(self, engine: &Engine) -> Vec<String> {
+        match engine.sockets.remove(&self.socket) {
+            Ok(()) => Vec::new(),
+            Err(e) => vec![format!("cannot remove the socket '{}': {e}", self.socket)],
+        }
+    }
+
+    async fn group(self, engine: &Engine, record: Record) -> Result<Grouped, (Self, StepFailure)> {
+        if let Err(e) = engine.publisher.note(record.clone()).await {
+            let path = engine.layout.record(record.uuid);
+            return Err((self, step_failed("record", "write", Some(&path), &e)));
+        }
+        let (cgroups, groups) = (engine.cgroups.clone(), self.groups.clone());
+        let made = tokio::task::spawn_blocking(move || cgroups.create(&groups)).await;
+        match made {
+            Ok(Ok(())) => Ok(Grouped { prepared: self, record }),
+            Ok(Err(e)) => Err((self, group_failure(&e))),
+            Err(e) => Err((self, plain("cgroup", "make control groups", e.to_string()))),
+        }
+    }
+}
+
+fn group_failure(error: &CgroupError) -> StepFailure {
+    step_failed("cgroup", error.operation, Some(&error.path), &error.cause)
+}
+
+fn plain(step: &str, operation: &str, detail: String) -> StepFailure {
+    StepFailure {
+        step: step.into(),
+        operation: operation.into(),
+        path: None,
+        target: None,
+        errno: None,
+        detail: Some(detail),
+    }
+}
+
+/// The descriptor of a namespace that is shared.
+fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, StepFailure> {
+    let kind = match share.kind {
+        NamespaceKind::Net => "net",
+        NamespaceKind::Ipc => "ipc",
+        NamespaceKind::Uts => "uts",
+    };
+    let whose = share.source.as_str();
+    let operation = format!("open the {kind} namespace of {whose} '{}'", share.value);
+    let opened = match share.source {
+        NamespaceSource::Netns => namespaces::of_name(&share.value),
+        NamespaceSource::Pid => match share.value.parse() {
+            Ok(pid) => namespaces::of_process(pid, kind),
+            Err(_) => return Err(plain("namespaces", &operation, "it is not a process id".into())),
+        },
+        NamespaceSource::Name => match engine.init_pid(&Reference::by_name(&share.value)) {
+            Some(pid) => namespaces::of_process(pid, kind),
+            None => return Err(plain("namespaces", &operation, "the domain is not running".into())),
+        },
+    };
+    opened.map_err(|e| step_failed("namespaces", &operation, None, &e))
+}
+
+/// Control groups are there, and the record says that a start is under way.
+#[derive(Debug)]
+struct Grouped {
+    prepared: Prepared,
+    record: Record,
+}
+
+impl Grouped {
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let mut residue = remove_groups(engine, &self.prepared.groups).await;
+        residue.extend(self.prepared.undo(engine));
+        residue
+    }
+
+    async fn spawn(mut self, engine: &Engine) -> Result<Spawned, (Self, StepFailure)> {
+        let log = engine.layout.controller_log(&self.prepared.name);
+        let newborn = match link::spawn(&engine.controller, &self.prepared.name, &log) {
+            Ok(newborn) => newborn,
+            Err(e) => {
+                let failure = step_failed("spawn", "run", Some(&engine.controller), &e);
+                return Err((self, failure));
+            }
+        };
+        let pid = newborn.process.pid();
+        let process = match process::start_time(pid) {
+            Ok(start) => ProcessRecord { pid, start },
+            Err(e) => {
+                // Without a plan it ends by itself when the connection is dropped here.
+                return Err((self, step_failed("spawn", "look at the controller", None, &e)));
+            }
+        };
+        self.record.process = Some(process);
+        if let Err(e) = engine.publisher.note(self.record.clone()).await {
+            let path = engine.layout.record(self.record.uuid);
+            return Err((self, step_failed("record", "write", Some(&path), &e)));
+        }
+        Ok(Spawned { grouped: self, newborn, process })
+    }
+}
+
+/// A controller waits for its plan.
+#[derive(Debug)]
+struct Spawned {
+    grouped: Grouped,
+    newborn: Newborn,
+    process: ProcessRecord,
+}
+
+impl Spawned {
+    async fn launch(&mut self, engine: &Engine) -> Result<ControllerStatus, StepFailure> {
+        let prepared = &self.grouped.prepared;
+        let descriptors = link::borrow(&prepared.descriptors);
+        match self.newborn.launch(prepared.plan.clone(), &descriptors).await {
+            Ok(status) => Ok(status),
+            Err(LaunchError::Step(failure)) => Err(failure),
+            Err(LaunchError::Call(e)) => Err(self.grouped.prepared.lost(engine, &e)),
+        }
+    }
+
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let Self { grouped, newborn, .. } = self;
+        let mut residue = end(&newborn.process).await;
+        residue.extend(grouped.undo(engine).await);
+        residue
+    }
+
+    async fn confirm(self, engine: &Engine, status: ControllerStatus) -> Result<Launched, Undone> {
+        let Self { grouped, newborn, process } = self;
+        match newborn.grown_up().await {
+            Ok((held, events)) => Ok(Launched { process: held, process_record: process, status, events }),
+            Err((held, e)) => {
+                let error = StartError::Step(grouped.prepared.lost(engine, &e));
+                let mut residue = end(&held).await;
+                residue.extend(grouped.undo(engine).await);
+                Err(Undone { error, residue })
+            }
+        }
+    }
+}
+
+impl Prepared {
+    fn lost(&self, engine: &Engine, error: &CallError) -> StepFailure {
+        let log = engine.layout.controller_log(&self.name);
+        let mut failure = plain("controller", "set up the container", error.to_string());
+        failure.detail = Some(format!("{error} (see '{}')", log.display()));
+        failure
+    }
+}
+
+/// Kills a controller and waits for its end.
+async fn end(process: &Process) -> Vec<String> {
+    let mut residue = Vec::new();
+    if let Err(e) = process.kill() {
+        residue.push(format!("cannot kill the controller {}: {e}", process.pid()));
+    }
+    if !process.ended_within(Duration::from_secs(5)).await {
+        residue.push(format!("the controller {} does not end", process.pid()));
+    }
+    residue
+}
+
+/// Kills what is in the groups of a domain, removes them, and answers what is left.
+pub async fn remove_groups(engine: &Engine, groups: &Groups) -> Vec<String> {
+    let (cgroups, groups) = (engine.cgroups.clone(), groups.clone());
+    let removed = blocking(move || Ok(cgroups.remove(&groups))).await;
+    match removed {
+        Ok(errors) => errors.iter().map(ToString::to_string).collect(),
+        Err(e) => vec![format!("cannot remove control groups: {e}")],
+    }
+}

@@ -1,0 +1,101 @@
+//! The end of a run: everything of it goes, and what is known about how it ended is collected.
+//!
+//! Does not know why, nor what the domain is afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_schemas::controller::{DestroyIn, DestroyOut, ExitRecord, Method};
+use berth_schemas::name::DomainName;
+use uuid::Uuid;
+
+use crate::container::start::remove_groups;
+use crate::engine::Engine;
+use crate::engine::publish::blocking;
+use crate::engine::record;
+use crate::host::process::Process;
+use crate::killpoint;
+use crate::paths::Layout;
+
+/// How long a controller that has said its last word may take to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What is known when a run is to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The container runs: ask the controller to end it.
+    Ask,
+    /// The controller said that the container ended, or went away.
+    Over,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Remains {
+    /// Whose.
+    pub name: DomainName,
+    /// Whose.
+    pub uuid: Uuid,
+    /// The controller's number.
+    pub pid: i32,
+    /// The controller, unless it is known to be dead.
+    pub process: Option<Arc<Process>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the controller left behind.
+    pub record: Option<ExitRecord>,
+    /// What could not be removed.
+    pub residue: Vec<String>,
+}
+
+/// Ends a run. Goes on after every failure.
+pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
+    let mut residue = Vec::new();
+    let socket = Layout::socket_name(remains.uuid);
+    if how == How::Ask {
+        // A controller that does not answer is killed below: nothing is lost but how init ended.
+        let asked = engine.sockets.call::<DestroyOut>(&socket, Method::Destroy, &DestroyIn {}, &[]).await;
+        if let Err(e) = asked {
+            tracing::debug!("domain '{}': {e}, killing it", remains.name);
+        }
+    }
+    killpoint::reached("stopping");
+    if let Some(process) = &remains.process {
+        residue.extend(end(process).await);
+    }
+    residue.extend(remove_groups(engine, &engine.cgroups.of(remains.name.as_str())).await);
+    if let Err(e) = engine.sockets.remove(&socket) {
+        residue.push(format!("cannot remove the socket '{socket}': {e}"));
+    }
+    let (layout, uuid, pid) = (engine.layout.clone(), remains.uuid, remains.pid);
+    let record = blocking(move || {
+        let found = record::read_exit(&layout, uuid, pid);
+        record::remove(&layout.exit_record(uuid))?;
+        Ok(found)
+    })
+    .await;
+    killpoint::reached("cleaned");
+    match record {
+        Ok(record) => Outcome { record, residue },
+        Err(e) => {
+            residue.push(format!("cannot remove the exit record: {e}"));
+            Outcome { record: None, residue }
+        }
+    }
+}
+
+/// Waits a moment for the controller to end by itself: it writes down how the container ended.
+async fn end(process: &Process) -> Vec<String> {
+    if process.ended_within(GRACE).await {
+        return Vec::new();
+    }
+    let killed = process.kill();
+    if process.ended_within(Duration::from_secs(5)).await {
+        return Vec::new();
+    }
+    let cause = killed.err().map_or_else(String::new, |e| format!(": {e}"));
+    vec![format!("the controller {} does not end{cause}", process.pid())]
+}

@@ -1,0 +1,72 @@
+//! What applications keep in a definition: reading and changing it.
+//!
+//! Does not know where a definition is kept or whether it runs.
+
+use berth_domain::Domain;
+use berth_schemas::domain::{Affect, MetadataKind};
+
+use crate::failure::Failure;
+
+/// A change of title, description or one application's element.
+#[derive(Debug, Clone)]
+pub struct MetadataChange {
+    /// Of what.
+    pub kind: MetadataKind,
+    /// Namespace of the element.
+    pub uri: Option<String>,
+    /// Prefix of that namespace.
+    pub key: Option<String>,
+    /// The new value; none removes it.
+    pub value: Option<String>,
+    /// In which definitions.
+    pub affect: Vec<Affect>,
+}
+
+impl MetadataChange {
+    /// Whether the running and whether the kept definition are to be changed.
+    pub fn targets(&self, active: bool) -> (bool, bool) {
+        let current = self.affect.is_empty() || self.affect.contains(&Affect::Current);
+        let live = self.affect.contains(&Affect::Live) || (current && active);
+        let next = self.affect.contains(&Affect::Config) || (current && !active);
+        (live, next)
+    }
+
+    /// Whether something that runs is to be changed.
+    pub fn wants_live(&self, active: bool) -> bool {
+        self.targets(active).0
+    }
+
+    /// The definition with the change.
+    pub fn apply(&self, domain: &Domain) -> Result<Domain, Failure> {
+        let mut domain = domain.clone();
+        let value = self.value.clone().filter(|v| !v.is_empty());
+        match self.kind {
+            MetadataKind::Title if value.as_ref().is_some_and(|v| v.contains('\n')) => {
+                return Err(Failure::Failed("a title must be a single line".into()));
+            }
+            MetadataKind::Title => domain.title = value,
+            MetadataKind::Description => domain.description = value,
+            MetadataKind::Element => {
+                let uri = self.uri.as_deref().ok_or(Failure::BadParameter("uri"))?;
+                if value.is_some() && self.key.is_none() {
+                    return Err(Failure::BadParameter("key"));
+                }
+                let key = self.key.as_deref().unwrap_or_default();
+                domain
+                    .set_metadata_element(uri, key, value.as_deref())
+                    .map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
+            }
+        }
+        Ok(domain)
+    }
+}
+
+/// What a definition keeps.
+pub fn read(domain: &Domain, kind: MetadataKind, uri: Option<&str>) -> Result<String, Failure> {
+    let value = match kind {
+        MetadataKind::Title => domain.title.clone(),
+        MetadataKind::Description => domain.description.clone(),
+        MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::BadParameter("uri"))?),
+    };
+    value.ok_or(Failure::NoSuchMetadata)
+}

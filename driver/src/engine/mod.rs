@@ -1,0 +1,240 @@
+//! All domains together: which there are, what is kept, what everybody sees, and how they are asked.
+//!
+//! Does not know how requests arrive.
+
+pub mod metadata;
+pub mod publish;
+pub mod reads;
+pub mod record;
+pub mod recover;
+pub mod registry;
+pub mod snapshot;
+pub mod store;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use berth_domain::{Diagnostic, Domain};
+use berth_schemas::name::DomainName;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::container::task::{Answer, Birth, Event, Request, Response, StartOptions, Task};
+use crate::engine::publish::{Publisher, blocking};
+use crate::engine::registry::{Entry, Reference, Registry};
+use crate::engine::store::{Store, StoreError};
+use crate::failure::Failure;
+use crate::host::cgroups::Cgroups;
+use crate::host::link::Sockets;
+use crate::paths::Layout;
+
+/// Everything that requests need.
+#[derive(Debug)]
+pub struct Engine {
+    /// Files and folders.
+    pub layout: Layout,
+    /// Settings.
+    pub config: Config,
+    /// What documents need to know of the host.
+    pub host: berth_domain::Host,
+    /// The controller program.
+    pub controller: PathBuf,
+    /// Control groups.
+    pub cgroups: Cgroups,
+    /// Where controllers listen.
+    pub sockets: Sockets,
+    /// Definitions on disk.
+    pub store: Store,
+    /// Domains.
+    pub registry: Registry,
+    /// What everybody sees.
+    pub publisher: Publisher,
+}
+
+/// What came of a definition.
+#[derive(Debug)]
+pub struct Defined {
+    /// The domain.
+    pub snapshot: Arc<snapshot::Snapshot>,
+    /// Whether it was there before.
+    pub updated: bool,
+    /// Remarks.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Engine {
+    /// Asks one domain.
+    pub async fn ask(&self, reference: &Reference, request: Request) -> Result<Answer, Failure> {
+        let entry = self.registry.find(reference)?;
+        match ask_entry(&entry, request).await {
+            Some(Response::Done(answer)) => answer,
+            Some(Response::Vanished(_)) => Err(Failure::NoSuchDomain(reference.text())),
+            None => Err(Failure::Failed(format!("the task of domain '{}' failed", entry.name))),
+        }
+    }
+
+    /// Asks a domain that may be new. `request` is made again if the domain vanishes meanwhile.
+    async fn ask_new(self: &Arc<Self>, domain: &Domain, mut request: Request) -> Result<Answer, Failure> {
+        for _ in 0..100 {
+            let born = || Task::spawn(self, &domain.name, domain.uuid, Birth::Fresh);
+            let entry = self.registry.claim(&domain.name, domain.uuid, born)?;
+            match ask_entry(&entry, request).await {
+                Some(Response::Done(answer)) => return answer,
+                Some(Response::Vanished(back)) => request = back,
+                None => return Err(Failure::Failed(format!("the task of domain '{}' failed", entry.name))),
+            }
+        }
+        Err(Failure::Failed(format!("domain '{}' is being removed again and again", domain.name)))
+    }
+
+    /// Reads a document; one without a uuid gets that of the domain with its name.
+    fn parse(&self, xml: &str) -> Result<berth_domain::Parsed, Failure> {
+        let mut parsed =
+            berth_domain::parse(xml, &self.host).map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
+        if let Some(uuid) = self.registry.uuid_of(parsed.domain.name.as_str())
+            && uuid != parsed.domain.uuid
+            && !names_uuid(xml)
+        {
+            parsed.domain.uuid = uuid;
+        }
+        for warning in &parsed.warnings {
+            tracing::warn!("domain '{}': {warning}", parsed.domain.name);
+        }
+        Ok(parsed)
+    }
+
+    /// Keeps a definition, or only checks it.
+    pub async fn define(self: &Arc<Self>, xml: &str, dry_run: bool) -> Result<Defined, Failure> {
+        let berth_domain::Parsed { domain, warnings } = self.parse(xml)?;
+        if dry_run {
+            let there = self.registry.check(&domain.name, domain.uuid)?.map(|e| e.snapshot());
+            let updated = there.as_ref().is_some_and(|s| s.next.is_some());
+            let snapshot = there.filter(|s| !s.hidden).unwrap_or_else(|| Arc::new(would_be(domain)));
+            return Ok(Defined { snapshot, updated, warnings });
+        }
+        match self.ask_new(&domain, Request::Define(Box::new(domain.clone()))).await? {
+            Answer::Defined(snapshot, updated) => Ok(Defined { snapshot, updated, warnings }),
+            Answer::Done | Answer::Status(_) => Err(Failure::Failed("the definition was not kept".into())),
+        }
+    }
+
+    /// Starts a document.
+    pub async fn create(self: &Arc<Self>, xml: &str, options: StartOptions) -> Result<Defined, Failure> {
+        let berth_domain::Parsed { domain, warnings } = self.parse(xml)?;
+        match self.ask_new(&domain, Request::Create(Box::new(domain.clone()), options)).await? {
+            Answer::Status(snapshot) => Ok(Defined { snapshot, updated: false, warnings }),
+            Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),
+        }
+    }
+
+    /// Starts a defined domain.
+    pub async fn start(
+        &self,
+        reference: &Reference,
+        options: StartOptions,
+    ) -> Result<Arc<snapshot::Snapshot>, Failure> {
+        match self.ask(reference, Request::Start(options)).await? {
+            Answer::Status(snapshot) => Ok(snapshot),
+            Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),
+        }
+    }
+
+    /// Host pid of a running domain's init.
+    pub fn init_pid(&self, reference: &Reference) -> Option<i32> {
+        let snapshot = self.registry.find(reference).ok()?.snapshot();
+        i32::try_from(snapshot.run.as_ref()?.init_pid?).ok()
+    }
+
+    /// Writes a definition.
+    pub async fn keep(&self, domain: &Domain) -> Result<(), Failure> {
+        let (store, name, xml) = (self.store.clone(), domain.name.clone(), domain.to_xml());
+        self.stored(move || store.write(name.as_str(), &xml)).await
+    }
+
+    /// Removes a definition.
+    pub async fn unkeep(&self, name: &DomainName) -> Result<(), Failure> {
+        let (store, name) = (self.store.clone(), name.clone());
+        self.stored(move || store.remove(name.as_str())).await
+    }
+
+    /// Makes or removes the autostart link.
+    pub async fn keep_autostart(&self, name: &DomainName, on: bool) -> Result<(), Failure> {
+        let (store, name) = (self.store.clone(), name.clone());
+        self.stored(move || store.set_autostart(name.as_str(), on)).await
+    }
+
+    async fn stored(
+        &self,
+        work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let done = blocking(move || Ok(work())).await;
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(Failure::Failed(e.to_string())),
+            Err(e) => Err(Failure::Failed(e.to_string())),
+        }
+    }
+}
+
+/// Sends a request to a task and waits. None if the task failed.
+async fn ask_entry(entry: &Entry, request: Request) -> Option<Response> {
+    let (reply, answer) = oneshot::channel();
+    if let Err(unsent) = entry.mailbox().send(Event::Request(request, reply)).await {
+        return match unsent.0 {
+            Event::Request(request, _) => Some(Response::Vanished(request)),
+            _ => None,
+        };
+    }
+    answer.await.ok()
+}
+
+/// Whether a document has a uuid of its own.
+fn names_uuid(xml: &str) -> bool {
+    let tree = berth_domain::tree::parse_tree(xml);
+    tree.is_ok_and(|root| root.elements().any(|e| e.name == "uuid"))
+}
+
+fn would_be(domain: Domain) -> snapshot::Snapshot {
+    let mut snapshot = snapshot::Snapshot::hidden(domain.name.clone(), domain.uuid);
+    snapshot.hidden = false;
+    snapshot.next = Some(Arc::new(domain));
+    snapshot
+}
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Files and folders.
+    pub layout: Layout,
+    /// Settings.
+    pub config: Config,
+    /// The controller program.
+    pub controller: PathBuf,
+    /// Whether control groups are only pretended.
+    pub pretend_cgroups: bool,
+}
+
+impl Engine {
+    /// Puts an engine together, without any domain.
+    pub fn new(parts: Parts) -> io::Result<Arc<Self>> {
+        let Parts { layout, config, controller, pretend_cgroups } = parts;
+        let (run, tag) = (layout.run(), layout.tag());
+        let cgroups = if pretend_cgroups { Cgroups::pretend(run, tag) } else { Cgroups::find(run, tag) };
+        let host = berth_domain::Host {
+            arch: crate::host::node::arch(),
+            emulator: controller.display().to_string(),
+        };
+        Ok(Arc::new(Self {
+            host,
+            cgroups: cgroups.map_err(io::Error::other)?,
+            sockets: Sockets::open(&layout.controllers())?,
+            store: Store::new(layout.domains(), layout.autostart()),
+            registry: Registry::default(),
+            publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
+            controller,
+            config,
+            layout,
+        }))
+    }
+}

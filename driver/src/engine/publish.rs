@@ -1,0 +1,208 @@
+//! The one place where visible state changes: snapshot, status record and events go out together, in order.
+//!
+//! Does not know who listens, nor why anything happened.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use berth_schemas::domain::{EventKind, Exit};
+use rustix::fs::OFlags;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::engine::record::{self, Record};
+use crate::engine::registry::{Entry, Registry};
+use crate::engine::snapshot::Snapshot;
+use crate::paths::Layout;
+
+/// Events that are remembered, and how far a listener may fall behind.
+pub const REMEMBERED: usize = 1024;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happened {
+    /// Counts up by one.
+    pub sequence: i64,
+    /// When, in microseconds of CLOCK_REALTIME.
+    pub at_usec: i64,
+    /// What.
+    pub kind: EventKind,
+    /// To whom.
+    pub name: String,
+    /// To whom.
+    pub uuid: Uuid,
+    /// More about it.
+    pub detail: Option<String>,
+    /// How init ended.
+    pub exit: Option<Exit>,
+}
+
+/// Something that is about to be told.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What.
+    pub kind: EventKind,
+    /// More about it.
+    pub detail: Option<String>,
+    /// How init ended.
+    pub exit: Option<Exit>,
+}
+
+impl Draft {
+    /// Without an end of init.
+    pub fn new(kind: EventKind, detail: &str) -> Self {
+        Self { kind, detail: Some(detail.to_owned()), exit: None }
+    }
+}
+
+/// What a new listener gets.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Remembered events after the one that was asked for.
+    pub backlog: Vec<Arc<Happened>>,
+    /// The last one so far.
+    pub sequence: i64,
+    /// Some of those asked for are no longer remembered.
+    pub lost: bool,
+    /// Those that come.
+    pub coming: broadcast::Receiver<Arc<Happened>>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    events: VecDeque<Arc<Happened>>,
+    sequence: i64,
+    file: File,
+}
+
+/// The publisher.
+#[derive(Debug)]
+pub struct Publisher {
+    layout: Layout,
+    boot_id: String,
+    memory: Mutex<Memory>,
+    sender: broadcast::Sender<Arc<Happened>>,
+}
+
+/// CLOCK_REALTIME in microseconds.
+pub fn now_usec() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Publisher {
+    /// Goes on counting where the last daemon of this boot stopped.
+    pub fn new(layout: &Layout, boot_id: String) -> io::Result<Self> {
+        let path = layout.run().join("sequence");
+        let sequence = read_sequence(&path, &boot_id);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)?;
+        let (sender, _) = broadcast::channel(REMEMBERED);
+        let memory = Mutex::new(Memory { events: VecDeque::new(), sequence, file });
+        Ok(Self { layout: layout.clone(), boot_id, memory, sender })
+    }
+
+    /// This boot's name.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a record that no snapshot goes with: of a start that is under way.
+    pub async fn note(&self, record: Record) -> io::Result<()> {
+        let layout = self.layout.clone();
+        blocking(move || record::write(&layout, &record)).await
+    }
+
+    /// Changes what everybody sees. Without a record the domain has none from now on.
+    pub async fn publish(
+        &self,
+        registry: &Registry,
+        entry: &Entry,
+        snapshot: Snapshot,
+        record: Option<Record>,
+        drafts: Vec<Draft>,
+    ) {
+        let (layout, uuid) = (self.layout.clone(), entry.uuid);
+        let written = blocking(move || match record {
+            Some(record) => record::write(&layout, &record),
+            None => record::remove(&layout.record(uuid)),
+        })
+        .await;
+        if let Err(e) = written {
+            // The domain goes on; only a restart of the daemon would miss this change.
+            tracing::error!("cannot write the status of domain '{}': {e}", entry.name);
+        }
+        crate::killpoint::reached("published");
+        registry.show(entry, Arc::new(snapshot));
+        for draft in drafts {
+            self.emit(entry, draft);
+        }
+    }
+
+    fn emit(&self, entry: &Entry, draft: Draft) {
+        let mut memory = self.memory();
+        memory.sequence += 1;
+        let line = format!("{:020} {}\n", memory.sequence, self.boot_id);
+        if let Err(e) = memory.file.write_all_at(line.as_bytes(), 0) {
+            tracing::error!("cannot write the sequence number of events: {e}");
+        }
+        let event = Arc::new(Happened {
+            sequence: memory.sequence,
+            at_usec: now_usec(),
+            kind: draft.kind,
+            name: entry.name.to_string(),
+            uuid: entry.uuid,
+            detail: draft.detail,
+            exit: draft.exit,
+        });
+        if memory.events.len() == REMEMBERED {
+            memory.events.pop_front();
+        }
+        memory.events.push_back(event.clone());
+        // Nobody listening is not an error. Sent with the lock held, so that listeners see the order of the numbers.
+        drop(self.sender.send(event));
+    }
+
+    /// Listens, from now on or from an earlier event on.
+    pub fn subscribe(&self, since: Option<i64>) -> Subscription {
+        let memory = self.memory();
+        let sequence = memory.sequence;
+        let after = since.unwrap_or(sequence);
+        let backlog: Vec<_> = memory.events.iter().filter(|e| e.sequence > after).cloned().collect();
+        let oldest = backlog.first().map_or(sequence + 1, |e| e.sequence);
+        let lost = since.is_some_and(|s| s > sequence || s + 1 < oldest);
+        Subscription { backlog, sequence, lost, coming: self.sender.subscribe() }
+    }
+}
+
+fn read_sequence(path: &Path, boot_id: &str) -> i64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    match text.trim().split_once(' ') {
+        Some((number, boot)) if boot == boot_id => number.parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Runs something that blocks on a thread for that.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(io::Error::other(e)),
+    }
+}

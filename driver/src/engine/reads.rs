@@ -1,0 +1,139 @@
+//! Answers that change nothing: documents, figures, metadata, console logs.
+//!
+//! Does not ask a domain's task: everything comes from its published snapshot, its control groups and its files.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use berth_domain::{Domain, Live, LiveConsole};
+use berth_schemas::domain::{Affect, MetadataKind};
+use rustix::fs::OFlags;
+
+use crate::engine::snapshot::{Run, Snapshot};
+use crate::engine::{Engine, metadata};
+use crate::failure::Failure;
+
+/// Figures of a domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Processor time in nanoseconds, while it is active.
+    pub cpu_time_nsec: Option<i64>,
+    /// Upper limit of memory.
+    pub max_memory_kib: u64,
+    /// Memory in use, or that of the definition.
+    pub used_memory_kib: u64,
+    /// Processes, while it is active.
+    pub processes: Option<i64>,
+}
+
+fn inactive(snapshot: &Snapshot) -> Failure {
+    Failure::InvalidState { message: "domain is not running".into(), state: snapshot.state }
+}
+
+impl Engine {
+    /// The document of what runs, or of the next start.
+    pub fn xml(&self, snapshot: &Snapshot, want_next: bool) -> Result<String, Failure> {
+        match (&snapshot.run, &snapshot.next) {
+            (Some(run), _) if !want_next => Ok(live_xml(run)),
+            (_, Some(next)) => Ok(next.to_xml()),
+            // A transient domain has no next start; libvirt shows what runs without its live parts.
+            (Some(run), None) => Ok(run.live.to_xml()),
+            (None, None) => Err(Failure::NoSuchDomain(snapshot.name.to_string())),
+        }
+    }
+
+    /// Figures. Reads files of the kernel: for a thread that may block.
+    pub fn usage(&self, snapshot: &Snapshot) -> Result<Usage, Failure> {
+        let domain = snapshot.current().ok_or_else(|| Failure::NoSuchDomain(snapshot.name.to_string()))?;
+        let mut usage = Usage {
+            vcpus: domain.vcpu.count,
+            cpu_time_nsec: None,
+            max_memory_kib: domain.memory_kib,
+            used_memory_kib: domain.current_memory_kib,
+            processes: None,
+        };
+        if snapshot.run.is_some() {
+            let groups = self.cgroups.of(snapshot.name.as_str());
+            usage.cpu_time_nsec = groups.cpu_time();
+            usage.processes = groups.processes();
+            if let Some(bytes) = groups.memory() {
+                usage.used_memory_kib = bytes.cast_unsigned() / 1024;
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Metadata of the running or the kept definition.
+    pub fn metadata(
+        &self,
+        snapshot: &Snapshot,
+        kind: MetadataKind,
+        uri: Option<&str>,
+        affect: Affect,
+    ) -> Result<String, Failure> {
+        let domain: &Arc<Domain> = match affect {
+            Affect::Current => {
+                snapshot.current().ok_or_else(|| Failure::NoSuchDomain(snapshot.name.to_string()))?
+            }
+            Affect::Live => &snapshot.run.as_ref().ok_or_else(|| inactive(snapshot))?.live,
+            Affect::Config => snapshot.next.as_ref().ok_or_else(|| Failure::InvalidState {
+                message: "transient domains do not have any persistent config".into(),
+                state: snapshot.state,
+            })?,
+        };
+        metadata::read(domain, kind, uri)
+    }
+
+    /// What runs, or that nothing does.
+    pub fn running<'a>(&self, snapshot: &'a Snapshot) -> Result<&'a Run, Failure> {
+        snapshot.run.as_ref().ok_or_else(|| inactive(snapshot))
+    }
+
+    /// Number and name of a console; the first if none is named.
+    pub fn console(&self, snapshot: &Snapshot, device: Option<&str>) -> Result<(usize, String), Failure> {
+        let count = snapshot.current().map_or(0, |d| d.devices.consoles.len());
+        let number = match device {
+            None => Some(0),
+            Some(name) => name.strip_prefix("console").and_then(|n| n.parse().ok()),
+        };
+        match number.filter(|n: &usize| *n < count) {
+            Some(n) => Ok((n, format!("console{n}"))),
+            None => Err(Failure::NoSuchConsole(match device {
+                Some(device) => format!("cannot find console device '{device}'"),
+                None => format!("domain '{}' has no console", snapshot.name),
+            })),
+        }
+    }
+
+    /// The log files of a console, oldest first.
+    pub fn console_logs(&self, snapshot: &Snapshot, console: usize) -> Vec<PathBuf> {
+        let current = self.layout.console_log(snapshot.name.as_str(), console);
+        let rotated = (1..=u16::from(self.config.console_log.keep)).rev().map(|n| {
+            let mut path = current.clone().into_os_string();
+            path.push(format!(".{n}"));
+            path.into()
+        });
+        rotated.chain(std::iter::once(current.clone())).collect()
+    }
+}
+
+fn live_xml(run: &Run) -> String {
+    let consoles =
+        run.consoles.iter().map(|c| LiveConsole { path: c.path.clone(), alias: c.device.clone() }).collect();
+    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles })
+}
+
+/// Opens a log; one that is not there is empty.
+pub fn open_log(path: &std::path::Path) -> io::Result<Option<File>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,125 @@
+//! Status records: what the daemon must find again after a restart about one domain, as a file.
+//!
+//! Does not know whether what it says is still so; `recover` finds out. All functions block.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use berth_schemas::controller::ExitRecord;
+use berth_schemas::domain::{Exit, Reason};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::engine::snapshot::ConsoleInfo;
+use crate::paths::Layout;
+
+/// How far a domain had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordPhase {
+    /// A start was under way.
+    Starting,
+    /// It ran.
+    Running,
+    /// It did not run; kept for how it ended.
+    Shutoff,
+}
+
+/// One controller process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in ticks since boot: a number that is used again has another.
+    pub start: u64,
+}
+
+/// The record. Its format is private to the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The boot it was written in: after another, no process of it can live.
+    pub boot_id: String,
+    /// Name.
+    pub name: String,
+    /// Uuid.
+    pub uuid: Uuid,
+    /// How far it had come.
+    pub phase: RecordPhase,
+    /// Whether it had a definition.
+    pub persistent: bool,
+    /// Whether it ends with a client, who is gone with the daemon.
+    pub autodestroy: bool,
+    /// The controller.
+    pub process: Option<ProcessRecord>,
+    /// Init.
+    pub init_pid: Option<i64>,
+    /// When init was started.
+    pub started_usec: i64,
+    /// Restarts since the start.
+    pub restarts: i64,
+    /// Why it was in its state.
+    pub reason: Reason,
+    /// The last controller event that was published.
+    pub sequence: i64,
+    /// Its consoles.
+    pub consoles: Vec<ConsoleInfo>,
+    /// What runs, as a definition; none if nothing does.
+    pub document: Option<String>,
+    /// How it ended last time.
+    pub last_exit: Option<Exit>,
+}
+
+/// Writes a record, whole or not at all.
+pub fn write(layout: &Layout, record: &Record) -> io::Result<()> {
+    let path = layout.record(record.uuid);
+    let new = path.with_extension("json.new");
+    let bytes = serde_json::to_vec(record)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&new)?;
+    file.write_all(&bytes)?;
+    fs::rename(&new, &path)
+}
+
+/// Removes a file that may not be there.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Reads all records; those that are none are removed and named.
+pub fn read_all(layout: &Layout) -> io::Result<(Vec<Record>, Vec<String>)> {
+    let (mut records, mut bad) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(layout.state())? {
+        let path = entry?.path();
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("json") => match fs::read(&path).map(|bytes| serde_json::from_slice::<Record>(&bytes)) {
+                Ok(Ok(record)) if layout.record(record.uuid) == path => records.push(record),
+                _ => {
+                    bad.push(path.display().to_string());
+                    remove(&path)?;
+                }
+            },
+            Some("new") => remove(&path)?,
+            _ => {}
+        }
+    }
+    Ok((records, bad))
+}
+
+/// Reads what a controller left behind, if it is of that run.
+pub fn read_exit(layout: &Layout, uuid: Uuid, pid: i32) -> Option<ExitRecord> {
+    let bytes = fs::read(layout.exit_record(uuid)).ok()?;
+    let record: ExitRecord = serde_json::from_slice(&bytes).ok()?;
+    (record.pid == i64::from(pid) && record.uuid == uuid.to_string()).then_some(record)
+}

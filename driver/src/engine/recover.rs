@@ -1,0 +1,314 @@
+//! The daemon's start: definitions and records are read, the living are adopted, the dead are buried, leftovers go.
+//!
+//! Recovery is the start path: a daemon that was killed and one that starts with the host do the same. Does not know
+//! how a domain goes on from there; that is for its task.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use berth_domain::Domain;
+use berth_schemas::name::DomainName;
+use uuid::Uuid;
+
+use crate::container::start::remove_groups;
+use crate::container::task::{Birth, Found, Request, StartOptions, Task};
+use crate::engine::Engine;
+use crate::engine::publish::blocking;
+use crate::engine::record::{self, Record, RecordPhase};
+use crate::engine::registry::Reference;
+use crate::engine::store::Loaded;
+use crate::host::process::Process;
+use crate::paths::Layout;
+
+/// What was found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Definitions.
+    pub defined: usize,
+    /// Files that were set aside.
+    pub set_aside: usize,
+    /// Containers that go on.
+    pub adopted: usize,
+    /// Containers that ended while no daemon ran.
+    pub ended: usize,
+}
+
+type Definitions = HashMap<Uuid, (Arc<Domain>, bool)>;
+
+impl Engine {
+    /// Finds everything again.
+    pub async fn recover(self: &Arc<Self>) -> io::Result<Report> {
+        let mut report = Report::default();
+        let mut definitions = self.read_definitions(&mut report).await?;
+        let layout = self.layout.clone();
+        let (records, bad) = blocking(move || record::read_all(&layout)).await?;
+        for path in bad {
+            tracing::warn!("removed the status record '{path}', which is not readable");
+        }
+        let mut exits = HashMap::new();
+        let mut finding = Vec::new();
+        for record in records {
+            if record.phase == RecordPhase::Shutoff {
+                exits.insert(record.uuid, record);
+                continue;
+            }
+            let next = definitions.remove(&record.uuid);
+            let engine = self.clone();
+            finding.push(tokio::spawn(async move { engine.find_again(record, next).await }));
+        }
+        let mut settling = Vec::new();
+        for task in finding {
+            let (birth, autodestroy) = match task.await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(e) => return Err(io::Error::other(e)),
+            };
+            if let Some(request) = self.revive(birth, autodestroy, &mut report)? {
+                settling.push(request);
+            }
+        }
+        for (uuid, (domain, autostart)) in definitions {
+            let last_exit = exits.remove(&uuid).and_then(|r| r.last_exit);
+            self.bear(Birth::Defined(domain, autostart, last_exit))?;
+        }
+        for record in exits.into_values() {
+            record::remove(&self.layout.record(record.uuid))?;
+        }
+        self.settle(settling).await;
+        self.sweep().await?;
+        Ok(report)
+    }
+
+    async fn read_definitions(&self, report: &mut Report) -> io::Result<Definitions> {
+        let (store, host) = (self.store.clone(), self.host.clone());
+        let read = move |text: &str| -> Result<(DomainName, Domain), String> {
+            let parsed = berth_domain::parse(text, &host).map_err(|e| e.to_string())?;
+            Ok((parsed.domain.name.clone(), parsed.domain))
+        };
+        let loaded: Loaded<Domain> = blocking(move || store.load(&read).map_err(io::Error::other)).await?;
+        for file in &loaded.set_aside {
+            let (from, to, why) = (file.file.display(), file.now.display(), &file.why);
+            tracing::warn!("'{from}' is not a definition and was set aside as '{to}': {why}");
+        }
+        report.set_aside = loaded.set_aside.len();
+        let mut definitions = Definitions::new();
+        for stored in loaded.domains {
+            let (name, uuid) = (stored.domain.name.clone(), stored.domain.uuid);
+            if let Some((other, _)) = definitions.get(&uuid) {
+                tracing::warn!("'{name}' has the uuid of '{}', ignoring it", other.name);
+                continue;
+            }
+            definitions.insert(uuid, (Arc::new(stored.domain), stored.autostart));
+        }
+        report.defined = definitions.len();
+        Ok(definitions)
+    }
+
+    /// Finds out what became of one run. None if nothing of it is left to know.
+    async fn find_again(
+        self: Arc<Self>,
+        record: Record,
+        next: Option<(Arc<Domain>, bool)>,
+    ) -> Option<(Birth, bool)> {
+        let same_boot = record.boot_id == self.publisher.boot_id();
+        let held = record.process.filter(|_| same_boot).and_then(|p| Process::adopt(p.pid, p.start).ok());
+        if record.phase == RecordPhase::Starting {
+            self.abandon_start(&record, held).await;
+            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, record.last_exit), false));
+        }
+        let Some(live) = self.live_document(&record, next.as_ref()) else {
+            tracing::warn!("domain '{}' runs something that cannot be read any more", record.name);
+            self.abandon_start(&record, held).await;
+            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, record.last_exit), false));
+        };
+        let autodestroy = record.autodestroy;
+        let mut alive = None;
+        if let Some(process) = held {
+            alive = self.adopt(&record, process).await;
+        }
+        let unpublished = match (&alive, record.process) {
+            (None, Some(process)) => {
+                let (layout, uuid) = (self.layout.clone(), record.uuid);
+                let left = blocking(move || Ok(record::read_exit(&layout, uuid, process.pid))).await;
+                left.ok().flatten().map(|r| r.events).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        let found = Found { record, live, next, alive, unpublished };
+        Some((Birth::Found(Box::new(found)), autodestroy))
+    }
+
+    fn live_document(&self, record: &Record, next: Option<&(Arc<Domain>, bool)>) -> Option<Arc<Domain>> {
+        let parsed = record.document.as_ref().and_then(|d| berth_domain::parse(d, &self.host).ok());
+        let fitting = parsed.map(|p| p.domain).filter(|d| d.uuid == record.uuid);
+        match (fitting, next) {
+            (Some(live), Some((next, _))) if live == **next => Some(next.clone()),
+            (Some(live), _) => Some(Arc::new(live)),
+            (None, Some((next, _))) => Some(next.clone()),
+            (None, None) => None,
+        }
+    }
+
+    async fn adopt(
+        &self,
+        record: &Record,
+        process: Process,
+    ) -> Option<(Process, berth_schemas::controller::ControllerStatus, crate::host::link::Events)> {
+        let socket = Layout::socket_name(record.uuid);
+        match self.sockets.adopt(&socket, record.sequence).await {
+            Ok((status, events)) if status.uuid == record.uuid.to_string() => Some((process, status, events)),
+            other => {
+                // It is ending, or of no use: a container without a controller that answers cannot be managed.
+                if !process.ended_within(std::time::Duration::from_secs(2)).await {
+                    let why = other.err().map_or_else(|| "it is another's".into(), |e| e.to_string());
+                    tracing::warn!("domain '{}': {why}, ending it", record.name);
+                    drop(process.kill());
+                    process.ended_within(std::time::Duration::from_secs(2)).await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes down a start that a daemon did not finish: as if it had never begun.
+    async fn abandon_start(&self, record: &Record, process: Option<Process>) {
+        if let Some(process) = process {
+            drop(process.kill());
+            process.ended_within(std::time::Duration::from_secs(5)).await;
+        }
+        let mut residue = remove_groups(self, &self.cgroups.of(&record.name)).await;
+        for path in [self.layout.record(record.uuid), self.layout.exit_record(record.uuid)] {
+            residue.extend(record::remove(&path).err().map(|e| format!("'{}': {e}", path.display())));
+        }
+        let socket = Layout::socket_name(record.uuid);
+        residue.extend(self.sockets.remove(&socket).err().map(|e| format!("'{socket}': {e}")));
+        for left in residue {
+            tracing::warn!("domain '{}': {left}", record.name);
+        }
+    }
+
+    /// Makes the task of something that was found, and says whether it must settle first.
+    fn revive(
+        self: &Arc<Self>,
+        birth: Birth,
+        autodestroy: bool,
+        report: &mut Report,
+    ) -> io::Result<Option<(Reference, Request)>> {
+        let mut wait = None;
+        if let Birth::Found(found) = &birth {
+            let reference = Reference::by_name(&found.record.name);
+            if found.alive.is_none() {
+                report.ended += 1;
+                wait = Some((reference, Request::Settle));
+            } else if autodestroy {
+                report.ended += 1;
+                wait = Some((reference, Request::Destroy(None)));
+            } else {
+                report.adopted += 1;
+            }
+        }
+        self.bear(birth)?;
+        Ok(wait)
+    }
+
+    fn bear(self: &Arc<Self>, birth: Birth) -> io::Result<()> {
+        let (name, uuid) = match &birth {
+            Birth::Fresh => return Ok(()),
+            Birth::Defined(domain, ..) => (domain.name.clone(), domain.uuid),
+            Birth::Found(found) => (found.live.name.clone(), found.live.uuid),
+        };
+        let shown = self.registry.claim(&name, uuid, || {
+            let snapshot = Task::snapshot_of_birth(&name, uuid, &birth);
+            let entry = Task::spawn(self, &name, uuid, birth);
+            if let Some(snapshot) = snapshot {
+                entry.set_snapshot(Arc::new(snapshot));
+            }
+            entry
+        });
+        match shown {
+            Ok(entry) => {
+                self.registry.show(&entry, entry.snapshot());
+                Ok(())
+            }
+            Err(e) => Err(io::Error::other(e)),
+        }
+    }
+
+    /// Waits until what ended meanwhile is cleaned up and told, in no order.
+    async fn settle(self: &Arc<Self>, waiting: Vec<(Reference, Request)>) {
+        let mut tasks = Vec::new();
+        for (reference, request) in waiting {
+            let engine = self.clone();
+            tasks.push(tokio::spawn(async move { engine.ask(&reference, request).await }));
+        }
+        for task in tasks {
+            // A transient domain is gone afterwards, and that is an error to whoever asks; a failure was logged there.
+            drop(task.await);
+        }
+    }
+
+    /// Removes what belongs to nobody.
+    async fn sweep(self: &Arc<Self>) -> io::Result<()> {
+        let engine = self.clone();
+        let running: HashMap<String, Uuid> = (engine.registry.all().iter())
+            .filter(|s| s.run.is_some())
+            .map(|s| (s.name.to_string(), s.uuid))
+            .collect();
+        let swept = blocking(move || {
+            engine.sweep_files(&|uuid| running.values().any(|u| *u == uuid))?;
+            Ok(engine.cgroups.sweep(&|name| running.contains_key(name)))
+        })
+        .await?;
+        for name in swept {
+            tracing::warn!("removed what was left of a container called '{name}'");
+        }
+        Ok(())
+    }
+
+    fn sweep_files(&self, owned: &dyn Fn(Uuid) -> bool) -> io::Result<()> {
+        for (folder, extension) in [(self.layout.controllers(), "sock"), (self.layout.state(), "exit")] {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                let uuid = path.file_stem().and_then(|s| s.to_str()).and_then(|s| Uuid::parse_str(s).ok());
+                let ours = path.extension().is_some_and(|e| e == extension);
+                if ours && !uuid.is_some_and(owned) {
+                    record::remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what starts with the host, once in each boot. Answers how many were tried.
+    pub async fn autostart(self: &Arc<Self>) -> io::Result<usize> {
+        let marker = self.layout.run().join("autostarted");
+        let boot = self.publisher.boot_id().to_owned();
+        let first = blocking(move || {
+            if std::fs::read_to_string(&marker).is_ok_and(|text| text.trim() == boot) {
+                return Ok(false);
+            }
+            std::fs::write(&marker, format!("{boot}\n"))?;
+            Ok(true)
+        })
+        .await?;
+        if !first {
+            return Ok(0);
+        }
+        let wanted: Vec<_> =
+            self.registry.all().into_iter().filter(|s| s.autostart && s.run.is_none()).collect();
+        let count = wanted.len();
+        let limit = Arc::new(tokio::sync::Semaphore::new(self.config.autostart_parallel));
+        for snapshot in wanted {
+            let (engine, limit) = (self.clone(), limit.clone());
+            tokio::spawn(async move {
+                let _permit = limit.acquire_owned().await;
+                let reference = Reference::by_name(snapshot.name.as_str());
+                if let Err(e) = engine.start(&reference, StartOptions::default()).await {
+                    tracing::error!("autostart: {e}");
+                }
+            });
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,86 @@
+//! What everybody may see of a domain: a value that the domain's task publishes and that readers share.
+//!
+//! Does not know how it came about.
+
+use std::sync::Arc;
+
+use berth_domain::Domain;
+use berth_schemas::domain::{Exit, Reason, State};
+use berth_schemas::name::DomainName;
+use uuid::Uuid;
+
+/// One console of a running domain.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ConsoleInfo {
+    /// "console0" and so on.
+    pub device: String,
+    /// Its PTY on the host.
+    pub path: String,
+}
+
+/// What an active domain has and another has not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Process id of the controller: the domain's id.
+    pub id: i32,
+    /// Process id of init on the host.
+    pub init_pid: Option<i64>,
+    /// When init was started, in microseconds of CLOCK_REALTIME.
+    pub started_usec: i64,
+    /// Restarts since the start.
+    pub restarts: i64,
+    /// In the order of the definition.
+    pub consoles: Vec<ConsoleInfo>,
+    /// What runs.
+    pub live: Arc<Domain>,
+}
+
+/// One domain at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: DomainName,
+    /// Its uuid.
+    pub uuid: Uuid,
+    /// Not yet, or no longer, known to anybody.
+    pub hidden: bool,
+    /// What it does.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it starts with the host.
+    pub autostart: bool,
+    /// While it is active.
+    pub run: Option<Run>,
+    /// The definition that is kept; none if the domain is transient.
+    pub next: Option<Arc<Domain>>,
+    /// How it ended last time.
+    pub last_exit: Option<Exit>,
+}
+
+impl Snapshot {
+    /// A domain nobody knows yet.
+    pub fn hidden(name: DomainName, uuid: Uuid) -> Self {
+        Self {
+            name,
+            uuid,
+            hidden: true,
+            state: State::Shutoff,
+            reason: Reason::Unknown,
+            autostart: false,
+            run: None,
+            next: None,
+            last_exit: None,
+        }
+    }
+
+    /// The running definition, or the kept one.
+    pub fn current(&self) -> Option<&Arc<Domain>> {
+        self.run.as_ref().map(|r| &r.live).or(self.next.as_ref())
+    }
+
+    /// Whether the next start uses something else than what runs.
+    pub fn pending_change(&self) -> bool {
+        matches!((&self.run, &self.next), (Some(run), Some(next)) if run.live != *next)
+    }
+}

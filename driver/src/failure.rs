@@ -1,0 +1,79 @@
+//! Why a request was not fulfilled, in the words that users read.
+//!
+//! Does not know how a failure travels; that is for the doors in `api`.
+
+use berth_schemas::domain::State;
+
+/// A request that was not fulfilled.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// Nobody of that name, uuid or id.
+    #[error("failed to get domain '{0}'")]
+    NoSuchDomain(String),
+    /// The name or the uuid is taken.
+    #[error("{0}")]
+    DomainExists(String),
+    /// Not now.
+    #[error("{message}")]
+    InvalidState {
+        /// Why not.
+        message: String,
+        /// The state it is in.
+        state: State,
+    },
+    /// The document is bad.
+    #[error("{}", first(.0))]
+    InvalidDocument(Vec<berth_domain::Diagnostic>),
+    /// The document is good but this version cannot run it.
+    #[error("{message}")]
+    Unsupported {
+        /// What cannot be run.
+        message: String,
+        /// With places in the document.
+        diagnostics: Vec<berth_domain::Diagnostic>,
+    },
+    /// A step of the start failed.
+    #[error("{}", .0.message)]
+    StartFailed(Box<StartFailure>),
+    /// No console of that name.
+    #[error("{0}")]
+    NoSuchConsole(String),
+    /// Nothing there.
+    #[error("metadata not found: Requested metadata element is not present")]
+    NoSuchMetadata,
+    /// Init cannot be asked.
+    #[error("{0}")]
+    NotAnswering(String),
+    /// The controller did not answer in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// A parameter has a value that the interface allows and this request does not.
+    #[error("parameter '{0}' is not possible here")]
+    BadParameter(&'static str),
+    /// Anything else that went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What failed at a start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartFailure {
+    /// One sentence.
+    pub message: String,
+    /// Name of the step.
+    pub step: String,
+    /// The path it was about.
+    pub path: Option<String>,
+    /// The kernel's reason.
+    pub errno: Option<i64>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+fn first(diagnostics: &[berth_domain::Diagnostic]) -> String {
+    match diagnostics {
+        [] => "the document was refused".into(),
+        [one] => one.to_string(),
+        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
+    }
+}

@@ -1,0 +1,479 @@
+//! Control groups: one in the v2 tree and one in each v1 hierarchy for every running domain.
+//!
+//! Does not know what runs in them. All functions block; callers put them on a thread for that.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{PidfdFlags, Signal};
+
+/// The folder of all groups in each hierarchy: libvirt's default partition.
+const PARENT: &str = "machine";
+
+/// How long a killed group may take to become empty.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Legacy {
+    mount: PathBuf,
+    /// Controllers, and `name=...` of a hierarchy without one.
+    controllers: Vec<String>,
+}
+
+/// The hierarchies of this host, and how groups are called in them.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    unified: PathBuf,
+    legacy: Vec<Legacy>,
+    suffix: String,
+    /// Where it is noted that the parents were made here.
+    note: PathBuf,
+}
+
+/// The groups of one domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// In the v2 tree.
+    pub unified: PathBuf,
+    /// In the v1 hierarchies.
+    pub legacy: Vec<PathBuf>,
+    /// The one of the v1 memory controller, if there is one.
+    pub memory: Option<PathBuf>,
+    /// The one of the v1 cpuacct controller, if there is one.
+    pub cpuacct: Option<PathBuf>,
+}
+
+/// What could not be done to which group.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} '{}': {cause}", path.display())]
+pub struct CgroupError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why not.
+    pub cause: io::Error,
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |cause| CgroupError { operation, path, cause }
+}
+
+impl Cgroups {
+    /// Finds the hierarchies; on a host without a v2 tree one is mounted in the run directory.
+    pub fn find(run: &Path, tag: &str) -> Result<Self, CgroupError> {
+        let mountinfo = Path::new("/proc/self/mountinfo");
+        let text = fs::read_to_string(mountinfo).map_err(failed("read", mountinfo))?;
+        let (unified, legacy) = parse_mountinfo(&text);
+        let unified = match unified {
+            Some(path) => path,
+            None => mount_unified(&run.join("cgroup"))?,
+        };
+        let (suffix, note) = (format!(".berth{tag}"), run.join("cgroup-parents"));
+        Ok(Self { unified, legacy, suffix, note })
+    }
+
+    /// Plain folders in place of groups, for tests without the right to make groups.
+    pub fn pretend(run: &Path, tag: &str) -> Result<Self, CgroupError> {
+        let unified = run.join("cgroup");
+        fs::create_dir_all(&unified).map_err(failed("make", &unified))?;
+        let (suffix, note) = (format!(".berth{tag}"), run.join("cgroup-parents"));
+        Ok(Self { unified, legacy: Vec::new(), suffix, note })
+    }
+
+    /// How the groups of a domain are called. Makes nothing.
+    pub fn of(&self, name: &str) -> Groups {
+        let group = |mount: &Path| mount.join(PARENT).join(format!("{name}{}", self.suffix));
+        let with = |controller: &str| {
+            let found = self.legacy.iter().find(|l| l.controllers.iter().any(|c| c == controller));
+            found.map(|l| group(&l.mount))
+        };
+        Groups {
+            unified: group(&self.unified),
+            legacy: self.legacy.iter().map(|l| group(&l.mount)).collect(),
+            memory: with("memory"),
+            cpuacct: with("cpuacct"),
+        }
+    }
+
+    /// Makes the groups of a domain, empty ones: what a dead run left behind goes first.
+    pub fn create(&self, groups: &Groups) -> Result<(), CgroupError> {
+        if groups.exist() {
+            let residue = self.remove(groups);
+            if let Some(first) = residue.into_iter().next() {
+                return Err(first);
+            }
+        }
+        let made = self.create_unified(groups).and_then(|()| self.create_legacy(groups));
+        if made.is_err() {
+            // The cause is what counts; what cannot be removed is met again by the next start and by the next sweep.
+            drop(self.remove(groups));
+        }
+        made
+    }
+
+    fn create_unified(&self, groups: &Groups) -> Result<(), CgroupError> {
+        self.create_in(&groups.unified, |parent| {
+            for level in [&self.unified, parent] {
+                for controller in ["+cpu", "+io", "+memory", "+pids"] {
+                    // Not there on hybrid hosts, and not there for us where we are delegated less: figures only.
+                    drop(write(&level.join("cgroup.subtree_control"), controller));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn create_legacy(&self, groups: &Groups) -> Result<(), CgroupError> {
+        for (legacy, path) in self.legacy.iter().zip(&groups.legacy) {
+            let cpuset = legacy.controllers.iter().any(|c| c == "cpuset");
+            self.create_in(path, |parent| if cpuset { inherit_cpuset(parent) } else { Ok(()) })?;
+            if cpuset {
+                inherit_cpuset(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one group and, where it is missing, its parent, which another daemon may remove at any moment.
+    fn create_in(
+        &self,
+        path: &Path,
+        prepare: impl Fn(&Path) -> Result<(), CgroupError>,
+    ) -> Result<(), CgroupError> {
+        let parent = path.parent().unwrap_or(path);
+        for _ in 0..10 {
+            match fs::create_dir(parent) {
+                Ok(()) => self.note_parent(parent)?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed("make", parent)(e)),
+            }
+            prepare(parent)?;
+            match fs::create_dir(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other.map_err(failed("make", path)),
+            }
+        }
+        Err(failed("make", path)(io::ErrorKind::NotFound.into()))
+    }
+
+    fn note_parent(&self, parent: &Path) -> Result<(), CgroupError> {
+        use io::Write;
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.note)
+            .map_err(failed("open", &self.note))?;
+        let line = format!("{}\n", parent.display());
+        file.write_all(line.as_bytes()).map_err(failed("write", &self.note))
+    }
+
+    /// Kills what is in the groups and removes them. Goes on after a failure and answers all of them.
+    pub fn remove(&self, groups: &Groups) -> Vec<CgroupError> {
+        let mut residue = Vec::new();
+        if groups.unified.exists()
+            && let Err(e) = kill(&groups.unified)
+        {
+            residue.push(e);
+        }
+        for path in std::iter::once(&groups.unified).chain(&groups.legacy) {
+            if let Err(e) = remove_tree(path) {
+                residue.push(e);
+            }
+        }
+        self.remove_parents();
+        residue
+    }
+
+    /// Removes the parents that were made here, once they are empty.
+    fn remove_parents(&self) {
+        let Ok(noted) = fs::read_to_string(&self.note) else { return };
+        let mut all_gone = true;
+        for parent in noted.lines() {
+            match fs::remove_dir(parent) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => all_gone = false,
+            }
+        }
+        if all_gone {
+            drop(fs::remove_file(&self.note));
+        }
+    }
+
+    /// Kills and removes all groups that are called like ours and belong to none of `owners`. Answers their names.
+    pub fn sweep(&self, owners: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let mut names = std::collections::BTreeSet::new();
+        for mount in std::iter::once(&self.unified).chain(self.legacy.iter().map(|l| &l.mount)) {
+            let Ok(entries) = fs::read_dir(mount.join(PARENT)) else { continue };
+            for entry in entries.flatten() {
+                let Ok(file) = entry.file_name().into_string() else { continue };
+                if let Some(name) = file.strip_suffix(&self.suffix)
+                    && !owners(name)
+                {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        for name in &names {
+            drop(self.remove(&self.of(name)));
+        }
+        names.into_iter().collect()
+    }
+}
+
+impl Groups {
+    /// Whether any of them is there.
+    pub fn exist(&self) -> bool {
+        self.unified.exists() || self.legacy.iter().any(|p| p.exists())
+    }
+
+    /// Processor time used, in nanoseconds.
+    pub fn cpu_time(&self) -> Option<i64> {
+        if let Some(path) = &self.cpuacct {
+            return read_number(&path.join("cpuacct.usage"));
+        }
+        let text = fs::read_to_string(self.unified.join("cpu.stat")).ok()?;
+        let micros = text.lines().find_map(|l| l.strip_prefix("usage_usec "))?;
+        micros.trim().parse::<i64>().ok()?.checked_mul(1000)
+    }
+
+    /// Memory in use, in bytes.
+    pub fn memory(&self) -> Option<i64> {
+        match &self.memory {
+            Some(path) => read_number(&path.join("memory.usage_in_bytes")),
+            None => read_number(&self.unified.join("memory.current")),
+        }
+    }
+
+    /// Number of processes in the container.
+    pub fn processes(&self) -> Option<i64> {
+        let mut count = 0;
+        let mut folders = vec![self.unified.join("payload")];
+        while let Some(folder) = folders.pop() {
+            let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else {
+                return if count == 0 { None } else { Some(count) };
+            };
+            count += i64::try_from(text.lines().count()).unwrap_or(i64::MAX);
+            folders.extend(children(&folder));
+        }
+        Some(count)
+    }
+}
+
+/// Writes to a file that the kernel made; never makes one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    use io::Write;
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn read_number(path: &Path) -> Option<i64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// A new v1 cpuset has no processors and no memory, and nothing can join it.
+fn inherit_cpuset(group: &Path) -> Result<(), CgroupError> {
+    let Some(parent) = group.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = fs::read_to_string(group.join(file)).map_err(failed("read", &group.join(file)))?;
+        if own.trim().is_empty() {
+            let value = fs::read_to_string(parent.join(file)).map_err(failed("read", &parent.join(file)))?;
+            write(&group.join(file), value.trim()).map_err(failed("write", &group.join(file)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills everything in a v2 group and waits until it is empty.
+fn kill(group: &Path) -> Result<(), CgroupError> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(200);
+    let file = group.join("cgroup.kill");
+    loop {
+        match write(&file, "1") {
+            Ok(()) => {}
+            // Kernels before 5.14. A fork may escape one round, so there are rounds until the group is empty.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => kill_each(group),
+            Err(e) => return Err(failed("write", &file)(e)),
+        }
+        while Instant::now() < end {
+            if !populated(group) {
+                return Ok(());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+            if !file.exists() {
+                break;
+            }
+        }
+        if Instant::now() >= end {
+            let cause = io::Error::new(io::ErrorKind::TimedOut, "processes do not end");
+            return Err(failed("empty", group)(cause));
+        }
+    }
+}
+
+fn kill_each(group: &Path) {
+    let mut folders = vec![group.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for pid in text.lines().filter_map(|l| l.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            if let Ok(fd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+                // Still in the group while we hold it: it is not another process with the same number.
+                if text.lines().any(|l| l == pid.as_raw_nonzero().to_string()) {
+                    let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
+                }
+            }
+        }
+        folders.extend(children(&folder));
+    }
+}
+
+fn populated(group: &Path) -> bool {
+    fs::read_to_string(group.join("cgroup.events")).is_ok_and(|t| t.lines().any(|l| l == "populated 1"))
+}
+
+/// Removes a group and those in it, waiting a little for processes that are on their way out.
+fn remove_tree(path: &Path) -> Result<(), CgroupError> {
+    for child in children(path) {
+        remove_tree(&child)?;
+    }
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < end => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(e) => return Err(failed("remove", path)(e)),
+        }
+    }
+}
+
+/// The v2 tree and the v1 hierarchies among the mounts. Of several mounts of one hierarchy the first is taken.
+fn parse_mountinfo(text: &str) -> (Option<PathBuf>, Vec<Legacy>) {
+    let (mut unified, mut legacy) = (None, Vec::<Legacy>::new());
+    for line in text.lines() {
+        let Some((front, back)) = line.split_once(" - ") else { continue };
+        let Some(mount) = front.split(' ').nth(4).map(unescape) else { continue };
+        let mut back = back.split(' ');
+        match back.next() {
+            Some("cgroup2") if unified.is_none() => unified = Some(mount),
+            Some("cgroup") => {
+                let options = back.nth(1).unwrap_or_default();
+                let skip = ["rw", "ro", "xattr", "clone_children", "noprefix"];
+                let controllers: Vec<String> = options
+                    .split(',')
+                    .filter(|o| !skip.contains(o) && !o.starts_with("release_agent="))
+                    .map(str::to_owned)
+                    .collect();
+                if !legacy.iter().any(|l| l.controllers == controllers) {
+                    legacy.push(Legacy { mount, controllers });
+                }
+            }
+            _ => {}
+        }
+    }
+    (unified, legacy)
+}
+
+/// Undoes the octal escapes of proc(5)'s mountinfo.
+fn unescape(path: &str) -> PathBuf {
+    let mut out = path.to_owned();
+    for (code, text) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        out = out.replace(code, text);
+    }
+    out.into()
+}
+
+fn mount_unified(path: &Path) -> Result<PathBuf, CgroupError> {
+    use rustix::mount::MountFlags;
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", path)(e)),
+        _ => {}
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("cgroup2", path, "cgroup2", flags, None)
+        .map_err(|e| failed("mount a cgroup2 tree on", path)(e.into()))?;
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset,clone_children
+35 31 0:32 / /sys/fs/cgroup/me\\040mory rw shared:9 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+42 31 0:32 / /mnt/again rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn hierarchies_are_found_once() {
+        let (unified, legacy) = parse_mountinfo(HYBRID);
+        assert_eq!(unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        let names: Vec<_> = legacy.iter().map(|l| l.controllers.join("+")).collect();
+        assert_eq!(names, ["cpu+cpuacct", "cpuset", "memory", "name=systemd"]);
+        assert_eq!(legacy[2].mount, Path::new("/sys/fs/cgroup/me mory"));
+        assert_eq!(parse_mountinfo("x\n"), (None, vec![]));
+    }
+
+    fn fake(dir: &Path) -> Cgroups {
+        let legacy = ["memory", "freezer"].map(|c| {
+            fs::create_dir(dir.join(c)).expect("made");
+            Legacy { mount: dir.join(c), controllers: vec![c.into()] }
+        });
+        fs::create_dir(dir.join("unified")).expect("made");
+        Cgroups {
+            unified: dir.join("unified"),
+            legacy: legacy.to_vec(),
+            suffix: ".berth-1234abcd".into(),
+            note: dir.join("note"),
+        }
+    }
+
+    #[test]
+    fn groups_come_and_go_with_their_parents() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        let groups = cgroups.of("web");
+        assert_eq!(groups.memory, Some(dir.path().join("memory/machine/web.berth-1234abcd")));
+        cgroups.create_legacy(&groups).expect("made");
+        assert!(groups.exist());
+        for path in &groups.legacy {
+            remove_tree(path).expect("removed");
+        }
+        cgroups.remove_parents();
+        assert!(!dir.path().join("memory/machine").exists());
+        assert!(!dir.path().join("note").exists());
+    }
+
+    #[test]
+    fn parents_of_others_stay() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        fs::create_dir(dir.path().join("memory/machine")).expect("made");
+        cgroups.create_legacy(&cgroups.of("web")).expect("made");
+        assert_eq!(cgroups.sweep(&|name| name == "web"), Vec::<String>::new());
+        assert_eq!(cgroups.sweep(&|_| false), ["web"]);
+        assert!(dir.path().join("memory/machine").exists());
+        assert!(!dir.path().join("freezer/machine").exists());
+    }
+}

@@ -1,0 +1,262 @@
+//! Controllers: spawning one, handing it its plan, and calling it.
+//!
+//! Does not know what a plan says. Every call has a deadline.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use berth_schemas::controller::{
+    ControllerEvent, ControllerStatus, Error as Refusal, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan,
+    Method, StepFailure, SubscribeIn, SubscribeOut,
+};
+use berth_schemas::wire::{CallKind, call_bytes, parse_reply};
+use rustix::fs::OFlags;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use crate::host::process::Process;
+use crate::wire::{Channel, ChannelError};
+
+/// How long an ordinary call may take.
+pub const CALL: Duration = Duration::from_secs(5);
+
+/// How long the set-up of a container may take.
+pub const LAUNCH: Duration = Duration::from_secs(30);
+
+/// Why a call to a controller has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody is there.
+    #[error("cannot reach the controller: {0}")]
+    Unreachable(io::Error),
+    /// It did not answer in time.
+    #[error("the controller did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// It hung up.
+    #[error("the controller ended")]
+    Gone,
+    /// It refused.
+    #[error("{}", refusal_text(.0))]
+    Refused(Refusal),
+    /// It said something that is not in the interface.
+    #[error("the controller answered '{0}'")]
+    Odd(String),
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::LaunchFailed { failure } => format!("step '{}' failed", failure.step),
+        Refusal::InvalidState { message }
+        | Refusal::NoSuchConsole { message }
+        | Refusal::NotAnswering { message } => message.clone(),
+    }
+}
+
+impl From<ChannelError> for CallError {
+    fn from(e: ChannelError) -> Self {
+        match e {
+            ChannelError::Io(_) => Self::Gone,
+            other => Self::Odd(other.to_string()),
+        }
+    }
+}
+
+/// A controller that has just been born and waits for its plan.
+#[derive(Debug)]
+pub struct Newborn {
+    /// The process.
+    pub process: Process,
+    channel: Channel,
+}
+
+/// Runs a controller. It ends by itself if nobody ever gives it a plan.
+pub fn spawn(program: &Path, name: &str, log: &Path) -> io::Result<Newborn> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let log = open_log(log)?;
+    let mut child = Command::new(program)
+        .arg(name)
+        .env_clear()
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()?;
+    let pid = child.id().map(u32::cast_signed).ok_or(io::ErrorKind::NotFound)?;
+    let process = Process::child(pid)?;
+    // Somebody has to reap it. How it ended is told by its events, not by its status.
+    tokio::spawn(async move { drop(child.wait().await) });
+    Ok(Newborn { process, channel: Channel::new(UnixStream::from_std(ours)?) })
+}
+
+fn open_log(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+/// Why there is no container.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// A step of the set-up failed.
+    Step(StepFailure),
+    /// The controller did not do its part.
+    Call(CallError),
+}
+
+impl Newborn {
+    /// Hands over the plan and waits for the container.
+    pub async fn launch(
+        &mut self,
+        plan: LaunchPlan,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<ControllerStatus, LaunchError> {
+        let bytes = call_bytes(Method::Launch.name(), &LaunchIn { plan }, CallKind::Once);
+        match exchange::<LaunchOut>(&mut self.channel, &bytes, descriptors, LAUNCH).await {
+            Ok((out, _)) => Ok(out.status),
+            Err(CallError::Refused(Refusal::LaunchFailed { failure })) => Err(LaunchError::Step(failure)),
+            Err(e) => Err(LaunchError::Call(e)),
+        }
+    }
+
+    /// The connection as a stream of events, after a launch.
+    pub async fn grown_up(self) -> Result<(Process, Events), (Process, CallError)> {
+        let mut events = Events { channel: self.channel };
+        match events.subscribe(None).await {
+            Ok(()) => Ok((self.process, events)),
+            Err(e) => Err((self.process, e)),
+        }
+    }
+}
+
+/// The events of one controller as they come.
+#[derive(Debug)]
+pub struct Events {
+    channel: Channel,
+}
+
+impl Events {
+    async fn subscribe(&mut self, since: Option<i64>) -> Result<(), CallError> {
+        let bytes = call_bytes(Method::Subscribe.name(), &SubscribeIn { since }, CallKind::More);
+        match tokio::time::timeout(CALL, self.channel.send(&bytes, &[])).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(CallError::Gone),
+            Err(_) => Err(CallError::TimedOut(CALL)),
+        }
+    }
+
+    /// The next event; `None` when there are no more.
+    pub async fn next(&mut self) -> Option<ControllerEvent> {
+        loop {
+            let message = self.channel.next().await.ok()??;
+            let reply = parse_reply(&message.bytes).ok()?;
+            if reply.error.is_some() {
+                return None;
+            }
+            let out: SubscribeOut = serde_json::from_value(reply.parameters?).ok()?;
+            if out.event.is_some() {
+                return out.event;
+            }
+        }
+    }
+}
+
+/// Where controllers listen: sockets in one folder, reached through its descriptor so that paths may be long.
+#[derive(Debug)]
+pub struct Sockets {
+    folder: OwnedFd,
+}
+
+impl Sockets {
+    /// Opens the folder.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        Ok(Self { folder: rustix::fs::open(folder, flags, rustix::fs::Mode::empty())? })
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        use std::os::fd::AsRawFd;
+        format!("/proc/self/fd/{}/{file}", self.folder.as_raw_fd()).into()
+    }
+
+    /// Makes a listening socket. One that is there is of a dead run.
+    pub fn listen(&self, file: &str) -> io::Result<OwnedFd> {
+        self.remove(file)?;
+        Ok(std::os::unix::net::UnixListener::bind(self.path(file))?.into())
+    }
+
+    /// Removes a socket, if it is there.
+    pub fn remove(&self, file: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.folder, file, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn connect(&self, file: &str) -> Result<Channel, CallError> {
+        match tokio::time::timeout(CALL, UnixStream::connect(self.path(file))).await {
+            Ok(Ok(stream)) => Ok(Channel::new(stream)),
+            Ok(Err(e)) => Err(CallError::Unreachable(e)),
+            Err(_) => Err(CallError::TimedOut(CALL)),
+        }
+    }
+
+    /// One call on a connection of its own.
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        file: &str,
+        method: Method,
+        parameters: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(R, Vec<OwnedFd>), CallError> {
+        let mut channel = self.connect(file).await?;
+        let bytes = call_bytes(method.name(), parameters, CallKind::Once);
+        exchange(&mut channel, &bytes, descriptors, CALL).await
+    }
+
+    /// Asks for the status and for the events after `since`, to take over a controller that lives.
+    pub async fn adopt(&self, file: &str, since: i64) -> Result<(ControllerStatus, Events), CallError> {
+        let mut channel = self.connect(file).await?;
+        let bytes = call_bytes(Method::GetStatus.name(), &serde_json::json!({}), CallKind::Once);
+        let (out, _) = exchange::<GetStatusOut>(&mut channel, &bytes, &[], CALL).await?;
+        let mut events = Events { channel };
+        events.subscribe(Some(since)).await?;
+        Ok((out.status, events))
+    }
+}
+
+async fn exchange<R: DeserializeOwned>(
+    channel: &mut Channel,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    deadline: Duration,
+) -> Result<(R, Vec<OwnedFd>), CallError> {
+    let both = async {
+        channel.send(bytes, descriptors).await.map_err(|_| CallError::Gone)?;
+        let message = channel.next().await?.ok_or(CallError::Gone)?;
+        let reply = parse_reply(&message.bytes).map_err(|e| CallError::Odd(e.to_string()))?;
+        if let Some(name) = reply.error {
+            let refusal = Refusal::from_reply(&name, reply.parameters);
+            return Err(refusal.map_or_else(|| CallError::Odd(name.to_string()), CallError::Refused));
+        }
+        let value = reply.parameters.unwrap_or_else(|| serde_json::json!({}));
+        let out = serde_json::from_value(value).map_err(|e| CallError::Odd(e.to_string()))?;
+        Ok((out, message.descriptors))
+    };
+    tokio::time::timeout(deadline, both).await.unwrap_or(Err(CallError::TimedOut(deadline)))
+}
+
+/// Borrows many descriptors at once.
+pub fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    descriptors.iter().map(AsFd::as_fd).collect()
+}

@@ -1,0 +1,115 @@
+//! Processes, held by descriptors so that a number that is used again is never taken for the old one.
+//!
+//! Does not know what any of them runs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A process that was alive when it was taken hold of.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Process {
+    /// Takes hold of a process that cannot have been reaped yet: a child of ours.
+    pub fn child(pid: i32) -> io::Result<Self> {
+        let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = rustix::process::pidfd_open(raw, PidfdFlags::NONBLOCK)?;
+        #[expect(
+            deprecated,
+            reason = "unsound only for types that can change their descriptor, which OwnedFd cannot"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Self { pid, fd })
+    }
+
+    /// Takes hold of a process if it still is the one that started at `start`.
+    pub fn adopt(pid: i32, start: u64) -> io::Result<Self> {
+        let process = Self::child(pid)?;
+        // In this order: the descriptor is of whoever has the number now, and the start time says who that is.
+        match start_time(pid) {
+            Ok(now) if now == start => Ok(process),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::NotFound, "the process id is used again")),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Comes back when it has ended.
+    pub async fn ended(&self) {
+        // An error of the reactor means that waiting is not possible; the callers' deadlines and kills still hold.
+        drop(self.fd.readable().await);
+    }
+
+    /// Whether it ended within the time.
+    pub async fn ended_within(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.ended()).await.is_ok()
+    }
+
+    /// Kills it, if it lives.
+    pub fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(self.fd.get_ref(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// When a process started, in ticks since boot: field 22 of proc(5)'s stat.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable stat"))
+}
+
+fn parse_start_time(stat: &str) -> Option<u64> {
+    // The second field is a name in parentheses that may have anything in it, also parentheses.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The kernel's name for the time since it was booted.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn names_with_parentheses_do_not_confuse() {
+        let fields: Vec<String> = (3..=40).map(|n| n.to_string()).collect();
+        let stat = format!("7 (a) R (b)) {}", fields.join(" "));
+        assert_eq!(parse_start_time(&stat), Some(22));
+        assert_eq!(parse_start_time("7 (x"), None);
+    }
+
+    #[tokio::test]
+    async fn another_start_time_is_another_process() {
+        let me = i32::try_from(std::process::id()).expect("small");
+        let start = start_time(me).expect("there");
+        assert!(Process::adopt(me, start).is_ok());
+        assert!(Process::adopt(me, start + 1).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("spawned");
+        let process = Process::child(child.id().cast_signed()).expect("held");
+        assert!(!process.ended_within(Duration::from_millis(10)).await);
+        process.kill().expect("killed");
+        assert!(process.ended_within(Duration::from_secs(5)).await);
+        child.wait().expect("reaped");
+        process.kill().expect("nothing to do");
+    }
+}

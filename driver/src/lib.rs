@@ -1,0 +1,16 @@
+//! `berthd`: the daemon that owns definitions, state and host resources.
+//!
+//! The way of one request is `api` (decode, authorise) -> `engine` (find the domain) -> `container` (may it, and how)
+//! -> `host` (control groups, controllers). No module looks back up.
+//!
+//! This crate never opens a path of a container's root, and never waits for a controller with anything held.
+
+pub mod api;
+pub mod config;
+pub mod container;
+pub mod engine;
+pub mod failure;
+pub mod host;
+pub mod killpoint;
+pub mod paths;
+pub mod wire;
