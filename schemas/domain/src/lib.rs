@@ -57,8 +57,16 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub(crate) fn new(pos: tree::Pos, element: impl Into<String>, message: impl Into<String>) -> Self {
         let (line, column) = (pos.line, pos.column);
-        Self { line, column, element: element.into(), message: message.into(), hint: None }
+        Self { line, column, element: element.into(), message: printable(message.into()), hint: None }
     }
+}
+
+/// Text of a document can be printed nowhere without care: a terminal obeys control characters.
+pub(crate) fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
 }
 
 impl fmt::Display for Diagnostic {

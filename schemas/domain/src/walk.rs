@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::model::{Closed, Extra};
 use crate::tree::{Attr, Element, Node, Pos, is_blank};
-use crate::{Diagnostic, Host};
+use crate::{Diagnostic, Host, printable};
 
 /// Most errors that one document yields.
 pub(crate) const MAX_ERRORS: usize = 20;
@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
     /// An error about this element with a hint.
     pub fn error_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
         let mut diagnostic = Diagnostic::new(self.el.pos, self.path.clone(), message);
-        diagnostic.hint = Some(hint.into());
+        diagnostic.hint = Some(printable(hint.into()));
         self.cx.error(diagnostic);
     }
 

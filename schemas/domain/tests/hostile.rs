@@ -12,12 +12,25 @@ use proptest::prelude::*;
 
 /// What was accepted must come back as the same model and the same text.
 fn check(text: &str) {
-    let Ok(first) = parse(text, &host()) else { return };
+    let first = match parse(text, &host()) {
+        Ok(first) => first,
+        Err(error) => return calm(&error.diagnostics),
+    };
+    calm(&first.warnings);
+    calm(&first.domain.start_problems());
     let written = first.domain.to_xml();
     let second = parse(&written, &host())
         .unwrap_or_else(|e| panic!("own output refused: {e}\n{text}\n---\n{written}"));
     assert_eq!(second.domain.to_xml(), written, "not a fixed point:\n{text}");
     assert_eq!(second.domain, first.domain, "another model:\n{text}\n---\n{written}");
+}
+
+/// What is said about a document can be printed on a terminal.
+fn calm(said: &[berth_domain::Diagnostic]) {
+    for d in said {
+        let all = [d.to_string(), d.element.clone(), d.hint.clone().unwrap_or_default()].concat();
+        assert!(!all.contains(char::is_control), "{all:?}");
+    }
 }
 
 fn corpus_texts() -> Vec<String> {

@@ -1,4 +1,6 @@
-//! Devices.
+//! Devices in libvirt's order and spelling.
+//!
+//! Does not know what a running domain got beyond what [`Live`] says.
 
 use super::yes_no;
 use crate::model::{

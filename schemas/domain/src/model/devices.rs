@@ -1,4 +1,6 @@
 //! Devices, apart from network interfaces.
+//!
+//! A path here is a string: nothing here knows whether it exists, or on which side of a link it ends.
 
 use super::{Extra, Interface, IpConfig, closed};
 use crate::tree::Pos;

@@ -1,4 +1,6 @@
 //! Network interfaces.
+//!
+//! Does not know which networks, bridges and devices there are.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,6 @@
 //! What is started inside, what it may do, and what follows its end.
+//!
+//! Does not know which capabilities or namespaces the kernel has.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Limits, placement and id ranges.
+//!
+//! Does not know what the host has of any of them.
 
 use super::{Extra, closed};
 use crate::tree::Pos;

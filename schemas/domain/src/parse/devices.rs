@@ -1,4 +1,6 @@
 //! `<devices>`, apart from interfaces.
+//!
+//! Does not know the host's files and devices, nor whether two devices get into each other's way: see `validate`.
 
 use super::{absolute, alias, interface};
 use crate::model::{

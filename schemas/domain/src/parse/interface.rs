@@ -1,4 +1,6 @@
 //! `<interface>`, and the addresses that a host device may have too.
+//!
+//! Does not know which networks, bridges and names are taken.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,6 @@
 //! `<os>`, `<features>`, `<clock>` and `<lxc:namespace>`.
+//!
+//! Does not know the root file system: whether init or its user exist is found out at start.
 
 use std::collections::BTreeMap;
 

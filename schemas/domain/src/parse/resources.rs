@@ -1,4 +1,6 @@
 //! CPUs, limits, placement and id ranges. An element that says nothing at all is as good as none.
+//!
+//! Does not know how much the host has, nor whether id ranges overlap: see `validate`.
 
 use super::absolute;
 use crate::model::resources::{MAX_BLKIO_DEVICES, MAX_ID_RANGES};
