@@ -1,2 +1,22 @@
-//! Placeholder until its first commit.
-fn main() {}
+//! `berth-controller`: one process that sets up one container, holds its consoles, and takes it down.
+//!
+//! Born by berthd with a socket as descriptor 0, told everything in one call, serving the same interface from then on.
+//! It does not know XML, configuration, other domains or the daemon's state; it looks no name up on the host.
+
+mod birth;
+mod console;
+mod failure;
+mod run;
+mod serve;
+mod setup;
+
+fn main() {
+    let status = match birth::take_over() {
+        Ok(socket) => birth::launch(socket),
+        Err(message) => {
+            eprintln!("{message}");
+            2
+        }
+    };
+    std::process::exit(status);
+}

@@ -1,0 +1,213 @@
+//! From exec to the launch: what was inherited is checked, everything else is dropped, one call is waited for.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_schemas::LAUNCH_PLAN_VERSION;
+use berth_schemas::controller::{Error, LaunchIn, LaunchOut, LaunchPlan, Method};
+use berth_schemas::name::DomainName;
+use berth_sys::poll::{IN, OUT, PollSet};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
+use rustix::process::DumpableBehavior;
+
+use crate::failure::{Doing, Failure, Outcome, Step};
+use crate::run::Controller;
+use crate::serve::call::{self, Wanted};
+use crate::serve::connection::Connection;
+use crate::setup::reach;
+
+/// Signals that end the controller and its container.
+const ENDING: &[i32] = &[2, 15];
+
+/// Makes this process what it is to be; answers the socket it was born with.
+pub fn take_over() -> Result<OwnedFd, String> {
+    let socket = berth_sys::process::take_inherited()
+        .ok_or_else(|| "descriptor 0 is not open: berth-controller is started by berthd".to_owned())?;
+    let is_ours = socket_domain(&socket) == Ok(AddressFamily::UNIX)
+        && socket_type(&socket) == Ok(SocketType::STREAM)
+        && socket_acceptconn(&socket) == Ok(false);
+    if !is_ours {
+        return Err("descriptor 0 is not a unix stream socket: berth-controller is started by berthd".into());
+    }
+    // Nothing of what was in 0 may be reached by something that thinks of standard input.
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, Mode::empty())
+        .map_err(|e| format!("cannot open '/dev/null': {e}"))?;
+    berth_sys::process::set_standard(null.as_fd(), 0).map_err(|e| format!("cannot replace stdin: {e}"))?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    // It is a session of its own already if the daemon has done that: EPERM.
+    let _ = rustix::process::setsid();
+    // Nobody may trace us or look into /proc/PID/fd, nor our child before it has left the host behind (CVE-2016-9962).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|e| format!("cannot make the process undumpable: {e}"))?;
+    rustix::process::chdir("/").map_err(|e| format!("cannot change to '/': {e}"))?;
+    Ok(socket)
+}
+
+/// Waits for the launch, does it and stays with the container. Answers the exit status.
+pub fn launch(socket: OwnedFd) -> i32 {
+    let signals = match berth_sys::signal::signal_descriptor(ENDING) {
+        Ok(signals) => signals,
+        Err(e) => {
+            eprintln!("cannot take signals: {e}");
+            return 2;
+        }
+    };
+    berth_sys::signal::ignore(libc_sigpipe());
+    let mut connection = Connection::new(0, socket);
+    let Some((plan, oneway)) = wait_for_plan(&mut connection, &signals) else { return 1 };
+    let descriptors = connection.take_descriptors();
+    let result = check(&plan, &descriptors).and_then(|()| Controller::launch(plan, descriptors, signals));
+    match result {
+        Ok(mut controller) => {
+            if !oneway {
+                connection.send(call::good(&LaunchOut { status: controller.status() }), None);
+            }
+            controller.adopt(connection);
+            controller.run()
+        }
+        Err(failure) => {
+            tell(connection, failure, oneway);
+            1
+        }
+    }
+}
+
+/// SIGPIPE, the same number on all architectures of Linux.
+fn libc_sigpipe() -> i32 {
+    13
+}
+
+/// The plan; `None` if the daemon left or a signal came.
+fn wait_for_plan(connection: &mut Connection, signals: &OwnedFd) -> Option<(LaunchPlan, bool)> {
+    let mut set = PollSet::default();
+    loop {
+        loop {
+            match connection.take_message() {
+                Ok(Some(message)) => {
+                    if let Some(found) = answer_early(connection, &message) {
+                        return Some(found);
+                    }
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    eprintln!("{e}");
+                    return None;
+                }
+            }
+        }
+        if connection.gone {
+            return None;
+        }
+        set.clear();
+        set.add(&*connection, if connection.has_pending() { IN | OUT } else { IN }, ());
+        set.add(signals, IN, ());
+        set.wait(None).ok()?;
+        if set.happened(1).is_some() {
+            return None;
+        }
+        connection.flush();
+        connection.read();
+    }
+}
+
+/// Answers a call that comes before the container is there; the plan if it is the one that is waited for.
+fn answer_early(connection: &mut Connection, message: &[u8]) -> Option<(LaunchPlan, bool)> {
+    let call = match call::read(message) {
+        Ok(call) => call,
+        Err(e) => {
+            eprintln!("{e}");
+            connection.gone = true;
+            return None;
+        }
+    };
+    let bytes = match call.wanted {
+        Wanted::Answered(bytes) => bytes,
+        Wanted::Method(Method::Launch) => match call::parameters::<LaunchIn>(call.parameters) {
+            Ok(found) => return Some((found.plan, call.oneway)),
+            Err(bytes) => bytes,
+        },
+        _ => call::error(&Error::InvalidState { message: "nothing has been launched yet".into() }),
+    };
+    if !call.oneway {
+        connection.send(bytes, None);
+    }
+    None
+}
+
+/// Refuses a plan that cannot be meant, before anything is done.
+fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
+    reach(plan, Step::Plan);
+    let doing = |operation| Doing::new(Step::Plan, operation);
+    if plan.version != LAUNCH_PLAN_VERSION {
+        let detail = format!("version {} of the plan, and {LAUNCH_PLAN_VERSION} is understood", plan.version);
+        return Err(doing("check").refused(detail));
+    }
+    if let Err(e) = DomainName::parse(&plan.name) {
+        return Err(doing("check").refused(e.to_string()));
+    }
+    let absolute = [&plan.root.source, &plan.init.path, &plan.cgroups.unified, &plan.exit_record]
+        .into_iter()
+        .chain(&plan.init.directory)
+        .chain(&plan.cgroups.legacy)
+        .chain(&plan.cgroups.legacy_memory)
+        .chain(plan.consoles.iter().map(|c| &c.log_path))
+        .chain(plan.filesystems.iter().map(|f| &f.target))
+        .chain(plan.filesystems.iter().filter_map(|f| f.source.as_ref()));
+    for path in absolute {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(doing("check").path(path).refused("not an absolute path"));
+        }
+    }
+    reach(plan, Step::Descriptors);
+    let indexes = [plan.listen_file_descriptor]
+        .into_iter()
+        .chain(plan.init_file_descriptors.iter().copied())
+        .chain(plan.shared_namespaces.iter().map(|n| n.file_descriptor));
+    for index in indexes {
+        crate::setup::inside::descriptor(Step::Descriptors, descriptors, index)?;
+    }
+    let listener = &descriptors[plan.listen_file_descriptor as usize];
+    match socket_acceptconn(listener) {
+        Ok(true) => Ok(()),
+        other => Err(Doing::new(Step::Descriptors, "accept")
+            .failed_because(other.err().unwrap_or(Errno::INVAL), "not a listening socket")),
+    }
+}
+
+/// Answers what failed, and sees to it that the answer is taken, for a second at most.
+fn tell(mut connection: Connection, failure: Failure, oneway: bool) {
+    eprintln!("{}", describe(&failure));
+    if oneway {
+        return;
+    }
+    connection.send(call::error(&Error::LaunchFailed { failure: *failure }), None);
+    connection.finish();
+    let mut set = PollSet::default();
+    while !connection.gone {
+        set.clear();
+        set.add(&connection, OUT, ());
+        if set.wait(Some(std::time::Duration::from_secs(1))).is_err() || set.happened(0).is_none() {
+            return;
+        }
+        connection.flush();
+    }
+}
+
+/// A failure as a line of the log.
+pub fn describe(failure: &berth_schemas::controller::StepFailure) -> String {
+    let mut text = format!("step '{}': {} failed", failure.step, failure.operation);
+    for (word, path) in [("'", &failure.path), ("on '", &failure.target)] {
+        if let Some(path) = path {
+            text.push_str(&format!(" {word}{path}'"));
+        }
+    }
+    if let Some(detail) = &failure.detail {
+        text.push_str(&format!(": {detail}"));
+    }
+    if let Some(errno) = failure.errno {
+        text.push_str(&format!(": {}", Errno::from_raw_os_error(errno as i32)));
+    }
+    text
+}

@@ -1,0 +1,336 @@
+//! One console: what the container prints goes to the ring, the log and the viewers; what one of them types goes in.
+//!
+//! Rules: init never waits for a reader but for a moment ([`super::viewer::PATIENCE`]); typed bytes are never lost
+//! silently; one viewer types at a time; whatever happens to a viewer happens to that viewer only.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
+
+use super::host_pty::{HostPty, Side, make};
+use super::log::Log;
+use super::ring::{Ring, SIZE};
+use super::viewer::{BEHIND, Line, Mode, Viewer};
+
+/// Most bytes of one console in one turn of the loop, so that the others get theirs.
+const TURN: usize = 256 * 1024;
+
+/// What is collected before it is passed on, if the container keeps printing.
+const BATCH: u64 = 16 * 1024;
+
+/// Typed bytes that the container has not taken yet.
+const INPUT: usize = 4096;
+
+/// A console.
+#[derive(Debug)]
+pub struct Console {
+    /// "console0" and so on.
+    pub device: String,
+    /// The PTY on the host.
+    pub host: HostPty,
+    /// How many programs have its slave open.
+    pub host_opened: u32,
+    /// Everybody who looks.
+    pub viewers: Vec<Viewer>,
+    ring: Ring,
+    log: Log,
+    logged: u64,
+    /// The container's side; none between two runs. The slave is held so that the last program that closes it does
+    /// not hang us up.
+    terminal: Option<(OwnedFd, Option<OwnedFd>)>,
+    writer: Option<u64>,
+    input: Vec<u8>,
+    size: Option<Winsize>,
+    waiting_since: Option<Instant>,
+}
+
+impl Console {
+    /// A console without a container yet.
+    pub fn new(device: &str, log: Log) -> Result<Self, Errno> {
+        Ok(Self {
+            device: device.to_owned(),
+            host: make(Side::Master)?,
+            host_opened: 0,
+            viewers: Vec::new(),
+            ring: Ring::default(),
+            log,
+            logged: 0,
+            terminal: None,
+            writer: None,
+            input: Vec::with_capacity(INPUT),
+            size: None,
+            waiting_since: None,
+        })
+    }
+
+    /// Bytes printed so far.
+    pub fn printed(&self) -> u64 {
+        self.ring.head()
+    }
+
+    /// The container's side, to be waited for.
+    pub fn master(&self) -> Option<&OwnedFd> {
+        self.terminal.as_ref().map(|t| &t.0)
+    }
+
+    /// Connects the container of a new run.
+    pub fn connect(&mut self, master: OwnedFd) {
+        let slave = crate::setup::dev::open_slave(&master).ok();
+        if let Some(size) = self.size {
+            let _ = tcsetwinsize(&master, size);
+        }
+        self.terminal = Some((master, slave));
+        self.input.clear();
+    }
+
+    /// Takes what is left of the container that has ended, and lets its terminal go.
+    pub fn disconnect(&mut self) {
+        self.relay();
+        self.terminal = None;
+        self.input.clear();
+    }
+
+    /// Whether the container is to wait a moment for a viewer.
+    pub fn is_waiting(&self) -> bool {
+        self.viewers.iter().any(|v| v.behind(&self.ring) >= BEHIND)
+    }
+
+    /// When [`Console::tick`] must be called, if nothing else happens.
+    pub fn timeout(&self) -> Option<Duration> {
+        let late = self.viewers.iter().filter(|v| v.behind(&self.ring) >= BEHIND);
+        late.map(Viewer::patience_left).min()
+    }
+
+    /// Counts the time that the container waits for viewers. Called once in each turn of the loop.
+    pub fn tick(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
+            for viewer in &mut self.viewers {
+                if viewer.behind(&self.ring) >= BEHIND {
+                    viewer.add_wait(now.saturating_duration_since(since));
+                }
+            }
+        }
+        if self.is_waiting() {
+            self.waiting_since = Some(now);
+        }
+    }
+
+    /// How much may be read without overwriting what a viewer still gets.
+    fn room(&self) -> usize {
+        let behind = self.viewers.iter().map(|v| v.behind(&self.ring)).max().unwrap_or(0);
+        let behind = behind.max(self.ring.head() - self.logged);
+        if behind >= BEHIND { 0 } else { SIZE - behind as usize }
+    }
+
+    /// Reads what the container has printed and passes it on at once.
+    pub fn relay(&mut self) {
+        let mut budget = TURN;
+        let mut passed = self.ring.head();
+        while let Some((master, _)) = &self.terminal {
+            let room = self.room().min(budget);
+            if room == 0 {
+                break;
+            }
+            match rustix::io::read(master, self.ring.spare(room)) {
+                Ok(0) | Err(Errno::IO) => {
+                    if !self.reopen_slave() {
+                        break;
+                    }
+                }
+                Ok(n) => {
+                    self.ring.advance(n);
+                    budget -= n;
+                    if self.ring.head() - passed >= BATCH {
+                        self.pass_on();
+                        passed = self.ring.head();
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    // Nothing there now. After some passing on there may be: cheaper to look than to wait for it.
+                    if passed == self.ring.head() {
+                        return;
+                    }
+                    self.pass_on();
+                    passed = self.ring.head();
+                }
+            }
+        }
+        self.pass_on();
+    }
+
+    /// All slaves were closed: somebody used vhangup(2), as login programs do. Ours, too, is dead then.
+    fn reopen_slave(&mut self) -> bool {
+        let Some((master, slave)) = &mut self.terminal else { return false };
+        // First the new one, or the master would be without any again.
+        *slave = crate::setup::dev::open_slave(master).ok();
+        if slave.is_none() {
+            self.terminal = None;
+            return false;
+        }
+        true
+    }
+
+    fn pass_on(&mut self) {
+        for viewer in &mut self.viewers {
+            viewer.flush(&self.ring);
+        }
+        while self.logged < self.ring.head() {
+            let part = self.ring.since(self.logged);
+            if part.is_empty() {
+                self.logged = self.ring.tail();
+                continue;
+            }
+            self.log.write(part);
+            self.logged += part.len() as u64;
+        }
+        self.remove_gone();
+    }
+
+    /// Whether a viewer has something to take.
+    pub fn has_pending(&self, viewer: &Viewer) -> bool {
+        viewer.has_pending(&self.ring)
+    }
+
+    /// Whether typed bytes wait for the container.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Writes typed bytes as far as the container takes them.
+    pub fn push_input(&mut self) {
+        while let (Some((master, _)), false) = (&self.terminal, self.input.is_empty()) {
+            match rustix::io::write(master, &self.input) {
+                Ok(0) | Err(Errno::AGAIN) => return,
+                Ok(n) => drop(self.input.drain(..n)),
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.input.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Adds a viewer; answers whether it may type.
+    pub fn attach(&mut self, id: u64, line: Line, mode: Mode, replay: bool) -> bool {
+        let offset = if replay { self.ring.tail() } else { self.ring.head() };
+        // Looking at the host's PTY takes the keyboard from nobody: it is taken by the first key.
+        let is_host = matches!(line, Line::Host(_));
+        self.viewers.push(Viewer::new(id, line, mode, offset));
+        if mode == Mode::Force || (mode == Mode::Shared && self.writer.is_none() && !is_host) {
+            self.writer = Some(id);
+        }
+        self.writer == Some(id)
+    }
+
+    /// Lets a viewer have these bytes before anything the console prints.
+    pub fn greet(&mut self, id: u64, greeting: Vec<u8>) {
+        if let Some(viewer) = self.viewers.iter_mut().find(|v| v.id == id) {
+            viewer.greeting = greeting;
+        }
+    }
+
+    /// Writes to a viewer what it takes now.
+    pub fn flush_viewer(&mut self, id: u64) {
+        if let Some(viewer) = self.viewers.iter_mut().find(|v| v.id == id) {
+            viewer.flush(&self.ring);
+        }
+        self.remove_gone();
+    }
+
+    /// Writes to all viewers what they take now.
+    pub fn flush_viewers(&mut self) {
+        for viewer in &mut self.viewers {
+            viewer.flush(&self.ring);
+        }
+        self.remove_gone();
+    }
+
+    /// Adds typed bytes of a viewer if it may type. They are few: what came along with the request.
+    pub fn add_early(&mut self, id: u64, bytes: &[u8]) {
+        if self.may_type(id) {
+            self.input.extend_from_slice(bytes);
+            self.push_input();
+        }
+    }
+
+    fn may_type(&mut self, id: u64) -> bool {
+        let Some(viewer) = self.viewers.iter().find(|v| v.id == id) else { return false };
+        if viewer.mode != Mode::View && self.writer.is_none() {
+            self.writer = Some(id);
+        }
+        self.writer == Some(id)
+    }
+
+    /// Whether a viewer is to be read from: not while what it typed before has not been taken.
+    pub fn wants_input(&self, viewer: &Viewer) -> bool {
+        let typist = self.writer.is_none_or(|w| w == viewer.id) && viewer.mode != Mode::View;
+        !viewer.input_ended && (!typist || self.input.len() < INPUT)
+    }
+
+    /// Reads what a viewer has typed.
+    pub fn read_viewer(&mut self, id: u64) {
+        let Some(index) = self.viewers.iter().position(|v| v.id == id) else { return };
+        let mut buffer = [0; INPUT];
+        let most =
+            if self.writer == Some(id) { INPUT.saturating_sub(self.input.len()).max(1) } else { INPUT };
+        let viewer = &mut self.viewers[index];
+        match viewer.read(&mut buffer[..most]) {
+            Ok(0) if matches!(viewer.line, Line::Socket(_)) => viewer.input_ended = true,
+            Ok(0) => viewer.gone = true,
+            Ok(n) => {
+                if self.may_type(id) {
+                    self.take_size_of(index);
+                    self.input.extend_from_slice(&buffer[..n]);
+                    self.push_input();
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => viewer.gone = true,
+        }
+        self.remove_gone();
+    }
+
+    /// A terminal of a client has a size, which changes without a word: looked at whenever something is typed.
+    fn take_size_of(&mut self, index: usize) {
+        let Line::Pty(slave) = &self.viewers[index].line else { return };
+        match tcgetwinsize(slave) {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => self.set_size(size),
+            _ => {}
+        }
+    }
+
+    /// Sets the window size, if it is another: the container's foreground programs get SIGWINCH.
+    pub fn set_size(&mut self, size: Winsize) {
+        let same = self.size.is_some_and(|s| s.ws_col == size.ws_col && s.ws_row == size.ws_row);
+        if !same && let Some((master, _)) = &self.terminal {
+            let _ = tcsetwinsize(master, size);
+        }
+        self.size = Some(size);
+    }
+
+    /// Whether this viewer is the one that types.
+    pub fn is_writer(&self, id: u64) -> bool {
+        self.writer == Some(id)
+    }
+
+    /// Marks a viewer as gone.
+    pub fn hang_up(&mut self, id: u64) {
+        if let Some(viewer) = self.viewers.iter_mut().find(|v| v.id == id) {
+            viewer.gone = true;
+        }
+        self.remove_gone();
+    }
+
+    fn remove_gone(&mut self) {
+        if let Some(writer) = self.writer
+            && self.viewers.iter().any(|v| v.id == writer && v.gone)
+        {
+            self.writer = None;
+        }
+        self.viewers.retain(|v| !v.gone);
+    }
+}

@@ -1,0 +1,305 @@
+//! Start, end and restart of the container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use berth_schemas::controller::{
+    ControllerEvent, ControllerExit, DestroyOut, ExitRecord, LaunchPlan, PlanAction, PlanCgroups, StepFailure,
+};
+use berth_sys::poll::{PRI, PollSet};
+use berth_sys::process::send_signal;
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::console::Consoles;
+use crate::failure::{Outcome, Step};
+use crate::serve::call;
+use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
+
+use super::history::History;
+use super::policy::{Brake, End};
+use super::{Controller, record};
+
+/// Longest time that killed processes may take to go; then the container counts as ended, with them as residue.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running init.
+#[derive(Debug)]
+pub struct Init {
+    /// Its pid on the host.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    since: Instant,
+    oom_kills: u64,
+}
+
+/// Where the container is.
+#[derive(Debug)]
+pub enum Phase {
+    /// Init runs.
+    Running,
+    /// Init has ended; the rest is killed and waited for.
+    Emptying(Emptying),
+    /// A restart waits, because init ended too fast.
+    Waiting {
+        /// Until then.
+        until: Instant,
+        /// How it ended.
+        exit: ControllerExit,
+    },
+    /// Nothing is left.
+    Over,
+}
+
+impl Phase {
+    /// When something must be done, if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Emptying(e) => Some(e.deadline),
+            Self::Waiting { until, .. } => Some(*until),
+            Self::Running | Self::Over => None,
+        }
+    }
+}
+
+/// The rest is going.
+#[derive(Debug)]
+pub struct Emptying {
+    /// The file that tells when nobody is left.
+    pub events: Option<OwnedFd>,
+    exit: ControllerExit,
+    /// How long to wait before the next start; none if there is none.
+    restart_after: Option<Duration>,
+    deadline: Instant,
+}
+
+impl Emptying {
+    /// Whether it will be started again.
+    pub fn is_restart(&self) -> bool {
+        self.restart_after.is_some()
+    }
+}
+
+/// Now, as events tell it.
+pub fn now_u_sec() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1000
+}
+
+impl Controller {
+    /// Launches the container. When that fails nothing of it is left.
+    pub fn launch(plan: LaunchPlan, descriptors: Vec<OwnedFd>, signals: OwnedFd) -> Outcome<Self> {
+        let root_lock = sources::lock_root(&plan)?;
+        let consoles = Consoles::make(&plan.consoles)?;
+        let mut created = Vec::new();
+        let oom_kills = cgroup::oom_kills(&plan.cgroups);
+        let request =
+            Request { plan: &plan, descriptors: &descriptors, kept_network: None, signals: signals.as_fd() };
+        let started = setup::start(&request, &mut created).inspect_err(|_| {
+            empty_now(&plan.cgroups);
+            let mut left = cgroup::remove(&plan.cgroups, true);
+            left.extend(mount_points::remove(&root_lock, &mut created));
+            for residue in left {
+                eprintln!("left behind: {residue}");
+            }
+        })?;
+        let mut controller = Self {
+            plan,
+            consoles,
+            connections: Vec::new(),
+            history: History::default(),
+            phase: Phase::Running,
+            init: None,
+            asking: Vec::new(),
+            descriptors,
+            signals,
+            next_connection: 0,
+            network: None,
+            root_lock,
+            created,
+            brake: Brake::default(),
+            restarts: 0,
+            started_u_sec: 0,
+            destroyed: false,
+        };
+        controller.started(started, oom_kills);
+        Ok(controller)
+    }
+
+    fn started(&mut self, started: Started, oom_kills: u64) {
+        for (console, terminal) in self.consoles.list.iter_mut().zip(started.terminals) {
+            console.connect(terminal.master);
+        }
+        if started.network.is_some() {
+            self.network = started.network;
+        }
+        self.init = Some(Init { pid: started.pid, pidfd: started.pidfd, since: Instant::now(), oom_kills });
+        self.started_u_sec = now_u_sec();
+        self.phase = Phase::Running;
+    }
+
+    /// Kills everything; what follows comes by itself.
+    pub fn destroy(&mut self) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        reach(&self.plan, Step::Stop);
+        self.destroyed = true;
+        cgroup::kill(&self.plan.cgroups);
+        if let Some(init) = &self.init {
+            // Also if it has left its group: its end is the end of its pid namespace.
+            let _ = send_signal(init.pidfd.as_fd(), Signal::KILL.as_raw());
+        }
+        match &mut self.phase {
+            Phase::Waiting { .. } => self.end(End::Destroyed.exit(now_u_sec()), None),
+            Phase::Emptying(emptying) => {
+                emptying.restart_after = None;
+                emptying.exit = End::Destroyed.exit(now_u_sec());
+            }
+            Phase::Running | Phase::Over => {}
+        }
+    }
+
+    /// Init has ended: why, and what then.
+    pub fn init_ended(&mut self) {
+        let Some(init) = self.init.take() else { return };
+        let status =
+            match waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(None) => {
+                    self.init = Some(init);
+                    return;
+                }
+                Ok(Some(status)) => Some(status),
+                Err(_) => None,
+            };
+        let groups = &self.plan.cgroups;
+        let out_of_memory = cgroup::oom_kills(groups) > init.oom_kills;
+        let (code, signal) = status.map_or((None, None), |s| (s.exit_status(), s.terminating_signal()));
+        let end = End::of(code, signal, self.destroyed, out_of_memory);
+        let restart_after = match end.action(&self.plan) {
+            PlanAction::Restart => self.brake.wait(init.since.elapsed()),
+            PlanAction::Destroy => None,
+        };
+        cgroup::kill(groups);
+        self.phase = Phase::Emptying(Emptying {
+            events: cgroup::open_events(groups),
+            exit: end.exit(now_u_sec()),
+            restart_after,
+            deadline: Instant::now() + PATIENCE,
+        });
+        self.look_at_payload();
+    }
+
+    /// Goes on if nobody is left in the payload's group.
+    pub fn look_at_payload(&mut self) {
+        let Phase::Emptying(emptying) = &self.phase else { return };
+        if cgroup::is_populated(emptying.events.as_ref()) {
+            // Once more: without cgroup.kill somebody may have forked meanwhile.
+            cgroup::kill(&self.plan.cgroups);
+            return;
+        }
+        self.emptied();
+    }
+
+    fn emptied(&mut self) {
+        let Phase::Emptying(emptying) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
+        for console in &mut self.consoles.list {
+            console.disconnect();
+        }
+        match emptying.restart_after {
+            None => self.end(emptying.exit, None),
+            Some(delay) if delay.is_zero() => self.restart(emptying.exit),
+            Some(delay) => {
+                self.phase = Phase::Waiting { until: Instant::now() + delay, exit: emptying.exit };
+            }
+        }
+    }
+
+    /// What is due.
+    pub fn timers(&mut self, now: Instant) {
+        self.give_up_asking(now);
+        if self.phase.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Waiting { exit, .. } => self.restart(exit),
+            Phase::Emptying(emptying) => self.end(emptying.exit, None),
+            other => self.phase = other,
+        }
+    }
+
+    /// Runs the set-up again, with the network and the consoles of before.
+    fn restart(&mut self, exit: ControllerExit) {
+        reach(&self.plan, Step::Restart);
+        // What the container made in its groups would otherwise be there before its init is.
+        cgroup::remove(&self.plan.cgroups, false);
+        let oom_kills = cgroup::oom_kills(&self.plan.cgroups);
+        let request = Request {
+            plan: &self.plan,
+            descriptors: &self.descriptors,
+            kept_network: self.network.as_ref().map(AsFd::as_fd),
+            signals: self.signals.as_fd(),
+        };
+        match setup::start(&request, &mut self.created) {
+            Ok(started) => {
+                self.restarts += 1;
+                let pid = started.pid;
+                self.started(started, oom_kills);
+                let event = self.history.restarted(exit, pid);
+                self.publish(&event);
+            }
+            Err(failure) => {
+                eprintln!("{}", crate::birth::describe(&failure));
+                empty_now(&self.plan.cgroups);
+                self.end(exit, Some(*failure));
+            }
+        }
+    }
+
+    /// Takes down what is left, tells everybody, and is over.
+    fn end(&mut self, exit: ControllerExit, failure: Option<StepFailure>) {
+        reach(&self.plan, Step::Ended);
+        self.phase = Phase::Over;
+        for console in &mut self.consoles.list {
+            console.disconnect();
+        }
+        let mut residue = cgroup::remove(&self.plan.cgroups, true);
+        residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
+        let event = self.history.ended(exit, residue, failure);
+        let record = ExitRecord {
+            uuid: self.plan.uuid.clone(),
+            pid: self.status().pid,
+            events: self.history.since(0).cloned().collect(),
+        };
+        if let Err(e) = record::write(&self.plan.exit_record, &record) {
+            eprintln!("cannot write '{}': {e}", self.plan.exit_record);
+        }
+        self.publish(&event);
+        for connection in self.connections.iter_mut().filter(|c| c.wants_end) {
+            connection.send(call::good(&DestroyOut {}), None);
+        }
+    }
+
+    fn publish(&mut self, event: &ControllerEvent) {
+        let bytes = crate::serve::dispatch::event_bytes(event);
+        for connection in self.connections.iter_mut().filter(|c| c.subscribed) {
+            connection.send(bytes.clone(), None);
+        }
+    }
+}
+
+/// Kills what a failed set-up has left and waits, a second at most, until it has gone.
+fn empty_now(groups: &PlanCgroups) {
+    let events = cgroup::open_events(groups);
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut set = PollSet::default();
+    while cgroup::is_populated(events.as_ref()) && Instant::now() < end {
+        cgroup::kill(groups);
+        set.clear();
+        if let Some(events) = &events {
+            set.add(events, PRI, ());
+        }
+        let _ = set.wait(Some(end.saturating_duration_since(Instant::now())));
+    }
+}

@@ -1,0 +1,246 @@
+//! The running controller: one loop over everything that can happen.
+//!
+//! [`Controller`] is the whole state. What follows from an end is in [`life`], asking init to end in [`shutdown`],
+//! and the calls of clients in [`crate::serve::dispatch`].
+
+pub mod asking;
+pub mod history;
+pub mod initctl;
+pub mod life;
+pub mod policy;
+pub mod record;
+pub mod shutdown;
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use berth_schemas::controller::{ControllerState, ControllerStatus, LaunchPlan};
+use berth_sys::poll::{ERR, HUP, IN, OUT, PRI, PollSet};
+
+use crate::console::Consoles;
+use crate::serve::connection::Connection;
+use crate::serve::{MOST, accept};
+use crate::setup::handshake::Created;
+
+use history::History;
+use life::{Init, Phase};
+use policy::Brake;
+use shutdown::Asking;
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct Controller {
+    pub(crate) plan: LaunchPlan,
+    pub(crate) consoles: Consoles,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) history: History,
+    pub(crate) phase: Phase,
+    pub(crate) init: Option<Init>,
+    pub(crate) asking: Vec<Asking>,
+    descriptors: Vec<OwnedFd>,
+    signals: OwnedFd,
+    next_connection: u64,
+    /// Kept open so that a restarted container has the network that the daemon has furnished.
+    network: Option<OwnedFd>,
+    root_lock: OwnedFd,
+    created: Vec<Created>,
+    brake: Brake,
+    restarts: i64,
+    started_u_sec: i64,
+    destroyed: bool,
+}
+
+/// What a descriptor in the poll set is.
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    Signals,
+    Listener,
+    Init,
+    Payload,
+    HostPtys,
+    Asking(usize),
+    Connection(u64),
+    Master(usize),
+    Viewer(usize, u64),
+}
+
+impl Controller {
+    /// Serves a connection from now on.
+    pub fn adopt(&mut self, connection: Connection) {
+        let id = connection.id;
+        self.connections.push(connection);
+        self.serve(id);
+    }
+
+    /// The status.
+    pub fn status(&self) -> ControllerStatus {
+        ControllerStatus {
+            name: self.plan.name.clone(),
+            uuid: self.plan.uuid.clone(),
+            pid: i64::from(rustix::process::getpid().as_raw_nonzero().get()),
+            init_pid: self.init.as_ref().map(|i| i64::from(i.pid)),
+            state: match self.phase {
+                Phase::Running if self.destroyed => ControllerState::Stopping,
+                Phase::Running => ControllerState::Running,
+                Phase::Emptying(ref e) if e.is_restart() => ControllerState::Restarting,
+                Phase::Waiting { .. } => ControllerState::Restarting,
+                Phase::Emptying(_) | Phase::Over => ControllerState::Stopping,
+            },
+            started_u_sec: self.started_u_sec,
+            restarts: self.restarts,
+            consoles: self.consoles.status(),
+            sequence: self.history.sequence(),
+        }
+    }
+
+    /// Runs until the container has ended. Answers the exit status.
+    pub fn run(mut self) -> i32 {
+        crate::setup::reach(&self.plan, crate::failure::Step::Running);
+        let mut set = PollSet::default();
+        while !matches!(self.phase, Phase::Over) {
+            let now = Instant::now();
+            for console in &mut self.consoles.list {
+                console.tick(now);
+            }
+            set.clear();
+            self.fill(&mut set);
+            if set.wait(self.timeout(now)).is_err() {
+                // Only EINVAL or ENOMEM are left: nothing can be waited for any more.
+                self.destroy();
+            }
+            for index in 0..set.len() {
+                if let Some((token, events)) = set.happened(index) {
+                    self.handle(token, events);
+                }
+            }
+            self.timers(Instant::now());
+            self.connections.retain(|c| !c.gone);
+        }
+        self.flush_all(Duration::from_millis(200));
+        0
+    }
+
+    fn fill(&self, set: &mut PollSet<Token>) {
+        set.add(&self.signals, IN, Token::Signals);
+        set.add(&self.descriptors[self.plan.listen_file_descriptor as usize], IN, Token::Listener);
+        set.add(&self.consoles.watcher, IN, Token::HostPtys);
+        if let Some(init) = &self.init {
+            set.add(&init.pidfd, IN, Token::Init);
+        }
+        if let Phase::Emptying(emptying) = &self.phase
+            && let Some(events) = &emptying.events
+        {
+            set.add(events, PRI, Token::Payload);
+        }
+        for (index, asking) in self.asking.iter().enumerate() {
+            set.add(&asking.helper, IN, Token::Asking(index));
+        }
+        for connection in &self.connections {
+            let input = if connection.wants_input() { IN } else { 0 };
+            let output = if connection.has_pending() { OUT } else { 0 };
+            set.add(connection, input | output, Token::Connection(connection.id));
+        }
+        for (index, console) in self.consoles.list.iter().enumerate() {
+            if let Some(master) = console.master().filter(|_| !console.is_waiting()) {
+                set.add(master, if console.has_input() { IN | OUT } else { IN }, Token::Master(index));
+            }
+            for viewer in &console.viewers {
+                let input = if console.wants_input(viewer) { IN } else { 0 };
+                let output = if console.has_pending(viewer) { OUT } else { 0 };
+                set.add(viewer, input | output, Token::Viewer(index, viewer.id));
+            }
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let phase = self.phase.deadline().map(|at| at.saturating_duration_since(now));
+        let asking = self.asking.iter().map(|a| a.deadline.saturating_duration_since(now));
+        let consoles = self.consoles.list.iter().filter_map(|c| c.timeout());
+        phase.into_iter().chain(asking).chain(consoles).min()
+    }
+
+    fn handle(&mut self, token: Token, events: i16) {
+        match token {
+            Token::Signals => {
+                while berth_sys::signal::next_signal(rustix::fd::AsFd::as_fd(&self.signals)).is_some() {
+                    self.destroy();
+                }
+            }
+            Token::Listener => {
+                self.next_connection += 1;
+                let listener = &self.descriptors[self.plan.listen_file_descriptor as usize];
+                let room = self.connections.len() < MOST;
+                if let Some(connection) = accept(listener, self.next_connection, room) {
+                    self.connections.push(connection);
+                }
+            }
+            Token::Init => self.init_ended(),
+            Token::Payload => self.look_at_payload(),
+            Token::HostPtys => self.consoles.host_ptys_changed(),
+            Token::Asking(index) => self.asked(index),
+            Token::Connection(id) => {
+                if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
+                    if events & OUT != 0 {
+                        connection.flush();
+                    }
+                    if events & (IN | HUP | ERR) != 0 {
+                        connection.read();
+                        connection.gone |= events & (HUP | ERR) != 0 && !connection.wants_input();
+                    }
+                }
+                self.serve(id);
+            }
+            Token::Master(index) => {
+                let console = &mut self.consoles.list[index];
+                if events & OUT != 0 {
+                    console.push_input();
+                }
+                if events & (IN | HUP | ERR) != 0 {
+                    console.relay();
+                }
+            }
+            Token::Viewer(index, id) => self.handle_viewer(index, id, events),
+        }
+    }
+
+    fn handle_viewer(&mut self, index: usize, id: u64, events: i16) {
+        let console = &mut self.consoles.list[index];
+        if events & OUT != 0 {
+            console.flush_viewer(id);
+        }
+        if events & IN != 0 {
+            console.read_viewer(id);
+        }
+        if events & (HUP | ERR) != 0 && events & IN == 0 {
+            console.hang_up(id);
+        }
+    }
+
+    /// Gives everybody a moment to take what is left.
+    fn flush_all(&mut self, moment: Duration) {
+        let end = Instant::now() + moment;
+        let mut set = PollSet::default();
+        loop {
+            set.clear();
+            for connection in self.connections.iter().filter(|c| c.has_pending()) {
+                set.add(connection, OUT, ());
+            }
+            for console in &self.consoles.list {
+                for viewer in console.viewers.iter().filter(|v| console.has_pending(v)) {
+                    set.add(viewer, OUT, ());
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if set.is_empty() || left.is_zero() || set.wait(Some(left)).is_err() {
+                return;
+            }
+            for connection in &mut self.connections {
+                connection.flush();
+            }
+            self.connections.retain(|c| !c.gone);
+            for console in &mut self.consoles.list {
+                console.flush_viewers();
+            }
+        }
+    }
+}

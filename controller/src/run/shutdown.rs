@@ -1,0 +1,119 @@
+//! Asking init to power off or to restart.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use berth_schemas::controller::{Error, ShutdownOut};
+use berth_sys::process::send_signal;
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+
+use crate::serve::call;
+
+use super::asking::Init;
+use super::{Controller, initctl};
+
+/// A way to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// By a signal that this init has a meaning for.
+    Signal,
+    /// By the fifo of System V's init.
+    Initctl,
+}
+
+/// Longest time for the helper that writes to the fifo.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// A request that a helper works on.
+#[derive(Debug)]
+pub struct Asking {
+    /// The helper's pidfd.
+    pub helper: OwnedFd,
+    /// When it is killed.
+    pub deadline: Instant,
+    connection: u64,
+    oneway: bool,
+    restart: bool,
+    /// What is tried if it does not work.
+    rest: Vec<Mode>,
+}
+
+impl Controller {
+    /// Tries the ways one after the other; answers on the connection, now or when a helper is done.
+    pub fn ask(&mut self, connection: u64, oneway: bool, restart: bool, modes: &[Mode]) {
+        for (index, mode) in modes.iter().enumerate() {
+            let Some(init) = &self.init else { break };
+            match mode {
+                Mode::Signal => {
+                    let Some(ask) = look(init.pid).choose(restart) else { continue };
+                    if send_signal(init.pidfd.as_fd(), ask.signal).is_ok() {
+                        return self.answer_asked(connection, oneway, Some(ask.name));
+                    }
+                }
+                Mode::Initctl => {
+                    let Ok(helper) = initctl::start(&init.pidfd, restart) else { continue };
+                    let deadline = Instant::now() + DEADLINE;
+                    let rest = modes[index + 1..].to_vec();
+                    self.asking.push(Asking { helper, deadline, connection, oneway, restart, rest });
+                    self.set_busy(connection, true);
+                    return;
+                }
+            }
+        }
+        self.answer_asked(connection, oneway, None);
+    }
+
+    /// A helper has ended.
+    pub fn asked(&mut self, index: usize) {
+        if index >= self.asking.len() {
+            return;
+        }
+        let asking = self.asking.remove(index);
+        let status = waitid(WaitId::PidFd(asking.helper.as_fd()), WaitIdOptions::EXITED);
+        let done = matches!(status, Ok(Some(s)) if s.exit_status() == Some(0));
+        self.set_busy(asking.connection, false);
+        if done {
+            self.answer_asked(asking.connection, asking.oneway, Some("initctl"));
+        } else {
+            self.ask(asking.connection, asking.oneway, asking.restart, &asking.rest);
+        }
+        self.serve(asking.connection);
+    }
+
+    /// Kills helpers that take too long; their end is noticed as any other.
+    pub fn give_up_asking(&mut self, now: Instant) {
+        for asking in self.asking.iter_mut().filter(|a| a.deadline <= now) {
+            let _ = send_signal(asking.helper.as_fd(), Signal::KILL.as_raw());
+            // One that hangs in the kernel is not killed each turn of the loop.
+            asking.deadline = now + DEADLINE;
+        }
+    }
+
+    fn set_busy(&mut self, id: u64, busy: bool) {
+        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
+            connection.busy = busy;
+        }
+    }
+
+    fn answer_asked(&mut self, id: u64, oneway: bool, asked: Option<&str>) {
+        let bytes = match asked {
+            Some(asked) => call::good(&ShutdownOut { asked: asked.to_owned() }),
+            None => call::error(&Error::NotAnswering {
+                message: format!(
+                    "init '{}' handles none of the signals that would ask it, and has no initctl fifo: 'destroy' ends it",
+                    self.plan.init.path
+                ),
+            }),
+        };
+        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id && !oneway) {
+            connection.send(bytes, None);
+        }
+    }
+}
+
+/// What the kernel knows about init. Its pid is not another's: we have not reaped it.
+fn look(pid: i32) -> Init {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    Init::from_status(&status, &program.to_string_lossy())
+}

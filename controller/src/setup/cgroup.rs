@@ -1,0 +1,165 @@
+//! Control groups as files: making ours, joining, killing, counting, removing.
+//!
+//! This module knows the paths of the plan and nothing about where the hierarchies are mounted. Sources: cgroup-v2.rst
+//! and cgroup-v1/memory.rst of the kernel's documentation.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use berth_schemas::controller::PlanCgroups;
+
+use crate::failure::{Doing, Outcome, Step};
+
+/// The group of the container below the domain's.
+pub fn payload(groups: &PlanCgroups) -> String {
+    format!("{}/payload", groups.unified)
+}
+
+/// Makes the payload group and the controller's own, and moves the controller there.
+pub fn prepare(groups: &PlanCgroups) -> Outcome<()> {
+    let controller = format!("{}/controller", groups.unified);
+    for path in [&payload(groups), &controller] {
+        match fs::create_dir(path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(Doing::new(Step::Cgroup, "mkdir").path(path).failed(errno(&e)));
+            }
+            _ => {}
+        }
+    }
+    let procs = format!("{controller}/cgroup.procs");
+    write(&procs, "0").map_err(|e| Doing::new(Step::Cgroup, "write").path(&procs).failed(e))
+}
+
+/// The payload group as a descriptor for CLONE_INTO_CGROUP.
+pub fn open_payload(groups: &PlanCgroups) -> Outcome<OwnedFd> {
+    let path = payload(groups);
+    open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Doing::new(Step::Cgroup, "open").path(&path).failed(e))
+}
+
+/// Moves the calling process into a group.
+pub fn join(step: Step, group: &str) -> Outcome<()> {
+    let procs = format!("{group}/cgroup.procs");
+    write(&procs, "0").map_err(|e| Doing::new(step, "write").path(&procs).failed(e))
+}
+
+fn write(path: &str, value: &str) -> Result<(), Errno> {
+    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value.as_bytes()).map(drop)
+}
+
+/// Kills everything in the payload group: at once where the kernel can (5.14), else one by one.
+pub fn kill(groups: &PlanCgroups) {
+    let payload = payload(groups);
+    if write(&format!("{payload}/cgroup.kill"), "1").is_err() {
+        kill_one_by_one(Path::new(&payload));
+    }
+}
+
+/// Kills what is in a group and in all below it. What is forked meanwhile is met by the next call.
+fn kill_one_by_one(group: &Path) {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in members.lines().filter_map(|l| l.parse().ok()).filter_map(Pid::from_raw) {
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // The number may belong to another process by now: only a member may be killed (invariant I13).
+        if is_member(group, pid.as_raw_nonzero().get()) {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+    for child in children(group) {
+        kill_one_by_one(&child);
+    }
+}
+
+fn is_member(group: &Path, pid: i32) -> bool {
+    fs::read_to_string(group.join("cgroup.procs"))
+        .is_ok_and(|text| text.lines().any(|l| l.parse() == Ok(pid)))
+}
+
+/// The file that tells, and wakes a poll for POLLPRI, when the last process of the payload has gone.
+pub fn open_events(groups: &PlanCgroups) -> Option<OwnedFd> {
+    let path = format!("{}/cgroup.events", payload(groups));
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Whether the payload has a process, by the descriptor of [`open_events`]: only a look through the descriptor that
+/// is polled makes the poll wait for the next change. Without the file there is no group, so nobody in it.
+pub fn is_populated(events: Option<&OwnedFd>) -> bool {
+    let mut text = [0; 256];
+    let Some(length) = events.and_then(|e| rustix::io::pread(e, &mut text, 0).ok()) else { return false };
+    counter(&String::from_utf8_lossy(&text[..length]), "populated") != Some(0)
+}
+
+/// How often the kernel has killed in the domain's group for want of memory.
+pub fn oom_kills(groups: &PlanCgroups) -> u64 {
+    let unified = format!("{}/memory.events", groups.unified);
+    let legacy = groups.legacy_memory.as_ref().map(|g| format!("{g}/memory.oom_control"));
+    [Some(unified), legacy]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .filter_map(|text| counter(&text, "oom_kill"))
+        .sum()
+}
+
+/// A number in a file of lines "name number".
+fn counter(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Removes the groups that the container has made, and the payload group itself if asked to. Answers what is left.
+pub fn remove(groups: &PlanCgroups, payload_too: bool) -> Vec<String> {
+    let mut left = Vec::new();
+    let payload = payload(groups);
+    remove_below(Path::new(&payload), &mut left);
+    if payload_too {
+        remove_one(Path::new(&payload), &mut left);
+    }
+    for group in &groups.legacy {
+        remove_below(Path::new(group), &mut left);
+    }
+    left
+}
+
+fn remove_below(group: &Path, left: &mut Vec<String>) {
+    for child in children(group) {
+        remove_below(&child, left);
+        remove_one(&child, left);
+    }
+}
+
+fn remove_one(group: &Path, left: &mut Vec<String>) {
+    match fs::remove_dir(group) {
+        Err(e) if e.kind() != ErrorKind::NotFound => left.push(format!("{}: {e}", group.display())),
+        _ => {}
+    }
+}
+
+fn children(group: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+fn errno(e: &std::io::Error) -> Errno {
+    Errno::from_io_error(e).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod test {
+    use super::counter;
+
+    #[test]
+    fn counters_are_found_by_whole_name() {
+        let text = "oom 1\noom_kill 7\noom_group_kill 2\n";
+        assert_eq!(counter(text, "oom_kill"), Some(7));
+        assert_eq!(counter(text, "oom"), Some(1));
+        assert_eq!(counter(text, "kill"), None);
+        assert_eq!(counter("populated 0\nfrozen 0\n", "populated"), Some(0));
+    }
+}

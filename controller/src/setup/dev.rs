@@ -1,0 +1,104 @@
+//! The container's devpts, the masters of its consoles, and the tmpfs that becomes /dev: made outside, mounted nowhere.
+//!
+//! The list of what is in /dev is exact (invariant I3). Nodes are made out here because a container that will have an
+//! id range of its own could not make them; the owner is given in one place, [`make_dev`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+
+use crate::failure::{Doing, Outcome, Step};
+
+use super::mounts;
+
+/// A pair of which the container gets the slave.
+#[derive(Debug)]
+pub struct Terminal {
+    /// Our side, non-blocking.
+    pub master: OwnedFd,
+    /// Number in the container's devpts.
+    pub number: u32,
+}
+
+/// Character devices: name, major, minor (admin-guide/devices.txt).
+const NODES: &[(&str, u32, u32)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Symbolic links: name and where to.
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// A devpts instance of its own: group 5 is "tty" everywhere (the value that libvirt and systemd use).
+pub fn make_devpts() -> Outcome<OwnedFd> {
+    let options = [("gid", "5"), ("mode", "0620"), ("ptmxmode", "0666")];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    mounts::make("devpts", &options, attributes)
+        .map_err(|e| Doing::new(Step::Consoles, "mount").path("devpts").failed(e))
+}
+
+/// The next terminal of a devpts instance.
+pub fn make_terminal(devpts: BorrowedFd<'_>) -> Outcome<Terminal> {
+    open_terminal(devpts).map_err(|e| Doing::new(Step::Consoles, "open").path("pts/ptmx").failed(e))
+}
+
+fn open_terminal(devpts: BorrowedFd<'_>) -> Result<Terminal, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let master = openat(devpts, "ptmx", flags, Mode::empty())?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let number = name.to_str().ok().and_then(|n| n.rsplit('/').next()?.parse().ok()).ok_or(Errno::IO)?;
+    Ok(Terminal { master, number })
+}
+
+/// Opens the slave of a master by the master alone: no path that somebody could have changed (TIOCGPTPEER,
+/// ioctl_tty(2)).
+pub fn open_slave(master: &OwnedFd) -> Result<OwnedFd, Errno> {
+    ioctl_tiocgptpeer(master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+}
+
+/// Name of the device file of console `index`.
+pub fn console_name(index: usize) -> String {
+    if index == 0 { "console".to_owned() } else { format!("tty{index}") }
+}
+
+/// The tmpfs of /dev with everything in it; the consoles are empty files that the terminals are bound over.
+pub fn make_dev(consoles: usize) -> Outcome<OwnedFd> {
+    let options = [("mode", "0755"), ("size", "64k"), ("nr_inodes", "1024")];
+    let dev = mounts::make("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)
+        .map_err(|e| Doing::new(Step::Dev, "mount").path("tmpfs").target("/dev").failed(e))?;
+    // The modes below are meant as they are written.
+    let umask = rustix::process::umask(Mode::empty());
+    let filled = fill(&dev, consoles);
+    rustix::process::umask(umask);
+    filled.map(|()| dev)
+}
+
+fn fill(dev: &OwnedFd, consoles: usize) -> Outcome<()> {
+    for (name, major, minor) in NODES {
+        mknodat(dev, *name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(*major, *minor))
+            .map_err(|e| Doing::new(Step::Dev, "mknod").path(name).failed(e))?;
+    }
+    for (name, to) in LINKS {
+        symlinkat(*to, dev, *name)
+            .map_err(|e| Doing::new(Step::Dev, "symlink").path(name).target(to).failed(e))?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        mkdirat(dev, name, Mode::from_raw_mode(0o755))
+            .map_err(|e| Doing::new(Step::Dev, "mkdir").path(name).failed(e))?;
+    }
+    for name in (0..consoles).map(console_name) {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(dev.as_fd(), &name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| Doing::new(Step::Dev, "create").path(&name).failed(e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The socket between the controller and the future init: one packet, one piece of news.
+//!
+//! The future init tells each step it enters, each mount point it makes, and what failed. The end of the socket after
+//! [`News::Ready`] is the success of exec, as the descriptor closes there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+
+use crate::failure::{Failure, Step};
+
+/// What the future init tells.
+#[derive(Debug)]
+pub enum News {
+    /// It enters a step.
+    Enter(Step),
+    /// It made a mount point that was missing.
+    Created(Created),
+    /// It cannot go on and ends.
+    Failed(Failure),
+    /// It wants to be killed here: pid 1 of a namespace cannot do that itself (pid_namespaces(7)).
+    KillMe,
+    /// The next thing is exec.
+    Ready,
+}
+
+/// A mount point that was made because it was missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Path inside the root.
+    pub path: String,
+    /// Whether it is a directory.
+    pub directory: bool,
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Handshake {
+    socket: OwnedFd,
+}
+
+/// Longest packet: a failure with two paths of PATH_MAX (4096) and escapes.
+const LONGEST: usize = 64 * 1024;
+
+impl Handshake {
+    /// Both ends.
+    pub fn pair() -> Result<(Self, Self), Errno> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self { socket: a }, Self { socket: b }))
+    }
+
+    /// The end from its descriptor.
+    pub fn from_socket(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    /// The descriptor of the end.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Lets the other side go on.
+    pub fn go(&self) -> Result<(), Errno> {
+        self.send(b"g")
+    }
+
+    /// Waits for [`Handshake::go`]; an error if the other side has ended.
+    pub fn wait_for_go(&self) -> Result<(), Errno> {
+        let mut byte = [0; 1];
+        match recv(&self.socket, &mut byte[..], RecvFlags::empty())? {
+            (1, _) => Ok(()),
+            _ => Err(Errno::PIPE),
+        }
+    }
+
+    /// Tells news.
+    pub fn tell(&self, news: &News) -> Result<(), Errno> {
+        match news {
+            News::Enter(step) => self.send(format!("s{}", step.name()).as_bytes()),
+            News::Created(c) => {
+                let kind = if c.directory { "d" } else { "f" };
+                self.send(format!("c{kind}{}", c.path).as_bytes())
+            }
+            News::Failed(failure) => {
+                let mut bytes = b"f".to_vec();
+                bytes.extend(serde_json::to_vec(failure).unwrap_or_default());
+                self.send(&bytes)
+            }
+            News::KillMe => self.send(b"k"),
+            News::Ready => self.send(b"r"),
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        send(&self.socket, bytes, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Reads the next news; `None` at the end. Unreadable packets, which only a bug can make, are an error.
+    pub fn next(&self) -> Result<Option<News>, Errno> {
+        let mut buffer = vec![0; LONGEST];
+        let (length, _) = recv(&self.socket, &mut buffer[..], RecvFlags::empty())?;
+        let packet = &buffer[..length];
+        let Some((kind, rest)) = packet.split_first() else { return Ok(None) };
+        let text = || std::str::from_utf8(rest).map_err(|_| Errno::PROTO);
+        let news = match kind {
+            b's' => Step::from_name(text()?).map(News::Enter),
+            b'c' => read_created(text()?).map(News::Created),
+            b'f' => serde_json::from_slice(rest).ok().map(News::Failed),
+            b'k' => Some(News::KillMe),
+            b'r' => Some(News::Ready),
+            _ => None,
+        };
+        news.map(Some).ok_or(Errno::PROTO)
+    }
+}
+
+fn read_created(text: &str) -> Option<Created> {
+    let (kind, path) = text.split_at_checked(1)?;
+    Some(Created { path: path.to_owned(), directory: kind == "d" })
+}
+
+impl AsFd for Handshake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn news_arrive_as_they_were_told() {
+        let (a, b) = Handshake::pair().expect("socketpair");
+        let made = Created { path: "/a:b".into(), directory: true };
+        a.tell(&News::Created(made.clone())).expect("send");
+        a.tell(&News::Enter(Step::Hide)).expect("send");
+        assert!(matches!(b.next(), Ok(Some(News::Created(c))) if c == made));
+        assert!(matches!(b.next(), Ok(Some(News::Enter(Step::Hide)))));
+        drop(a);
+        assert!(matches!(b.next(), Ok(None)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Setting one container up from one plan: the controller's half.
+//!
+//! [`start`] prepares on the host, makes the future init, and listens to it until it has become init ([`inside`]).
+//! This module does not know consoles' viewers, connections or what happens afterwards.
+
+pub mod caps;
+pub mod cgroup;
+pub mod dev;
+pub mod devices;
+pub mod directory;
+pub mod exec;
+pub mod filesystems;
+pub mod handshake;
+pub mod hide;
+pub mod inside;
+pub mod mount_points;
+pub mod mounts;
+pub mod namespaces;
+pub mod network;
+pub mod passwd;
+pub mod resolve;
+pub mod rootfs;
+pub mod sources;
+pub mod special;
+pub mod user;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use berth_schemas::controller::LaunchPlan;
+use berth_sys::poll::{IN, PollSet};
+use berth_sys::process::{Cloned, clone, send_signal};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
+
+use crate::failure::{Doing, Failure, Outcome, Step};
+
+use dev::Terminal;
+use handshake::{Created, Handshake, News};
+use inside::Prepared;
+
+/// Longest time from clone to exec: a source on a dead network filesystem must not hold the daemon's call for ever.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a set-up works on.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The plan.
+    pub plan: &'a LaunchPlan,
+    /// The descriptors that came with it.
+    pub descriptors: &'a [OwnedFd],
+    /// Network namespace of the run before, at a restart.
+    pub kept_network: Option<BorrowedFd<'a>>,
+    /// The controller's signals: one of them ends the set-up.
+    pub signals: BorrowedFd<'a>,
+}
+
+/// A running init.
+#[derive(Debug)]
+pub struct Started {
+    /// Its pid on the host.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// The masters of its consoles.
+    pub terminals: Vec<Terminal>,
+    /// Its network namespace, if that is its own.
+    pub network: Option<OwnedFd>,
+}
+
+/// Kills this process if a test wants it to end at this step.
+pub fn reach(plan: &LaunchPlan, step: Step) {
+    if plan.kill_at_step.as_deref() == Some(step.name()) {
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}
+
+/// Sets the container up. Mount points that were made are added to `created`, also when it fails.
+pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Started> {
+    let plan = request.plan;
+    reach(plan, Step::Cgroup);
+    cgroup::prepare(&plan.cgroups)?;
+    reach(plan, Step::Consoles);
+    let devpts = dev::make_devpts()?;
+    let terminals =
+        plan.consoles.iter().map(|_| dev::make_terminal(devpts.as_fd())).collect::<Outcome<Vec<_>>>()?;
+    reach(plan, Step::Dev);
+    let dev = dev::make_dev(plan.consoles.len())?;
+    reach(plan, Step::Sources);
+    let sources = sources::open_all(plan)?;
+    let prepared = Prepared {
+        plan,
+        descriptors: request.descriptors,
+        sources,
+        dev,
+        devpts,
+        terminals,
+        kept_network: request.kept_network,
+    };
+    reach(plan, Step::Clone);
+    let (pid, pidfd, handshake) = make_init(&prepared)?;
+    match attend(request, pid, &pidfd, &handshake, created) {
+        Ok(network) => Ok(Started { pid, pidfd, terminals: prepared.terminals, network }),
+        Err(failure) => {
+            let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            Err(failure)
+        }
+    }
+}
+
+/// Makes the future init, in its v2 group from birth where the kernel can do that.
+fn make_init(p: &Prepared<'_>) -> Outcome<(i32, OwnedFd, Handshake)> {
+    let plan = p.plan;
+    let failed = |operation| move |e| Doing::new(Step::Clone, operation).failed(e);
+    let group = cgroup::open_payload(&plan.cgroups)?;
+    let (ours, theirs) = Handshake::pair().map_err(failed("socketpair"))?;
+    let namespaces = namespaces::to_make(plan, p.kept_network.is_some());
+    let (cloned, join_payload) = match clone(namespaces, Some(group.as_fd())) {
+        // A group that takes no members that way, or no such flag: the future init joins by itself.
+        Err(Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::ACCESS) => {
+            (clone(namespaces, None).map_err(failed("clone3"))?, true)
+        }
+        result => (result.map_err(failed("clone3"))?, false),
+    };
+    match cloned {
+        Cloned::Child => {
+            drop(ours);
+            inside::become_init(p, join_payload, theirs)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            Ok((pid, pidfd, ours))
+        }
+    }
+}
+
+/// Listens to the future init until it has become init. Answers its network namespace.
+fn attend(
+    request: &Request<'_>,
+    pid: i32,
+    pidfd: &OwnedFd,
+    handshake: &Handshake,
+    created: &mut Vec<Created>,
+) -> Outcome<Option<OwnedFd>> {
+    let plan = request.plan;
+    let mut step = Step::Clone;
+    let mut ready = false;
+    let mut network = None;
+    let deadline = Instant::now() + DEADLINE;
+    handshake.go().map_err(|e| Doing::new(Step::Clone, "handshake").failed(e))?;
+    loop {
+        wait_for_news(request, handshake, step, deadline)?;
+        match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
+            Some(News::Enter(next)) => {
+                step = next;
+                // As soon as it is certain that the namespace is the final one. Its pid cannot be another's: it is our
+                // child, and not reaped.
+                if step == Step::Root && namespaces::has_own_network(plan) {
+                    network = Some(open_network(pid)?);
+                }
+            }
+            Some(News::Created(made)) => created.push(made),
+            Some(News::Failed(failure)) => return Err(failure),
+            Some(News::KillMe) => {
+                let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
+            }
+            Some(News::Ready) => ready = true,
+            None if ready => return Ok(network),
+            None => return Err(died(step, pidfd)),
+        }
+    }
+}
+
+fn wait_for_news(request: &Request<'_>, handshake: &Handshake, step: Step, deadline: Instant) -> Outcome<()> {
+    let doing = Doing::new(step, "wait");
+    let mut set = PollSet::default();
+    set.add(handshake, IN, true);
+    set.add(&request.signals, IN, false);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(doing.failed_because(Errno::TIMEDOUT, "the set-up takes too long"));
+        }
+        set.wait(Some(left)).map_err(|e| doing.failed(e))?;
+        if set.happened(0).is_some() {
+            return Ok(());
+        }
+        if set.happened(1).is_some() {
+            return Err(doing.failed_because(Errno::CANCELED, "the controller was told to end"));
+        }
+    }
+}
+
+fn open_network(pid: i32) -> Outcome<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/net");
+    open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Doing::new(Step::Namespaces, "open").path(&path).failed(e))
+}
+
+/// The future init ended without a word.
+fn died(step: Step, pidfd: &OwnedFd) -> Failure {
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    let how = match status {
+        Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
+            (Some(signal), _) => format!("killed by signal {signal}"),
+            (_, Some(code)) => format!("exited with status {code}"),
+            _ => "ended".to_owned(),
+        },
+        _ => "ended".to_owned(),
+    };
+    Doing::new(step, "wait").refused(format!("the future init was {how} in this step"))
+}

@@ -1,0 +1,80 @@
+//! Joining control groups, then making and joining namespaces, in the order in which the one needs the other.
+
+use berth_schemas::controller::{LaunchPlan, PlanNamespaceKind};
+use berth_sys::process::{LINUX32, namespace, set_personality, setns, unshare};
+
+use crate::failure::{Doing, Outcome, Step};
+
+use super::cgroup;
+use super::inside::{Prepared, descriptor};
+
+fn is_shared(plan: &LaunchPlan, kind: PlanNamespaceKind) -> bool {
+    plan.shared_namespaces.iter().any(|n| n.kind == kind)
+}
+
+/// Whether the container has a network of its own.
+pub fn has_own_network(plan: &LaunchPlan) -> bool {
+    !is_shared(plan, PlanNamespaceKind::Net)
+}
+
+/// The namespaces to make at clone. The one of control groups comes later: its root is where its maker is.
+pub fn to_make(plan: &LaunchPlan, network_is_kept: bool) -> i32 {
+    let mut flags = namespace::MOUNT | namespace::PID;
+    if !is_shared(plan, PlanNamespaceKind::Uts) {
+        flags |= namespace::UTS;
+    }
+    if !is_shared(plan, PlanNamespaceKind::Ipc) {
+        flags |= namespace::IPC;
+    }
+    if has_own_network(plan) && !network_is_kept {
+        flags |= namespace::NET;
+    }
+    flags
+}
+
+fn flag(kind: PlanNamespaceKind) -> i32 {
+    match kind {
+        PlanNamespaceKind::Net => namespace::NET,
+        PlanNamespaceKind::Ipc => namespace::IPC,
+        PlanNamespaceKind::Uts => namespace::UTS,
+    }
+}
+
+/// Joins everything.
+pub fn join(p: &Prepared<'_>, join_payload: bool) -> Outcome<()> {
+    let groups = &p.plan.cgroups;
+    if join_payload {
+        cgroup::join(Step::Namespaces, &cgroup::payload(groups))?;
+    }
+    for group in &groups.legacy {
+        cgroup::join(Step::Namespaces, group)?;
+    }
+    unshare(namespace::CGROUP)
+        .map_err(|e| Doing::new(Step::Namespaces, "unshare").path("cgroup").failed(e))?;
+    for shared in &p.plan.shared_namespaces {
+        let fd = descriptor(Step::Namespaces, p.descriptors, shared.file_descriptor)?;
+        setns(fd, flag(shared.kind))
+            .map_err(|e| Doing::new(Step::Namespaces, "setns").path(shared.kind.as_str()).failed(e))?;
+    }
+    if let Some(network) = p.kept_network {
+        setns(network, namespace::NET)
+            .map_err(|e| Doing::new(Step::Namespaces, "setns").path("net").failed(e))?;
+    }
+    Ok(())
+}
+
+/// Host name and personality.
+pub fn set_identity(plan: &LaunchPlan) -> Outcome<()> {
+    if let Some(name) = plan.hostname.as_ref().filter(|_| !is_shared(plan, PlanNamespaceKind::Uts)) {
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(|e| Doing::new(Step::Hostname, "sethostname").path(name).failed(e))?;
+    }
+    match plan.personality.as_deref() {
+        None => Ok(()),
+        Some("linux32") => set_personality(LINUX32)
+            .map_err(|e| Doing::new(Step::Hostname, "personality").path("linux32").failed(e)),
+        Some(other) => {
+            Err(Doing::new(Step::Hostname, "personality").path(other).refused("unknown personality"))
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The root and the mounted host paths as detached trees, made on the host, so that an error names the host's path.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_schemas::controller::{LaunchPlan, PlanFilesystemKind};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, flock, fstatvfs, open};
+use rustix::io::Errno;
+
+use crate::failure::{Doing, Outcome, Step};
+
+use super::{mounts, resolve};
+
+/// All that comes from the host.
+#[derive(Debug)]
+pub struct Sources {
+    /// The root.
+    pub root: OwnedFd,
+    /// Whether the root is to be made read-only once its mount points are there.
+    pub root_readonly_later: bool,
+    /// For each filesystem of the plan of kind mount: its tree.
+    pub filesystems: Vec<Option<Tree>>,
+}
+
+/// A detached tree.
+#[derive(Debug)]
+pub struct Tree {
+    /// It.
+    pub fd: OwnedFd,
+    /// Whether its top is a directory.
+    pub directory: bool,
+}
+
+/// The lock on the root directory that is held, shared, as long as a container lives in it.
+pub fn lock_root(plan: &LaunchPlan) -> Outcome<OwnedFd> {
+    let doing = Doing::new(Step::Sources, "open").path(&plan.root.source);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(&*plan.root.source, flags, Mode::empty()).map_err(|e| match e {
+        Errno::NOTDIR => doing.failed_because(e, "the root is not a directory"),
+        e => doing.failed(e),
+    })?;
+    // A lock that cannot be had (a filesystem without locks) only means that no mount point is removed at the end.
+    let _ = flock(&directory, FlockOperation::NonBlockingLockShared);
+    Ok(directory)
+}
+
+/// Clones all trees.
+pub fn open_all(plan: &LaunchPlan) -> Outcome<Sources> {
+    let root = clone_host_path(&plan.root.source, plan.root.readonly || plan.root.host)?.fd;
+    let root_readonly_later =
+        plan.root.readonly && !plan.root.host && make_top_writable(&root, &plan.root.source)?;
+    let mut filesystems = Vec::with_capacity(plan.filesystems.len());
+    for filesystem in &plan.filesystems {
+        filesystems.push(match (&filesystem.source, filesystem.kind) {
+            (Some(source), PlanFilesystemKind::Mount) => Some(clone_host_path(source, filesystem.readonly)?),
+            _ => None,
+        });
+    }
+    Ok(Sources { root, root_readonly_later, filesystems })
+}
+
+/// A read-only root still gets the mount points that it lacks: only its top is writable until they are there. Not
+/// if the host has it read-only itself.
+fn make_top_writable(tree: &OwnedFd, source: &str) -> Outcome<bool> {
+    let doing = Doing::new(Step::Sources, "open").path(source);
+    let host = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| doing.failed(e))?;
+    let flags = fstatvfs(&host).map_err(|e| doing.failed(e))?.f_flag;
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(false);
+    }
+    berth_sys::mount::set_attributes(tree.as_fd(), false, 0, berth_sys::mount::RDONLY)
+        .map_err(|e| Doing::new(Step::Sources, "mount_setattr").path(source).failed(e))?;
+    Ok(true)
+}
+
+fn clone_host_path(path: &str, readonly: bool) -> Outcome<Tree> {
+    let doing = |operation| Doing::new(Step::Sources, operation).path(path);
+    let host =
+        open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| doing("open").failed(e))?;
+    let directory = resolve::kind(&host).map_err(|e| doing("stat").failed(e))? == FileType::Directory;
+    let fd = mounts::clone_tree(host.as_fd(), true).map_err(|e| doing("open_tree").failed(e))?;
+    berth_sys::mount::set_private(fd.as_fd()).map_err(|e| doing("mount_setattr").failed(e))?;
+    if readonly {
+        berth_sys::mount::set_attributes(fd.as_fd(), true, berth_sys::mount::RDONLY, 0)
+            .map_err(|e| doing("mount_setattr").failed_because(e, "cannot be made read-only"))?;
+    }
+    Ok(Tree { fd, directory })
+}
