@@ -208,10 +208,28 @@ fn check_required(call: &Call) -> Result<(), Failure> {
 fn unknown(name: &str) -> Failure {
     let names = cmd::visible().map(|c| c.name);
     let failure = Failure::line(format!("unknown command: '{name}'"));
+    if is_virsh_only(name) {
+        return failure.hint("virsh has this command, but Berth does not");
+    }
     match nearest(name, names) {
         Some(near) => failure.hint(format!("did you mean '{near}'?")),
         None => failure,
     }
+}
+
+/// Beginnings of commands that virsh has for things that Berth does not do.
+#[rustfmt::skip]
+const VIRSH_ONLY: &[&str] = &[
+    "attach-", "backup-", "blkdeviotune", "blkiotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
+    "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dommemstat", "dompm",
+    "domrename", "domstats", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
+    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "memtune", "migrate", "net-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
+    "numatune", "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "schedinfo", "screenshot", "secret-",
+    "send-", "set-", "setmaxmem", "setmem", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",
+];
+
+fn is_virsh_only(name: &str) -> bool {
+    VIRSH_ONLY.iter().any(|start| name.starts_with(start))
 }
 
 fn no_option(command: &Command, name: &str) -> Failure {
@@ -317,6 +335,11 @@ mod test {
             error("list --al"),
             "error: command 'list' doesn't support option --al\nhint: did you mean --all?\n"
         );
+        assert_eq!(
+            error("snapshot-list x"),
+            "error: unknown command: 'snapshot-list'\nhint: virsh has this command, but Berth does not\n"
+        );
+        assert_eq!(error("dumpxmk x"), "error: unknown command: 'dumpxmk'\nhint: did you mean 'dumpxml'?\n");
         assert_eq!(nearest("xyzzy", ["list", "start"].into_iter()), None);
         assert_eq!(distance("lsit", "list"), 1);
     }

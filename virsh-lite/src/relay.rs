@@ -28,27 +28,32 @@ pub enum End {
     Signal(Signal),
 }
 
-/// Connects the terminal to a console until one of the three ends comes. The terminal is as before afterwards.
-pub fn console(
-    console: Upgraded,
-    escape: u8,
-    may_write: bool,
-    mut resized: impl FnMut(Size),
-) -> io::Result<End> {
-    let signals = Signals::take(&[
+/// Takes the signals that matter to a console. Must come before any thread is started that would get them instead.
+pub fn signals() -> io::Result<Signals> {
+    Ok(Signals::take(&[
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGINT,
         Signal::SIGQUIT,
         Signal::SIGWINCH,
         Signal::SIGCONT,
-    ])?;
+    ])?)
+}
+
+/// Connects the terminal to a console until one of the three ends comes. The terminal is as before afterwards.
+pub fn console(
+    console: Upgraded,
+    signals: &Signals,
+    escape: u8,
+    may_write: bool,
+    mut resized: impl FnMut(Size),
+) -> io::Result<End> {
     let raw = Raw::enter()?;
     write_all(io::stdout().as_fd(), &console.early)?;
     console.stream.set_nonblocking(true)?;
     let mut relay = Relay::new(console.stream, escape, may_write);
     loop {
-        let ready = relay.wait(&signals)?;
+        let ready = relay.wait(signals)?;
         if ready.signal {
             while let Some(signal) = signals.next() {
                 match signal {

@@ -85,12 +85,17 @@ pub fn attach(session: &mut Session, domain: &DomainRef, wishes: &Wishes) -> Res
             )
         })?;
     announce(session, domain, &out, wishes);
+    let failed = |error| Failure::line(format!("console of domain '{}': {error}", domain.name));
+    let signals = relay::signals().map_err(failed)?;
     let resizer = resizer(session.address()?, session.options.readonly, domain.clone(), &out);
+    // The window may have changed before its signal was taken.
+    terminal::size().filter(|now| Some(*now) != size).map(|now| resizer.send(now));
     let escape = escape_byte(&session.options.escape);
     let may_write = wishes.mode != Some(ConsoleMode::View);
-    let end = relay::console(upgraded, escape, may_write, |size| {
+    let end = relay::console(upgraded, &signals, escape, may_write, |size| {
         let _ = resizer.send(size);
     });
+    drop(signals);
     match end {
         Ok(End::Signal(signal)) => {
             terminal::die_of(signal);
@@ -101,7 +106,7 @@ pub fn attach(session: &mut Session, domain: &DomainRef, wishes: &Wishes) -> Res
             Ok(())
         }
         Ok(End::Closed | End::Escaped) => Ok(()),
-        Err(error) => Err(Failure::line(format!("console of domain '{}': {error}", domain.name))),
+        Err(error) => Err(failed(error)),
     }
 }
 
