@@ -38,7 +38,7 @@ pub fn run() -> Result<(), String> {
     }
     run::need(&[("busybox", "busybox-static")])?;
     println!("building (the first time takes a few minutes)");
-    let dist = dist::build()?;
+    let dist = dist::binaries()?;
     let work = tempfile::Builder::new()
         .prefix("berth-demo-")
         .tempdir()

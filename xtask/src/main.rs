@@ -10,6 +10,7 @@ mod install;
 mod man;
 mod run;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                             put the release builds and their documents where a package would
   bench [--runs N] [--json FILE]
                             measure the budgets of the design beside the peers that are installed
+  vm [--only PATTERN] [--keep]
+                            run the tests that start containers in a virtual machine with control groups v2 alone;
+                            --keep leaves the machine on afterwards, with a shell on the terminal
   gen [--check]             write (or compare) the types that are generated from schemas/varlink";
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Some((&"dist", [])) => dist::build().map(|d| println!("{}", d.display())),
         Some((&"install", rest)) => install::run(rest),
         Some((&"bench", rest)) => bench::run(rest),
+        Some((&"vm", rest)) => vm::run(rest),
         Some((&"gen", [])) => generate(r#gen::Mode::Write),
         Some((&"gen", ["--check"])) => generate(r#gen::Mode::Check),
         Some((&("help" | "--help" | "-h"), _)) => {
