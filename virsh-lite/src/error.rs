@@ -128,10 +128,16 @@ impl CallError {
     }
 }
 
+/// How libvirt begins the message about a domain in the wrong state.
+const INVALID: &str = "Requested operation is not valid";
+
 fn domain_message(error: &domain::Error) -> (String, Option<String>) {
     use domain::Error as E;
     match error {
         E::StartFailed { message, hint, .. } => (message.clone(), hint.clone()),
+        E::InvalidState { message, .. } if !message.starts_with(INVALID) => {
+            (format!("{INVALID}: {message}"), None)
+        }
         E::NoSuchDomain { message }
         | E::DomainExists { message }
         | E::InvalidState { message, .. }

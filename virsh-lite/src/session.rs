@@ -168,15 +168,18 @@ impl Session {
         result
     }
 
-    /// All domains, by name.
+    /// All domains, by name. A call has at least one reply: that there is no domain comes as an error.
     pub fn all_domains(&mut self) -> Result<Vec<DomainStatus>, CallError> {
         let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;
         let mut domains = Vec::new();
-        client.call_more(Method::List.name(), &ListIn::default(), |out: ListOut| {
+        let result = client.call_more(Method::List.name(), &ListIn::default(), |out: ListOut| {
             domains.push(out.domain);
             Ok(())
-        })?;
-        Ok(domains)
+        });
+        match result {
+            Ok(()) | Err(CallError::Domain(domain::Error::NoSuchDomain { .. })) => Ok(domains),
+            Err(error) => Err(error),
+        }
     }
 
     /// The state of one domain.

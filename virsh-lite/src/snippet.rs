@@ -41,11 +41,43 @@ pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnosti
 /// A remark whose position is not in the text.
 fn without_source(severity: Severity, file: &str, remark: &Diagnostic) -> String {
     let word = if severity == Severity::Error { "error" } else { "warning" };
-    let mut text = format!("{word}: {file}:{}:{}: {}\n", remark.line, remark.column, remark.message);
+    let place = match remark.line {
+        ..=0 => format!("{file}: {}", remark.element),
+        line => format!("{file}:{line}:{}: {}", remark.column, remark.element),
+    };
+    let mut text = format!("{word}: {place}: {}\n", remark.message);
     if let Some(hint) = &remark.hint {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// Remarks with their positions in a text that has been written anew since: where a remark does not stand at its element,
+/// it is moved to the first element of that name, and loses its position where there is none.
+pub fn relocate(source: &str, remarks: &[Diagnostic]) -> Vec<Diagnostic> {
+    let moved = |remark: &Diagnostic| {
+        let name = remark.element.rsplit('/').next().unwrap_or_default();
+        let is_element = |at: usize| {
+            let rest = source[at..].strip_prefix('<').and_then(|r| r.strip_prefix(name));
+            rest.is_some_and(|r| r.starts_with([' ', '>', '/', '\n']))
+        };
+        let mut remark = remark.clone();
+        if span(source, &remark).is_some_and(|s| is_element(s.start)) {
+            return remark;
+        }
+        (remark.line, remark.column) =
+            match source.match_indices('<').map(|(i, _)| i).find(|i| is_element(*i)) {
+                Some(at) => {
+                    let before = &source[..at];
+                    let line = before.matches('\n').count() + 1;
+                    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                    (i64::try_from(line).unwrap_or_default(), i64::try_from(column).unwrap_or_default())
+                }
+                None => (0, 0),
+            };
+        remark
+    };
+    remarks.iter().map(moved).collect()
 }
 
 /// The bytes to mark: the name or the value that begins at the position, at least one character.
@@ -97,13 +129,26 @@ mod test {
     #[test]
     fn positions_outside_the_text_are_told_in_words() {
         let text = render(Severity::Warning, "f.xml", SOURCE, &[remark(99, 5, None)], false);
-        assert_eq!(text, "warning: f.xml:99:5: no such type\n");
+        assert_eq!(text, "warning: f.xml:99:5: domain/os: no such type\n");
+        let text = render(Severity::Warning, "f.xml", SOURCE, &[remark(0, 0, None)], false);
+        assert_eq!(text, "warning: f.xml: domain/os: no such type\n");
         for (line, column) in [(0, 0), (1, 0), (1, 9), (1, 10), (5, 10), (6, 1), (-1, 3)] {
             assert!(
                 render(Severity::Error, "f", SOURCE, &[remark(line, column, None)], false)
                     .contains("no such")
             );
         }
+    }
+
+    #[test]
+    fn remarks_move_to_their_element() {
+        let at = |line, column, element: &str| {
+            let remark = Diagnostic { element: element.into(), ..remark(line, column, None) };
+            relocate(SOURCE, &[remark]).into_iter().map(|r| (r.line, r.column)).next()
+        };
+        assert_eq!(at(1, 1, "domain/os/type"), Some((3, 5)));
+        assert_eq!(at(2, 3, "domain/os"), Some((2, 3)));
+        assert_eq!(at(2, 3, "domain/nosuch"), Some((0, 0)));
     }
 
     #[test]

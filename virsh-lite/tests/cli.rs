@@ -440,6 +440,8 @@ fn generated_texts() {
     assert_eq!(get(&["complete", "--", "start", "l"]), "locked\n");
     assert_eq!(get(&["complete", "--", "-c", &f.uri(), "dominfo", "web"]), "web\nweb2\n");
     assert_eq!(get(&["complete", "--", "list", "--na"]), "--name\n");
+    let line = format!("virsh-lite -c '{}' destroy ", f.uri());
+    assert_eq!(get(&["complete", "--line", &line]), "web\nweb2\n");
 }
 
 #[test]

@@ -5,13 +5,17 @@ use crate::cmd;
 use crate::complete;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt};
-use crate::parse::Args;
+use crate::parse::{self, Args};
 use crate::session::Session;
 
 /// `complete`
 pub static COMPLETE: Command =
     Command::new("complete", Group::Shell, "print what may come next on a command line", complete)
-        .options(&[Opt::flag("describe", "with what each is"), Opt::list("word", "the words so far")])
+        .options(&[
+            Opt::flag("describe", "with what each is"),
+            Opt::text("line", "the line so far, the program included"),
+            Opt::list("word", "the words so far"),
+        ])
         .offline()
         .hidden();
 
@@ -26,7 +30,10 @@ pub static GENERATE: Command =
 const MAN: &str = include_str!("../../../docs/man/virsh-lite.1.md");
 
 fn complete(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let words: Vec<String> = args.list("word").map(str::to_owned).collect();
+    let words: Vec<String> = match args.text("line") {
+        Some(line) => words_of(line)?,
+        None => args.list("word").map(str::to_owned).collect(),
+    };
     for candidate in complete::line(&words, complete::live_names) {
         session.out.print(&candidate.word);
         if args.has("describe") && !candidate.about.is_empty() {
@@ -35,6 +42,15 @@ fn complete(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.print("\n");
     }
     Ok(())
+}
+
+/// The words of a line behind the program's name; an empty one where a new one begins.
+fn words_of(line: &str) -> Result<Vec<String>, Failure> {
+    let mut words: Vec<String> = parse::split(line)?.pop().unwrap_or_default().into_iter().skip(1).collect();
+    if line.ends_with([' ', '\t']) {
+        words.push(String::new());
+    }
+    Ok(words)
 }
 
 fn generate(session: &mut Session, args: &Args) -> Result<(), Failure> {

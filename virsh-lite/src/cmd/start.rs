@@ -12,6 +12,7 @@ use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::{DomainRef, Session};
+use crate::snippet::{self, Severity};
 
 /// `start`
 pub static START: Command =
@@ -60,16 +61,16 @@ fn failed(session: &mut Session, domain: &DomainRef, error: &CallError) -> Failu
         CallError::Domain(InvalidState { state, .. }) if *state != State::Shutoff => {
             Failure::line("Domain is already active")
         }
-        CallError::Domain(Unsupported { .. } | InvalidDocument { .. }) => {
-            let readonly = session.options.readonly;
-            match document::fetch(session, domain, true) {
-                Ok(xml) => {
-                    let stored = Document { file: format!("definition of '{}'", domain.name), xml };
-                    stored.failure(&what, error, readonly)
-                }
-                Err(_) => error.because(what, readonly),
+        CallError::Domain(
+            Unsupported { message, diagnostics } | InvalidDocument { message, diagnostics },
+        ) if !diagnostics.is_empty() => match document::fetch(session, domain, true) {
+            Ok(xml) => {
+                let remarks = snippet::relocate(&xml, diagnostics);
+                let stored = Document { file: format!("definition of '{}'", domain.name), xml };
+                Failure::line(what).excerpt(stored.remarks(Severity::Error, &remarks))
             }
-        }
+            Err(_) => Failure::because(what, message),
+        },
         error => session.failure(&what, domain, error),
     }
 }
