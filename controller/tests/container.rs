@@ -1,4 +1,4 @@
-//! Real containers with a busybox root: launch, console, ends, restart, failures, and nothing left behind.
+//! Real containers with a busybox root: launch, ends, restart, failures, and nothing left behind.
 
 mod support;
 
@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use berth_schemas::wire::CallKind;
 use serde_json::{Value, json};
-use support::World;
+use support::{World, run, skip};
 
 #[test]
 fn a_shell_answers_on_its_console() {
-    needs_root!();
+    if skip() {
+        return;
+    }
     let world = World::new();
     world.script("echo ready; exec /bin/sh");
     let mut controller = world.controller();
@@ -35,4 +37,303 @@ fn a_shell_answers_on_its_console() {
     assert_eq!(record["events"][0]["residue"], json!([]));
     assert!(fs::read_to_string(world.dir.join("console0.log")).expect("log").contains("42 1"));
     world.check_clean();
+}
+
+#[test]
+fn ends_are_told_apart() {
+    if skip() {
+        return;
+    }
+    for (script, kind, status) in [
+        ("exit 0", "exited", json!(0)),
+        ("exit 3", "exited", json!(3)),
+        ("poweroff -f", "poweroff", Value::Null),
+        ("kill -9 $$; kill -HUP $$; exit 4", "exited", json!(4)),
+    ] {
+        let world = World::new();
+        world.script(&format!("read go; {script}"));
+        let (output, exit) = run(&world, &world.plan());
+        assert_eq!((&exit["kind"], &exit["status"]), (&json!(kind), &status), "{script}: {output}");
+        world.check_clean();
+    }
+    let world = World::new();
+    world.script("sleep 1000");
+    let mut controller = world.controller();
+    let reply = controller.launch(&world.plan());
+    let pid = reply["parameters"]["status"]["initPid"].as_i64().expect("pid") as i32;
+    let pid = rustix::process::Pid::from_raw(pid).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    assert_eq!(controller.wait(), Some(0));
+    assert_eq!(world.record()["events"][0]["exit"]["kind"], "signaled");
+    assert_eq!(world.record()["events"][0]["exit"]["signal"], 9);
+    world.check_clean();
+}
+
+#[test]
+fn a_reboot_keeps_viewers_log_and_network() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("echo boot; stat -Lc net=%i= /proc/self/ns/net; sleep 1.1; read x; reboot -f");
+    let mut controller = world.controller();
+    let reply = controller.launch(&world.plan());
+    let first = reply["parameters"]["status"]["initPid"].clone();
+    let (mut viewer, _) = controller.client.attach("shared");
+    let mut events = controller.connect();
+    events.send("Subscribe", &json!({"since": 0}), CallKind::More, &[]);
+    assert_eq!(events.reply()["parameters"]["event"], Value::Null);
+    let mut networks = Vec::new();
+    for round in 1..=2 {
+        viewer.expect("boot");
+        viewer.expect("net=");
+        viewer.expect("=");
+        networks.push(viewer.seen.clone());
+        if round == 2 {
+            break;
+        }
+        viewer.type_in("\n");
+        let event = events.reply();
+        assert_eq!(event["parameters"]["event"]["kind"], "restarted", "{event}");
+        assert_eq!(event["parameters"]["event"]["exit"]["kind"], "reboot");
+        assert_ne!(event["parameters"]["event"]["initPid"], first);
+    }
+    let status = controller.client.call("GetStatus", json!({}));
+    assert_eq!(status["parameters"]["status"]["restarts"], 1, "{status}");
+    let begin = Instant::now();
+    assert_eq!(controller.client.call("Destroy", json!({})), json!({"parameters": {}}));
+    eprintln!("destroy took {:?}", begin.elapsed());
+    assert_eq!(events.reply()["parameters"]["event"]["exit"]["kind"], "destroyed");
+    assert_eq!(controller.wait(), Some(0));
+    world.check_clean();
+}
+
+#[test]
+fn destroy_ends_what_ignores_everything() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script(
+        "trap '' TERM HUP INT; (sleep 1000 &); mkdir /sys/fs/cgroup/mine; while :; do sleep 1000; done",
+    );
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    std::thread::sleep(Duration::from_millis(100));
+    let begin = Instant::now();
+    controller.client.call("Destroy", json!({}));
+    let took = begin.elapsed();
+    assert_eq!(controller.wait(), Some(0));
+    assert!(took < Duration::from_millis(500), "destroy took {took:?}");
+    world.check_clean();
+}
+
+#[test]
+fn a_crash_loop_is_braked_and_destroy_interrupts_it() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("exit 1");
+    let mut plan = world.plan();
+    plan["onCrash"] = json!("restart");
+    let mut controller = world.controller();
+    controller.launch(&plan);
+    std::thread::sleep(Duration::from_millis(300));
+    let status = controller.client.call("GetStatus", json!({}));
+    assert_eq!(status["parameters"]["status"]["state"], "restarting", "{status}");
+    assert_eq!(status["parameters"]["status"]["restarts"], 0);
+    assert_eq!(controller.client.call("Destroy", json!({})), json!({"parameters": {}}));
+    assert_eq!(controller.wait(), Some(0));
+    assert_eq!(world.record()["events"][0]["exit"]["kind"], "destroyed");
+    world.check_clean();
+}
+
+#[test]
+fn a_restart_that_fails_is_an_end_with_its_reason() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("sleep 1.1; mv /init /gone; reboot -f");
+    std::os::unix::fs::symlink("busybox", world.root.join("bin/mv")).expect("symlink");
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    assert_eq!(controller.wait(), Some(0));
+    let record = world.record();
+    assert_eq!(record["events"][0]["failure"]["step"], "exec", "{record}");
+    assert_eq!(record["events"][0]["exit"]["kind"], "reboot");
+    world.check_clean();
+}
+
+#[test]
+fn init_is_asked_in_its_way() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done");
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    let (mut viewer, _) = controller.client.attach("view");
+    viewer.expect("ready");
+    let answer = controller.client.call("Shutdown", json!({"restart": true}));
+    assert_eq!(answer["error"], "io.berth.Controller.NotAnswering", "{answer}");
+    let answer = controller.client.call("Shutdown", json!({"restart": false, "modes": ["paravirt"]}));
+    assert_eq!(answer["error"], "org.varlink.service.InvalidParameter", "{answer}");
+    let answer = controller.client.call("Shutdown", json!({"restart": false}));
+    assert_eq!(answer, json!({"parameters": {"asked": "SIGTERM"}}));
+    assert_eq!(controller.wait(), Some(0));
+    assert_eq!(world.record()["events"][0]["exit"]["status"], 9);
+
+    let world = World::new();
+    std::os::unix::fs::symlink("busybox", world.root.join("bin/mkfifo")).expect("symlink");
+    world.script("mkfifo /run/initctl; echo ready; dd if=/run/initctl bs=384 count=1 2>/dev/null | grep -qa 6 && exit 6");
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    let (mut viewer, _) = controller.client.attach("view");
+    viewer.expect("ready");
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = controller.client.call("Shutdown", json!({"restart": true}));
+    assert_eq!(answer, json!({"parameters": {"asked": "initctl"}}));
+    assert_eq!(controller.wait(), Some(0));
+    assert_eq!(world.record()["events"][0]["exit"]["status"], 6);
+    world.check_clean();
+}
+
+/// Launches, and answers the failure.
+fn failure(world: &World, plan: &Value) -> Value {
+    let mut controller = world.controller();
+    let reply = controller.launch(plan);
+    assert_eq!(reply["error"], "io.berth.Controller.LaunchFailed", "{reply}");
+    assert_eq!(controller.wait(), Some(1));
+    world.check_clean();
+    assert_eq!(
+        fs::read_dir(&world.root).expect("root").flatten().filter(|e| e.file_name() == "mnt").count(),
+        0
+    );
+    reply["parameters"]["failure"].clone()
+}
+
+fn expect(failure: &Value, step: &str, operation: &str, path: &str, errno: Option<i32>) {
+    assert_eq!(failure["step"], step, "{failure}");
+    assert_eq!(failure["operation"], operation, "{failure}");
+    assert_eq!(failure["path"], path, "{failure}");
+    assert_eq!(failure.get("errno").and_then(Value::as_i64), errno.map(i64::from), "{failure}");
+}
+
+#[test]
+fn failures_say_what_failed() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("exit 0");
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut plan = world.plan();
+        change(&mut plan);
+        failure(&world, &plan)
+    };
+    let init = |path: &str| with(&|p| p["init"]["path"] = json!(path));
+
+    expect(&with(&|p| p["root"]["source"] = json!("/nope")), "sources", "open", "/nope", Some(2));
+    let file = world.dir.join("log").to_str().expect("utf-8").to_owned();
+    expect(&with(&|p| p["root"]["source"] = json!(file)), "sources", "open", &file, Some(20));
+    expect(&init("/sbin/init"), "exec", "execve", "/sbin/init", Some(2));
+    let directory = init("/bin");
+    expect(&directory, "exec", "execve", "/bin", Some(13));
+    assert_eq!(directory["detail"], "it is a directory");
+    fs::write(world.root.join("text"), "no program").expect("write");
+    assert_eq!(init("/text")["detail"], "it is not executable");
+    fs::set_permissions(world.root.join("text"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    expect(&init("/text"), "exec", "execve", "/text", Some(8));
+    fs::write(world.root.join("text"), "#!/bin/missing\n").expect("write");
+    let missing = init("/text");
+    expect(&missing, "exec", "execve", "/text", Some(2));
+    assert_eq!(missing["detail"], "the program or its interpreter is missing");
+    let mount = |source: &str, target: &str| {
+        with(&|p| {
+            p["filesystems"] = json!([{"kind": "ram", "target": "/mnt/a", "readonly": false, "sizeBytes": 4096},
+                       {"kind": "mount", "source": source, "target": target, "readonly": false}]);
+        })
+    };
+    expect(&mount("/nope", "/mnt/x"), "sources", "open", "/nope", Some(2));
+    let mismatch = mount(&file, "/bin");
+    expect(&mismatch, "filesystems", "mount", &file, Some(21));
+    assert_eq!(mismatch["target"], "/bin");
+    expect(&with(&|p| p["init"]["user"] = json!("nobody")), "user", "look up", "nobody", None);
+    expect(&with(&|p| p["init"]["directory"] = json!("/nope")), "directory", "chdir", "/nope", Some(2));
+    let magic = with(&|p| p["init"]["directory"] = json!("/proc/self/fd/3"));
+    assert_eq!(magic["step"], "directory", "{magic}");
+    assert_eq!(with(&|p| p["version"] = json!(2))["step"], "plan");
+    assert_eq!(with(&|p| p["initFileDescriptors"] = json!([5]))["step"], "descriptors");
+    for name in ["proc", "sys", "dev"] {
+        fs::remove_dir(world.root.join(name)).expect("rmdir");
+        std::os::unix::fs::symlink("/tmp", world.root.join(name)).expect("symlink");
+        let refused = with(&|_| {});
+        assert_eq!(refused["path"], format!("/{name}"), "{refused}");
+        assert_eq!(refused["detail"], "it is a symbolic link, and must be a directory");
+        fs::remove_file(world.root.join(name)).expect("rm");
+        fs::create_dir(world.root.join(name)).expect("mkdir");
+    }
+}
+
+/// Steps as the controller names them; `in_init`: the future init is killed, and the controller tells.
+const STEPS: &[(&str, bool)] = &[
+    ("plan", false),
+    ("descriptors", false),
+    ("cgroup", false),
+    ("consoles", false),
+    ("dev", false),
+    ("sources", false),
+    ("clone", false),
+    ("namespaces", true),
+    ("root", true),
+    ("pivot", true),
+    ("proc", true),
+    ("sys", true),
+    ("devices", true),
+    ("run", true),
+    ("filesystems", true),
+    ("readonly", true),
+    ("hide", true),
+    ("network", true),
+    ("hostname", true),
+    ("user", true),
+    ("terminal", true),
+    ("capabilities", true),
+    ("directory", true),
+    ("exec", true),
+    ("running", false),
+];
+
+#[test]
+fn killed_at_any_step_nothing_lives_on() {
+    if skip() {
+        return;
+    }
+    for (step, in_init) in STEPS {
+        let world = World::new();
+        world.script("sleep 1000");
+        let mut plan = world.plan();
+        plan["killAtStep"] = json!(step);
+        let mut controller = world.controller();
+        let reply = controller.launch(&plan);
+        if *in_init {
+            assert_eq!(reply["parameters"]["failure"]["step"], *step, "{reply}");
+            let detail = reply["parameters"]["failure"]["detail"].as_str().expect("detail");
+            assert!(detail.contains("killed by signal 9"), "{detail}");
+            assert_eq!(controller.wait(), Some(1));
+            world.check_clean();
+        } else {
+            assert!(*step == "running" || reply.is_null(), "{step}: {reply}");
+            assert_eq!(controller.wait(), None, "{step}");
+            let end = Instant::now() + Duration::from_secs(1);
+            let events = world.unified.join("payload/cgroup.events");
+            while fs::read_to_string(&events).is_ok_and(|t| t.contains("populated 1")) {
+                assert!(Instant::now() < end, "{step}: processes live on");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
 }

@@ -249,6 +249,19 @@ impl Console {
         self.remove_gone();
     }
 
+    /// Ends all viewers. What they have typed is read first: a socket that is closed over unread bytes is an error to
+    /// the other side, and this is a proper end.
+    pub fn drop_viewers(&mut self) {
+        let mut buffer = [0; INPUT];
+        for viewer in self.viewers.drain(..) {
+            for _ in 0..16 {
+                if !matches!(viewer.read(&mut buffer), Ok(1..)) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Adds typed bytes of a viewer if it may type. They are few: what came along with the request.
     pub fn add_early(&mut self, id: u64, bytes: &[u8]) {
         if self.may_type(id) {

@@ -9,7 +9,7 @@ pub struct Init {
     pub blocked: u64,
     /// Where its program is, inside.
     pub program: String,
-    /// Its name as the kernel has it.
+    /// The name it was started by: its zeroth argument.
     pub name: String,
 }
 
@@ -27,15 +27,15 @@ const fn ask(signal: i32, name: &'static str) -> Option<Ask> {
 }
 
 impl Init {
-    /// From the text of /proc/PID/status: proc_pid_status(5).
-    pub fn from_status(status: &str, program: &str) -> Self {
+    /// From the text of /proc/PID/status (proc_pid_status(5)), the link exe and the text of cmdline.
+    pub fn from_proc(status: &str, program: &str, arguments: &str) -> Self {
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let mask = |name: &str| field(name).and_then(|m| u64::from_str_radix(m, 16).ok()).unwrap_or(0);
         Self {
             caught: mask("SigCgt:"),
             blocked: mask("SigBlk:"),
             program: program.to_owned(),
-            name: field("Name:").unwrap_or_default().to_owned(),
+            name: arguments.split('\0').next().unwrap_or_default().to_owned(),
         }
     }
 
@@ -43,8 +43,12 @@ impl Init {
         (self.caught | self.blocked) & (1 << (signal - 1)) != 0
     }
 
-    fn is_program(&self, name: &str) -> bool {
-        self.program.trim_end_matches(" (deleted)").rsplit('/').next() == Some(name)
+    /// Busybox is one program with many names, and a script with the name of init is run by its shell.
+    fn is_busybox_init(&self) -> bool {
+        let last = |path: &str| path.rsplit('/').next().map(str::to_owned);
+        let program = last(self.program.trim_end_matches(" (deleted)"));
+        let name = last(&self.name);
+        program.as_deref() == Some("busybox") && matches!(name.as_deref(), Some("init" | "linuxrc"))
     }
 
     /// The signal to send, if this init understands one.
@@ -53,7 +57,7 @@ impl Init {
     pub fn choose(&self, restart: bool) -> Option<Ask> {
         // One that blocks everything waits for nothing in particular: it passes signals on (tini, dumb-init).
         let forwards = self.blocked & (1 << 63) != 0;
-        match (self.handles(37) && !forwards, self.is_program("busybox") && self.name == "init") {
+        match (self.handles(37) && !forwards, self.is_busybox_init()) {
             (true, _) if restart => ask(39, "SIGRTMIN+5"),
             (true, _) => ask(37, "SIGRTMIN+3"),
             (_, true) if restart => ask(15, "SIGTERM"),
@@ -102,9 +106,10 @@ mod test {
     #[test]
     fn the_status_file_is_read() {
         let text = "Name:\tinit\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000004002\n";
-        let init = Init::from_status(text, "/bin/busybox (deleted)");
+        let init = Init::from_proc(text, "/bin/busybox (deleted)", "/sbin/init\0");
         assert_eq!(init.caught, 0x4002);
-        assert!(init.is_program("busybox"));
         assert_eq!(name(&init, false), Some("SIGUSR2"));
+        let script = Init::from_proc(text, "/bin/busybox", "/bin/sh\0/init\0");
+        assert_eq!(name(&script, false), Some("SIGTERM"));
     }
 }

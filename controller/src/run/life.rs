@@ -84,7 +84,7 @@ impl Emptying {
 /// Now, as events tell it.
 pub fn now_u_sec() -> i64 {
     let now = clock_gettime(ClockId::Realtime);
-    now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1000
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
 }
 
 impl Controller {
@@ -98,7 +98,7 @@ impl Controller {
             Request { plan: &plan, descriptors: &descriptors, kept_network: None, signals: signals.as_fd() };
         let started = setup::start(&request, &mut created).inspect_err(|_| {
             empty_now(&plan.cgroups);
-            let mut left = cgroup::remove(&plan.cgroups, true);
+            let mut left = cgroup::remove(&plan.cgroups);
             left.extend(mount_points::remove(&root_lock, &mut created));
             for residue in left {
                 eprintln!("left behind: {residue}");
@@ -233,7 +233,7 @@ impl Controller {
     fn restart(&mut self, exit: ControllerExit) {
         reach(&self.plan, Step::Restart);
         // What the container made in its groups would otherwise be there before its init is.
-        cgroup::remove(&self.plan.cgroups, false);
+        cgroup::remove(&self.plan.cgroups);
         let oom_kills = cgroup::oom_kills(&self.plan.cgroups);
         let request = Request {
             plan: &self.plan,
@@ -264,7 +264,7 @@ impl Controller {
         for console in &mut self.consoles.list {
             console.disconnect();
         }
-        let mut residue = cgroup::remove(&self.plan.cgroups, true);
+        let mut residue = cgroup::remove(&self.plan.cgroups);
         residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
         let event = self.history.ended(exit, residue, failure);
         let record = ExitRecord {

@@ -232,7 +232,7 @@ impl Controller {
             }
             let left = end.saturating_duration_since(Instant::now());
             if set.is_empty() || left.is_zero() || set.wait(Some(left)).is_err() {
-                return;
+                break;
             }
             for connection in &mut self.connections {
                 connection.flush();
@@ -241,6 +241,9 @@ impl Controller {
             for console in &mut self.consoles.list {
                 console.flush_viewers();
             }
+        }
+        for console in &mut self.consoles.list {
+            console.drop_viewers();
         }
     }
 }

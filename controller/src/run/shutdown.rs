@@ -115,5 +115,6 @@ impl Controller {
 fn look(pid: i32) -> Init {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    Init::from_status(&status, &program.to_string_lossy())
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    Init::from_proc(&status, &program.to_string_lossy(), &String::from_utf8_lossy(&arguments))
 }

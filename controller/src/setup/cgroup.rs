@@ -113,14 +113,15 @@ fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Removes the groups that the container has made, and the payload group itself if asked to. Answers what is left.
-pub fn remove(groups: &PlanCgroups, payload_too: bool) -> Vec<String> {
+/// Removes the payload group and all that the container has made. Answers what is left.
+///
+/// Also done before a restart, which makes the payload group again: up to Linux 6.18 at least, a process that is made
+/// into a group (CLONE_INTO_CGROUP) is killed if cgroup.kill was ever used on that and not on its parent's.
+pub fn remove(groups: &PlanCgroups) -> Vec<String> {
     let mut left = Vec::new();
     let payload = payload(groups);
     remove_below(Path::new(&payload), &mut left);
-    if payload_too {
-        remove_one(Path::new(&payload), &mut left);
-    }
+    remove_one(Path::new(&payload), &mut left);
     for group in &groups.legacy {
         remove_below(Path::new(group), &mut left);
     }

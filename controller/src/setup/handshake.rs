@@ -15,6 +15,8 @@ use crate::failure::{Failure, Step};
 pub enum News {
     /// It enters a step.
     Enter(Step),
+    /// It is in its namespaces, and waits to go on.
+    Joined,
     /// It made a mount point that was missing.
     Created(Created),
     /// It cannot go on and ends.
@@ -87,6 +89,7 @@ impl Handshake {
                 bytes.extend(serde_json::to_vec(failure).unwrap_or_default());
                 self.send(&bytes)
             }
+            News::Joined => self.send(b"j"),
             News::KillMe => self.send(b"k"),
             News::Ready => self.send(b"r"),
         }
@@ -99,7 +102,11 @@ impl Handshake {
     /// Reads the next news; `None` at the end. Unreadable packets, which only a bug can make, are an error.
     pub fn next(&self) -> Result<Option<News>, Errno> {
         let mut buffer = vec![0; LONGEST];
-        let (length, _) = recv(&self.socket, &mut buffer[..], RecvFlags::empty())?;
+        let (length, _) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
+            // The other side has ended without reading everything.
+            Err(Errno::CONNRESET) => return Ok(None),
+            got => got?,
+        };
         let packet = &buffer[..length];
         let Some((kind, rest)) = packet.split_first() else { return Ok(None) };
         let text = || std::str::from_utf8(rest).map_err(|_| Errno::PROTO);
@@ -107,6 +114,7 @@ impl Handshake {
             b's' => Step::from_name(text()?).map(News::Enter),
             b'c' => read_created(text()?).map(News::Created),
             b'f' => serde_json::from_slice(rest).ok().map(News::Failed),
+            b'j' => Some(News::Joined),
             b'k' => Some(News::KillMe),
             b'r' => Some(News::Ready),
             _ => None,

@@ -57,6 +57,17 @@ impl Reporter<'_> {
     }
 }
 
+impl Reporter<'_> {
+    /// Lets the controller take hold of the namespaces, which are the final ones now.
+    fn wait_here(&self) -> Outcome<()> {
+        let doing = Doing::new(Step::Namespaces, "handshake");
+        self.handshake
+            .tell(&News::Joined)
+            .and_then(|()| self.handshake.wait_for_go())
+            .map_err(|e| doing.failed(e))
+    }
+}
+
 /// Becomes init, or tells what failed and ends. `join_payload`: the kernel could not put us into the v2 group at clone.
 pub fn become_init(prepared: &Prepared<'_>, join_payload: bool, handshake: Handshake) -> ! {
     // A controller that dies takes the container along, from the first moment: prctl(2). The wait also ends if it
@@ -85,6 +96,7 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     let plan = p.plan;
     r.enter(Step::Namespaces);
     namespaces::join(p, join_payload)?;
+    r.wait_here()?;
     r.enter(Step::Root);
     rootfs::attach(&p.sources.root)?;
     r.enter(Step::Pivot);

@@ -153,13 +153,13 @@ fn attend(
     loop {
         wait_for_news(request, handshake, step, deadline)?;
         match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
-            Some(News::Enter(next)) => {
-                step = next;
-                // As soon as it is certain that the namespace is the final one. Its pid cannot be another's: it is our
-                // child, and not reaped.
-                if step == Step::Root && namespaces::has_own_network(plan) {
+            Some(News::Enter(next)) => step = next,
+            Some(News::Joined) => {
+                // Its pid cannot be another's: it is our child, and not reaped.
+                if namespaces::has_own_network(plan) {
                     network = Some(open_network(pid)?);
                 }
+                handshake.go().map_err(|e| Doing::new(step, "handshake").failed(e))?;
             }
             Some(News::Created(made)) => created.push(made),
             Some(News::Failed(failure)) => return Err(failure),

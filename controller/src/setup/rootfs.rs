@@ -104,10 +104,10 @@ impl<'a> Inside<'a> {
     /// program looks for it, and a link could hide that it is not (CVE-2019-19921, CVE-2023-27561).
     pub fn plain_directory(&self, step: Step, path: &str) -> Outcome<OwnedFd> {
         let doing = Doing::new(step, "open").path(path);
-        drop(self.mount_point(step, path, true).or_else(|e| match self.is_link(path) {
-            true => Err(doing.refused("it is a symbolic link, and must be a directory")),
-            false => Err(e),
-        })?);
+        if self.is_link(path) {
+            return Err(doing.refused("it is a symbolic link, and must be a directory"));
+        }
+        drop(self.mount_point(step, path, true)?);
         let fd = resolve::open_inside(self.root(), path, OFlags::PATH, ResolveFlags::NO_SYMLINKS).map_err(
             |e| match e {
                 Errno::LOOP => doing.failed_because(e, "it is a symbolic link, and must be a directory"),

@@ -187,8 +187,13 @@ pub struct Controller {
 
 impl Controller {
     pub fn launch(&mut self, plan: &Value) -> Value {
-        let fd = self.listener.as_fd();
-        self.client.send("Launch", &json!({ "plan": plan }), CallKind::Once, &[fd]);
+        self.launch_with(plan, &[])
+    }
+
+    /// With more descriptors behind the listening socket.
+    pub fn launch_with(&mut self, plan: &Value, more: &[&UnixStream]) -> Value {
+        let fds: Vec<_> = [self.listener.as_fd()].into_iter().chain(more.iter().map(|s| s.as_fd())).collect();
+        self.client.send("Launch", &json!({ "plan": plan }), CallKind::Once, &fds);
         self.client.reply()
     }
 
@@ -312,7 +317,12 @@ impl Viewer {
         while !self.seen.contains(text) {
             match self.stream.read(&mut bytes) {
                 Ok(0) => panic!("end before {text:?}; seen: {:?}", self.seen),
-                Ok(n) => self.seen.push_str(&String::from_utf8_lossy(&bytes[..n])),
+                Ok(n) => {
+                    // Enough to find what spans two reads; all of it would make long outputs slow.
+                    let keep = self.seen.len().saturating_sub(4096);
+                    self.seen.drain(..keep);
+                    self.seen.extend(bytes[..n].iter().map(|b| char::from(*b)));
+                }
                 Err(e) => panic!("{e} before {text:?}; seen: {:?}", self.seen),
             }
         }
@@ -323,17 +333,33 @@ impl Viewer {
     /// Reads to the end.
     pub fn rest(&mut self) -> String {
         let mut text = std::mem::take(&mut self.seen).into_bytes();
-        self.stream.read_to_end(&mut text).expect("read");
+        // Reset: what was typed last came after the end.
+        if let Err(e) = self.stream.read_to_end(&mut text) {
+            assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset, "{e}");
+        }
         String::from_utf8_lossy(&text).into_owned()
     }
 }
 
-#[macro_export]
-macro_rules! needs_root {
-    () => {
-        if let Some(why) = support::cannot_run() {
-            eprintln!("SKIPPED: {why}");
-            return;
-        }
-    };
+/// Whether the test must be skipped; says why.
+pub fn skip() -> bool {
+    let why = cannot_run();
+    if let Some(why) = &why {
+        eprintln!("SKIPPED: {why}");
+    }
+    why.is_some()
+}
+
+/// Launches, reads the console to the end and answers what was on it, with the last event's exit.
+pub fn run(world: &World, plan: &Value) -> (String, Value) {
+    let mut controller = world.controller();
+    let reply = controller.launch(plan);
+    assert!(reply.get("error").is_none(), "{reply}");
+    let (mut viewer, _) = controller.client.attach("shared");
+    viewer.type_in("\n");
+    let output = viewer.rest();
+    assert_eq!(controller.wait(), Some(0), "{output}");
+    let record = world.record();
+    let exit = record["events"].as_array().and_then(|e| e.last()).expect("event")["exit"].clone();
+    (output, exit)
 }
