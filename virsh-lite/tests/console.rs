@@ -25,6 +25,10 @@ struct Session {
 
 impl Session {
     fn start(fake: &Fake, words: &[&str]) -> Self {
+        Self::start_with(fake, words, &[])
+    }
+
+    fn start_with(fake: &Fake, words: &[&str], environment: &[(&str, &str)]) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("pty");
         let slave = || Stdio::from(pty.slave.try_clone().expect("dup"));
@@ -34,6 +38,7 @@ impl Session {
             .env("XDG_CACHE_HOME", fake.dir.path())
             .env("TERM", "xterm")
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stdin(slave())
             .stdout(slave())
             .stderr(slave())
@@ -214,4 +219,49 @@ fn another_host() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "web\nweb2\n4711\n");
     let called = std::fs::read_to_string(f.dir.path().join("bin/called")).unwrap_or_default();
     assert!(called.starts_with("-T -e none -l me -p 2222 -- other virsh-lite serve-stdio"), "{called}");
+}
+
+#[test]
+fn a_console_of_another_host() {
+    let f = Fake::start();
+    let path = with_ssh(&f);
+    let uri = format!("lxc+ssh://other/system?socket={}", f.socket().display());
+    let mut s = Session::start_with(&f, &["-c", &uri, "console", "web"], &[("PATH", &path)]);
+    s.expect("early");
+    s.type_(b"ab");
+    s.expect("AB");
+    s.type_(b"\x1d");
+    assert!(s.end().success());
+    assert!(s.is_cooked());
+    let mut s = Session::start_with(&f, &["-c", &uri, "console", "web"], &[("PATH", &path)]);
+    s.expect("early");
+    s.type_(b"q");
+    assert!(s.end().success());
+}
+
+#[test]
+fn a_refused_edit_is_asked_about() {
+    let f = Fake::start();
+    let editor = "sed -i 's/<name>/<bad>/'";
+    let mut s = Session::start_with(&f, &["edit", "web"], &[("EDITOR", editor)]);
+    s.expect("unknown element 'bad'");
+    s.expect("Failed. Try again? [y,n,i,f,?]: ");
+    s.type_(b"?");
+    s.expect("n - no, drop the changes");
+    s.type_(b"i");
+    s.expect("checks cannot be turned off here");
+    s.type_(b"n");
+    assert_eq!(s.end().code(), Some(1));
+    assert!(s.is_cooked());
+}
+
+#[test]
+fn what_is_typed_ahead_is_not_lost() {
+    let f = Fake::start();
+    let mut s = Session::start(&f, &[]);
+    s.expect("virsh-lite # ");
+    s.type_(b"domid web\rdomid web2\rquit\r");
+    s.expect("4711\r\n");
+    s.expect("4800\r\n");
+    assert!(s.end().success());
 }
