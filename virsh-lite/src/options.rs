@@ -108,7 +108,8 @@ pub fn parse(words: &[String]) -> Result<(Options, Action), Failure> {
             let (name, value) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v.to_owned())));
             let found = find_long(name).ok_or_else(|| unsupported(word))?;
             let value = take_value(found, value, words, &mut at)?;
-            if let Some(version) = apply(&mut options, &mut help, found, value)? {
+            if let Some(version) = apply(&mut options, &mut help, found, &format!("--{}", found.long), value)?
+            {
                 return Ok((options, version));
             }
         } else if word.len() > 1 && word.starts_with('-') {
@@ -142,7 +143,7 @@ fn cluster(
         let attached = (!found.value.is_empty() && !rest.is_empty()).then(|| rest.to_owned());
         let ends = attached.is_some();
         let value = take_value(found, attached, words, at)?;
-        let action = apply(options, help, found, value)?;
+        let action = apply(options, help, found, &format!("-{letter}"), value)?;
         if action.is_some() || ends {
             return Ok(action);
         }
@@ -191,11 +192,12 @@ fn apply(
     options: &mut Options,
     help: &mut bool,
     option: &GlobalOption,
+    spelt: &str,
     value: Option<String>,
 ) -> Result<Option<Action>, Failure> {
     match (option.short, option.long) {
         (Some('c'), _) => options.uri = value,
-        (Some('d'), _) => debug(options, &value.unwrap_or_default())?,
+        (Some('d'), _) => debug(options, &value.unwrap_or_default(), spelt)?,
         (Some('e'), _) => options.escape = escape(value.unwrap_or_default())?,
         (Some('h'), _) => *help = true,
         (Some(letter @ ('k' | 'K')), _) => {
@@ -215,14 +217,14 @@ fn apply(
     Ok(None)
 }
 
-fn debug(options: &mut Options, value: &str) -> Result<(), Failure> {
+fn debug(options: &mut Options, value: &str, spelt: &str) -> Result<(), Failure> {
     match value.parse::<i32>() {
         Ok(0..=4) => Ok(()),
         Ok(level) => {
             options.remarks.push(format!("ignoring debug level {level} out of range [0-4]"));
             Ok(())
         }
-        Err(_) => Err(Failure::line("option --debug takes a numeric argument")),
+        Err(_) => Err(Failure::line(format!("option {spelt} takes a numeric argument"))),
     }
 }
 

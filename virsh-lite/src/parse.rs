@@ -67,6 +67,7 @@ pub struct Call {
 /// Commands from the words after the global options: one word is a line of its own.
 pub fn from_words(words: &[String]) -> Result<Vec<Call>, Failure> {
     match words {
+        [line] if line.is_empty() => Err(Failure::silent()),
         [line] => from_line(line),
         words => Ok(vec![command(words)?]),
     }
@@ -138,6 +139,9 @@ fn command(words: &[String]) -> Result<Call, Failure> {
         match word.strip_prefix("--") {
             Some("") if !only_values => only_values = true,
             Some("help") if !only_values => call.help = true,
+            Some(option) if !only_values && option.starts_with("help=") => {
+                return Err(Failure::line("invalid '=' after option --help"));
+            }
             Some(option) if !only_values => named(&mut call, option, &mut words)?,
             _ => unnamed(&mut call, word)?,
         }
