@@ -10,6 +10,9 @@ pub enum Failure {
     /// Nobody of that name, uuid or id.
     #[error("failed to get domain '{0}'")]
     NoSuchDomain(String),
+    /// Nobody at all.
+    #[error("there are no domains")]
+    Nobody,
     /// The name or the uuid is taken.
     #[error("{0}")]
     DomainExists(String),

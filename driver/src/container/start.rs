@@ -130,7 +130,7 @@ impl Prepared {
         let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
         let mut descriptors = Vec::new();
         for share in domain.namespace.iter().flat_map(|n| &n.shares) {
-            descriptors.push(namespace(engine, share)?);
+            descriptors.push(namespace(engine, share).map_err(|e| *e)?);
         }
         for fd in &spec.descriptors {
             let copy = fd.try_clone();
@@ -183,7 +183,7 @@ fn plain(step: &str, operation: &str, detail: String) -> StepFailure {
 }
 
 /// The descriptor of a namespace that is shared.
-fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, StepFailure> {
+fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, Box<StepFailure>> {
     let kind = match share.kind {
         NamespaceKind::Net => "net",
         NamespaceKind::Ipc => "ipc",
@@ -195,14 +195,16 @@ fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, StepFai
         NamespaceSource::Netns => namespaces::of_name(&share.value),
         NamespaceSource::Pid => match share.value.parse() {
             Ok(pid) => namespaces::of_process(pid, kind),
-            Err(_) => return Err(plain("namespaces", &operation, "it is not a process id".into())),
+            Err(_) => return Err(Box::new(plain("namespaces", &operation, "it is not a process id".into()))),
         },
         NamespaceSource::Name => match engine.init_pid(&Reference::by_name(&share.value)) {
             Some(pid) => namespaces::of_process(pid, kind),
-            None => return Err(plain("namespaces", &operation, "the domain is not running".into())),
+            None => {
+                return Err(Box::new(plain("namespaces", &operation, "the domain is not running".into())));
+            }
         },
     };
-    opened.map_err(|e| step_failed("namespaces", &operation, None, &e))
+    opened.map_err(|e| Box::new(step_failed("namespaces", &operation, None, &e)))
 }
 
 /// Control groups are there, and the record says that a start is under way.

@@ -71,20 +71,17 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
         residue.push(format!("cannot remove the socket '{socket}': {e}"));
     }
     let (layout, uuid, pid) = (engine.layout.clone(), remains.uuid, remains.pid);
-    let record = blocking(move || {
-        let found = record::read_exit(&layout, uuid, pid);
-        record::remove(&layout.exit_record(uuid))?;
-        Ok(found)
-    })
-    .await;
+    // It stays until everything is told: a daemon that is killed before that tells it from there.
+    let record = blocking(move || Ok(record::read_exit(&layout, uuid, pid))).await;
     killpoint::reached("cleaned");
-    match record {
-        Ok(record) => Outcome { record, residue },
-        Err(e) => {
-            residue.push(format!("cannot remove the exit record: {e}"));
-            Outcome { record: None, residue }
-        }
-    }
+    Outcome { record: record.ok().flatten(), residue }
+}
+
+/// Forgets how a run ended, when that has been told.
+pub async fn forget(engine: &Engine, uuid: Uuid) -> Option<String> {
+    let path = engine.layout.exit_record(uuid);
+    let removed = blocking(move || record::remove(&path)).await;
+    removed.err().map(|e| format!("cannot remove the exit record: {e}"))
 }
 
 /// Waits a moment for the controller to end by itself: it writes down how the container ended.

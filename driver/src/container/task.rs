@@ -103,10 +103,19 @@ pub enum Answer {
 pub enum Birth {
     /// Nothing.
     Fresh,
-    /// A definition, and how it ended last time.
-    Defined(Arc<Domain>, bool, Option<Exit>),
+    /// A definition, whether it starts with the host, and how it ended last time.
+    Defined(Arc<Domain>, bool, Option<Past>),
     /// A run that was found again.
     Found(Box<Found>),
+}
+
+/// How a domain ended last time, and what that made of it.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// How.
+    pub exit: Exit,
+    /// Why it is shut off.
+    pub reason: Reason,
 }
 
 /// A run that was found again.
@@ -195,9 +204,12 @@ impl Task {
     fn be_born(&mut self, birth: Birth) {
         match birth {
             Birth::Fresh => {}
-            Birth::Defined(domain, autostart, last_exit) => {
+            Birth::Defined(domain, autostart, past) => {
                 self.adopt_definition(domain, autostart);
-                self.last_exit = last_exit;
+                if let Some(Past { exit, reason }) = past {
+                    self.last_exit = Some(exit);
+                    self.reason = reason;
+                }
             }
             Birth::Found(found) => {
                 if let Some((domain, autostart)) = found.next.clone() {
@@ -220,10 +232,13 @@ impl Task {
         snapshot.hidden = false;
         match birth {
             Birth::Fresh => return None,
-            Birth::Defined(domain, autostart, last_exit) => {
+            Birth::Defined(domain, autostart, past) => {
                 snapshot.next = Some(domain.clone());
                 snapshot.autostart = *autostart;
-                snapshot.last_exit = last_exit.clone();
+                if let Some(Past { exit, reason }) = past {
+                    snapshot.last_exit = Some(exit.clone());
+                    snapshot.reason = *reason;
+                }
             }
             Birth::Found(found) => {
                 snapshot.next = found.next.as_ref().map(|(domain, _)| domain.clone());
@@ -602,12 +617,14 @@ impl Task {
         drafts.extend(active::stop_drafts(&exit, self.reason));
         self.last_exit = Some(exit);
         self.lifecycle = self.lifecycle.after(Fact::Stopped);
-        for left in &outcome.residue {
+        self.publish(drafts).await;
+        let mut residue = outcome.residue;
+        residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
+        for left in &residue {
             tracing::warn!("domain '{}': {left}", self.entry.name);
         }
-        self.publish(drafts).await;
         for reply in std::mem::take(&mut self.destroyers) {
-            let done = match outcome.residue.first() {
+            let done = match residue.first() {
                 None => Ok(Answer::Done),
                 Some(left) => {
                     Err(Failure::Failed(format!("something of domain '{}' is left: {left}", self.entry.name)))

@@ -12,7 +12,7 @@ use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
 use crate::container::start::remove_groups;
-use crate::container::task::{Birth, Found, Request, StartOptions, Task};
+use crate::container::task::{Birth, Found, Past, Request, StartOptions, Task};
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record::{self, Record, RecordPhase};
@@ -69,8 +69,8 @@ impl Engine {
             }
         }
         for (uuid, (domain, autostart)) in definitions {
-            let last_exit = exits.remove(&uuid).and_then(|r| r.last_exit);
-            self.bear(Birth::Defined(domain, autostart, last_exit))?;
+            let past = exits.remove(&uuid).and_then(past);
+            self.bear(Birth::Defined(domain, autostart, past))?;
         }
         for record in exits.into_values() {
             record::remove(&self.layout.record(record.uuid))?;
@@ -115,12 +115,12 @@ impl Engine {
         let held = record.process.filter(|_| same_boot).and_then(|p| Process::adopt(p.pid, p.start).ok());
         if record.phase == RecordPhase::Starting {
             self.abandon_start(&record, held).await;
-            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, record.last_exit), false));
+            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, past(record)), false));
         }
         let Some(live) = self.live_document(&record, next.as_ref()) else {
             tracing::warn!("domain '{}' runs something that cannot be read any more", record.name);
             self.abandon_start(&record, held).await;
-            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, record.last_exit), false));
+            return next.map(|(domain, auto)| (Birth::Defined(domain, auto, past(record)), false));
         };
         let autodestroy = record.autodestroy;
         let mut alive = None;
@@ -311,4 +311,9 @@ impl Engine {
         }
         Ok(count)
     }
+}
+
+fn past(record: Record) -> Option<Past> {
+    let reason = record.reason;
+    record.last_exit.map(|exit| Past { exit, reason })
 }

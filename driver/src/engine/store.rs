@@ -15,6 +15,9 @@ use crate::killpoint;
 /// Largest file that is read: larger than any document that was accepted.
 const MAX_FILE: u64 = 4 << 20;
 
+/// Makes a definition from a text and answers its name with it, or says what is wrong.
+pub type Read<D> = dyn Fn(&str) -> Result<(DomainName, D), String>;
+
 /// The two folders.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -82,11 +85,8 @@ impl Store {
         self.autostart.join(format!("{name}.xml"))
     }
 
-    /// Reads all definitions. `read` makes one from a text and answers its name with it, or says what is wrong.
-    pub fn load<D>(
-        &self,
-        read: &dyn Fn(&str) -> Result<(DomainName, D), String>,
-    ) -> Result<Loaded<D>, StoreError> {
+    /// Reads all definitions.
+    pub fn load<D>(&self, read: &Read<D>) -> Result<Loaded<D>, StoreError> {
         let mut loaded = Loaded { domains: Vec::new(), set_aside: Vec::new() };
         let entries = fs::read_dir(&self.domains).map_err(failed("list", &self.domains))?;
         for entry in entries {
@@ -106,12 +106,7 @@ impl Store {
         Ok(loaded)
     }
 
-    fn load_one<D>(
-        &self,
-        path: &Path,
-        stem: &str,
-        read: &dyn Fn(&str) -> Result<(DomainName, D), String>,
-    ) -> Result<D, String> {
+    fn load_one<D>(&self, path: &Path, stem: &str, read: &Read<D>) -> Result<D, String> {
         let text = read_limited(path).map_err(|e| e.to_string())?;
         let (name, domain) = read(&text)?;
         if name.as_str() != stem {

@@ -101,7 +101,7 @@ async fn list(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let all = c.engine.registry.all();
     let Some((last, others)) = all.split_last() else {
         // A stream of nothing cannot be said otherwise in this protocol.
-        return Err(Failure::NoSuchDomain(String::new()).into());
+        return Err(Failure::Nobody.into());
     };
     for snapshot in others {
         c.out.good(&ListOut { domain: convert::status(snapshot) }, true);

@@ -117,7 +117,7 @@ fn wire_error(failure: &Failure) -> Error {
     let message = failure.to_string();
     let wire = |all: &[berth_domain::Diagnostic]| all.iter().map(super::convert::diagnostic).collect();
     match failure {
-        Failure::NoSuchDomain(_) => Error::NoSuchDomain { message },
+        Failure::NoSuchDomain(_) | Failure::Nobody => Error::NoSuchDomain { message },
         Failure::DomainExists(_) => Error::DomainExists { message },
         Failure::InvalidState { state, .. } => Error::InvalidState { message, state: *state },
         Failure::InvalidDocument(all) => Error::InvalidDocument { message, diagnostics: wire(all) },

@@ -1,0 +1,43 @@
+//! Who may do what, on the wire.
+
+use serde_json::json;
+
+use crate::Test;
+use crate::harness::Daemon;
+
+pub const TESTS: &[Test] = &[("roles::a_reader_reads_and_nothing_else_is_even_parsed", restricted)];
+
+fn restricted() {
+    let daemon = Daemon::start();
+    daemon.define("r");
+    let mut client = daemon.client();
+    assert_eq!(client.good("io.berth.Node.GetRole", &json!({}))["role"], json!("admin"));
+    client.good("io.berth.Node.RestrictToReading", &json!({}));
+    assert_eq!(client.good("io.berth.Node.GetRole", &json!({}))["role"], json!("reader"));
+    for method in [
+        "Define",
+        "Undefine",
+        "Create",
+        "Start",
+        "Shutdown",
+        "Reboot",
+        "Destroy",
+        "SetAutostart",
+        "SetMetadata",
+        "OpenConsole",
+        "ResizeConsole",
+        "ReadConsoleLog",
+    ] {
+        // Parameters that would be refused if anybody looked at them.
+        assert_eq!(client.bad(method, &json!({ "bogus": 1 })).0, "PermissionDenied", "{method}");
+    }
+    client.send_call("AttachConsole", &json!({ "name": "r" }), "upgrade");
+    assert_eq!(client.reply()["error"], json!("org.varlink.service.PermissionDenied"));
+    client.good("List", &json!({ "name": "r" }));
+    client.good("GetXML", &json!({ "name": "r" }));
+    client.good("GetUsage", &json!({ "name": "r" }));
+    assert_eq!(client.bad("GetMetadata", &json!({ "name": "r", "kind": "title" })).0, "NoSuchMetadata");
+    for method in ["GetInfo", "GetVersion", "GetHostname", "GetCapabilities"] {
+        client.good(&format!("io.berth.Node.{method}"), &json!({}));
+    }
+}

@@ -1,0 +1,57 @@
+//! Documents and the plans that are made from them. `BERTH_UPDATE_GOLDEN=1` writes the plans anew.
+
+#![allow(clippy::expect_used)]
+
+use std::path::Path;
+
+use berth_driver::container::plan::{HostFacts, plan};
+use berth_driver::host::cgroups::Groups;
+use berth_driver::paths::Layout;
+
+fn groups(name: &str) -> Groups {
+    let legacy = |h: &str| Path::new("/sys/fs/cgroup").join(h).join("machine").join(format!("{name}.berth"));
+    Groups {
+        unified: legacy("unified"),
+        legacy: ["cpuacct", "cpuset", "memory", "systemd"].map(legacy).into(),
+        memory: Some(legacy("memory")),
+        cpuacct: Some(legacy("cpuacct")),
+    }
+}
+
+#[test]
+fn plans_are_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let update = std::env::var_os("BERTH_UPDATE_GOLDEN").is_some();
+    let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/usr/libexec/berth-controller".into() };
+    let layout = Layout::system();
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).expect("golden folder") {
+        let path = entry.expect("entry").path();
+        if path.extension().is_none_or(|e| e != "xml") {
+            continue;
+        }
+        count += 1;
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let domain = berth_domain::parse(&text, &host).expect("a good document").domain;
+        let facts = HostFacts {
+            layout: &layout,
+            groups: &groups(domain.name.as_str()),
+            arch: "x86_64",
+            log_max_bytes: 2 << 20,
+            log_keep: 3,
+            kill_at: None,
+            init_descriptors: if domain.name.as_str() == "two" { 2 } else { 0 },
+        };
+        let (got, extension) = match plan(&domain, &facts) {
+            Ok(plan) => (serde_json::to_string_pretty(&plan).expect("serialises") + "\n", "json"),
+            Err(e) => (format!("{e}\n"), "txt"),
+        };
+        let golden = path.with_extension(extension);
+        if update {
+            std::fs::write(&golden, &got).expect("written");
+        }
+        let want = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(got, want, "{}", path.display());
+    }
+    assert!(count >= 6, "only {count} documents");
+}
