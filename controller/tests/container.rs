@@ -70,6 +70,74 @@ fn ends_are_told_apart() {
 }
 
 #[test]
+fn last_words_reach_the_log() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("echo first; head -c 30000 /dev/zero; echo last words");
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    assert_eq!(controller.wait(), Some(0));
+    let log = fs::read_to_string(world.dir.join("console0.log")).expect("log");
+    assert!(
+        log.starts_with("first") && log.ends_with("last words\r\n") && log.len() > 30_000,
+        "{}",
+        log.len()
+    );
+    world.check_clean();
+}
+
+#[test]
+fn want_of_memory_is_told() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    let Some(memory) = world.legacy.iter().find(|p| p.join("memory.limit_in_bytes").exists()) else {
+        eprintln!("SKIPPED: no v1 memory hierarchy");
+        return;
+    };
+    fs::write(memory.join("memory.limit_in_bytes"), "8388608").expect("limit");
+    world.script("exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    let mut controller = world.controller();
+    controller.launch(&world.plan());
+    assert_eq!(controller.wait(), Some(0));
+    assert_eq!(world.record()["events"][0]["exit"]["kind"], "oom");
+    world.check_clean();
+}
+
+#[test]
+fn a_controller_killed_later_takes_the_container_along() {
+    if skip() {
+        return;
+    }
+    for step in ["stop", "restart", "ended"] {
+        let world = World::new();
+        world.script(if step == "restart" { "sleep 1.1; reboot -f" } else { "sleep 1000" });
+        let mut plan = world.plan();
+        plan["killAtStep"] = json!(step);
+        let mut controller = world.controller();
+        let reply = controller.launch(&plan);
+        assert!(reply.get("error").is_none(), "{reply}");
+        if step != "restart" {
+            assert_eq!(controller.client.call("Destroy", json!({})), Value::Null);
+        }
+        assert_eq!(controller.wait(), None, "{step}");
+        wait_until_empty(&world, step);
+    }
+}
+
+fn wait_until_empty(world: &World, step: &str) {
+    let end = Instant::now() + Duration::from_secs(1);
+    let events = world.unified.join("payload/cgroup.events");
+    while fs::read_to_string(&events).is_ok_and(|t| t.contains("populated 1")) {
+        assert!(Instant::now() < end, "{step}: processes live on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_reboot_keeps_viewers_log_and_network() {
     if skip() {
         return;
@@ -328,12 +396,7 @@ fn killed_at_any_step_nothing_lives_on() {
         } else {
             assert!(*step == "running" || reply.is_null(), "{step}: {reply}");
             assert_eq!(controller.wait(), None, "{step}");
-            let end = Instant::now() + Duration::from_secs(1);
-            let events = world.unified.join("payload/cgroup.events");
-            while fs::read_to_string(&events).is_ok_and(|t| t.contains("populated 1")) {
-                assert!(Instant::now() < end, "{step}: processes live on");
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            wait_until_empty(&world, step);
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use berth_sys::poll::{OUT, PollSet};
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
@@ -76,20 +77,44 @@ impl Console {
     }
 
     /// Connects the container of a new run.
-    pub fn connect(&mut self, master: OwnedFd) {
-        let slave = crate::setup::dev::open_slave(&master).ok();
+    pub fn connect(&mut self, master: OwnedFd, slave: OwnedFd) {
         if let Some(size) = self.size {
             let _ = tcsetwinsize(&master, size);
         }
-        self.terminal = Some((master, slave));
+        self.terminal = Some((master, Some(slave)));
         self.input.clear();
     }
 
     /// Takes what is left of the container that has ended, and lets its terminal go.
     pub fn disconnect(&mut self) {
-        self.relay();
+        self.drain();
         self.terminal = None;
         self.input.clear();
+    }
+
+    /// Relays all that the container has printed, waiting for viewers no longer than while it ran.
+    fn drain(&mut self) {
+        let mut set = PollSet::default();
+        self.waiting_since = None;
+        loop {
+            let before = self.ring.head();
+            self.relay();
+            self.tick(Instant::now());
+            match self.timeout() {
+                None if self.ring.head() == before => return,
+                None => {}
+                Some(moment) => {
+                    set.clear();
+                    for viewer in self.viewers.iter().filter(|v| v.has_pending(&self.ring)) {
+                        set.add(viewer, OUT, ());
+                    }
+                    if set.wait(Some(moment)).is_err() {
+                        return;
+                    }
+                    self.flush_viewers();
+                }
+            }
+        }
     }
 
     /// Whether the container is to wait a moment for a viewer.
@@ -127,6 +152,7 @@ impl Console {
     /// Reads what the container has printed and passes it on at once.
     pub fn relay(&mut self) {
         let mut budget = TURN;
+        let mut hung_up = 0;
         let mut passed = self.ring.head();
         while let Some((master, _)) = &self.terminal {
             let room = self.room().min(budget);
@@ -135,7 +161,9 @@ impl Console {
             }
             match rustix::io::read(master, self.ring.spare(room)) {
                 Ok(0) | Err(Errno::IO) => {
-                    if !self.reopen_slave() {
+                    // Once more is enough, and twice is somebody who does nothing else.
+                    hung_up += 1;
+                    if hung_up > 2 || !self.reopen_slave() {
                         break;
                     }
                 }

@@ -129,7 +129,7 @@ impl Controller {
 
     fn started(&mut self, started: Started, oom_kills: u64) {
         for (console, terminal) in self.consoles.list.iter_mut().zip(started.terminals) {
-            console.connect(terminal.master);
+            console.connect(terminal.master, terminal.slave);
         }
         if started.network.is_some() {
             self.network = started.network;

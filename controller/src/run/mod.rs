@@ -96,6 +96,7 @@ impl Controller {
     /// Runs until the container has ended. Answers the exit status.
     pub fn run(mut self) -> i32 {
         crate::setup::reach(&self.plan, crate::failure::Step::Running);
+        berth_sys::memory::forget_code();
         let mut set = PollSet::default();
         while !matches!(self.phase, Phase::Over) {
             let now = Instant::now();
@@ -147,7 +148,10 @@ impl Controller {
             for viewer in &console.viewers {
                 let input = if console.wants_input(viewer) { IN } else { 0 };
                 let output = if console.has_pending(viewer) { OUT } else { 0 };
-                set.add(viewer, input | output, Token::Viewer(index, viewer.id));
+                // Whose typing waits for the container is left alone even if gone by now: it was typed.
+                if input | output != 0 || viewer.input_ended {
+                    set.add(viewer, input | output, Token::Viewer(index, viewer.id));
+                }
             }
         }
     }

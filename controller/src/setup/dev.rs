@@ -19,6 +19,8 @@ use super::mounts;
 pub struct Terminal {
     /// Our side, non-blocking.
     pub master: OwnedFd,
+    /// The container's, opened by us too: as long as somebody has it open, the master is not hung up.
+    pub slave: OwnedFd,
     /// Number in the container's devpts.
     pub number: u32,
 }
@@ -56,7 +58,8 @@ fn open_terminal(devpts: BorrowedFd<'_>) -> Result<Terminal, Errno> {
     unlockpt(&master)?;
     let name = ptsname(&master, Vec::new())?;
     let number = name.to_str().ok().and_then(|n| n.rsplit('/').next()?.parse().ok()).ok_or(Errno::IO)?;
-    Ok(Terminal { master, number })
+    let slave = open_slave(&master)?;
+    Ok(Terminal { master, slave, number })
 }
 
 /// Opens the slave of a master by the master alone: no path that somebody could have changed (TIOCGPTPEER,

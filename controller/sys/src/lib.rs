@@ -4,6 +4,7 @@
 //! consoles, and it decides nothing.
 
 pub mod exec;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod poll;
