@@ -254,6 +254,7 @@ fn json() {
     assert_eq!((&info["name"], &info["cpuTimeNSec"]), (&"web".into(), &1_260_000_000_i64.into()));
     assert_eq!(get(&["domid", "db", "--json"]), serde_json::json!({ "id": null }));
     assert_eq!(get(&["dumpxml", "web", "--json"])["xml"], fake::DOCUMENT);
+    assert_eq!(get(&["dumpxml", "d*", "--json"])[0]["name"], "db");
     assert_eq!(get(&["desc", "web", "--json"]), serde_json::json!({ "description": null }));
     assert_eq!(get(&["nodeinfo", "--json"])["memoryKiB"], 2048);
     assert_eq!(get(&["version", "--json"])["kernel"], "6.1.0-18-amd64");

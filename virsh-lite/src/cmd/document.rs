@@ -2,6 +2,7 @@
 
 use berth_schemas::domain::{GetXMLIn, GetXMLOut, Method};
 
+use crate::cmd::info::one_or_many;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
@@ -29,12 +30,8 @@ fn dumpxml(session: &mut Session, args: &Args) -> Result<(), Failure> {
         Ok(())
     });
     if session.json {
-        let json = |(name, xml): &(String, String)| serde_json::json!({ "name": name, "xml": xml });
-        match documents.as_slice() {
-            [] => {}
-            [one] if args.list("domain").count() == 1 => session.out.json(&json(one)),
-            many => session.out.json(&many.iter().map(json).collect::<Vec<_>>()),
-        }
+        let rows = documents.iter().map(|(name, xml)| serde_json::json!({ "name": name, "xml": xml }));
+        one_or_many(session, args, rows.collect());
         return result;
     }
     for (i, (_, xml)) in documents.iter().enumerate() {

@@ -188,7 +188,7 @@ fn usage(session: &mut Session, domain: &DomainRef) -> Result<DomainUsage, Failu
 }
 
 /// Prints one document, or an array where several domains or a pattern were given.
-fn one_or_many<T: Serialize>(session: &mut Session, args: &Args, mut rows: Vec<T>) {
+pub fn one_or_many<T: Serialize>(session: &mut Session, args: &Args, mut rows: Vec<T>) {
     let several = args.list("domain").count() > 1 || args.list("domain").any(crate::globs::is_glob);
     match rows.pop() {
         Some(row) if !several => session.out.json(&row),
