@@ -1,4 +1,6 @@
 //! A text in the user's editor.
+//!
+//! Does not know what the text is or who takes it.
 
 use std::io::{Read, Write};
 use std::process::Command;

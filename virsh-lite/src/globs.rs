@@ -1,4 +1,6 @@
 //! Patterns for names: `*`, `?` and `[a-z]`, `[!a-z]`. None of these characters can be in a name of a domain.
+//!
+//! Does not know where names come from.
 
 /// Whether a word is a pattern.
 pub fn is_glob(word: &str) -> bool {

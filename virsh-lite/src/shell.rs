@@ -1,4 +1,6 @@
 //! Commands typed by a person, or read from standard input line by line.
+//!
+//! Does not know any command; lines go to `parse` and `session` as they are.
 
 use std::io::BufRead;
 use std::path::PathBuf;

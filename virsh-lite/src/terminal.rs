@@ -1,4 +1,6 @@
 //! The terminal on standard input: its size, raw mode, and the signals that must not leave it raw.
+//!
+//! Does not know what is shown on it.
 
 use std::io::IsTerminal;
 

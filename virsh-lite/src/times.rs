@@ -1,4 +1,6 @@
 //! Points in time as text.
+//!
+//! Does not know what happened then.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -1,4 +1,6 @@
 //! `autostart`, and what containers cannot do yet: `suspend`, `resume`.
+//!
+//! Does not know when the host starts; the daemon does.
 
 use berth_schemas::domain::{Method, SetAutostartIn, SetAutostartOut};
 

@@ -1,4 +1,6 @@
 //! This program itself: `cd`, `connect`, `echo`, `exit`, `pwd`, `quit`, and the other end of `lxc+ssh`.
+//!
+//! Does not know domains.
 
 use crate::cmd::define::plain;
 use crate::connect;

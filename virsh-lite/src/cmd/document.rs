@@ -1,4 +1,6 @@
 //! `dumpxml`, and the document of a domain for other commands.
+//!
+//! Does not read XML.
 
 use berth_schemas::domain::{GetXMLIn, GetXMLOut, Method};
 

@@ -1,4 +1,6 @@
 //! `edit`.
+//!
+//! Does not read XML; what is wrong with a text is the daemon's to say.
 
 use crate::cmd::define::{Document, keep};
 use crate::cmd::document;

@@ -1,4 +1,6 @@
 //! `event`.
+//!
+//! Keeps nothing: an event is printed as it comes, and what the daemon forgot is not asked for.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

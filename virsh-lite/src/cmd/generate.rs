@@ -1,5 +1,7 @@
 //! Hidden commands for packages and shells: `generate` writes completions and the command part of the man page from the
 //! command table, `complete` answers the completions.
+//!
+//! Does not know a command by name.
 
 use crate::cmd;
 use crate::complete;

@@ -1,4 +1,6 @@
 //! The host and the connection: `nodeinfo`, `capabilities`, `version`, `hostname`, `uri`, `ttyconsole`.
+//!
+//! Does not look at the host itself; it may be another one.
 
 use berth_schemas::node::{
     GetCapabilitiesIn, GetCapabilitiesOut, GetHostnameIn, GetHostnameOut, GetInfoIn, GetInfoOut,

@@ -1,4 +1,6 @@
 //! What a domain is and does: `dominfo`, `domstate`, `domid`, `domname`, `domuuid`.
+//!
+//! Does not compute anything; figures are the daemon's.
 
 use berth_schemas::domain::{
     DomainStatus, DomainUsage, Exit, ExitKind, GetUsageIn, GetUsageOut, ListIn, Method, Reason, State,

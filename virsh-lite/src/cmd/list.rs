@@ -1,4 +1,6 @@
 //! `list`.
+//!
+//! Does not ask for more than the states: one call for all domains.
 
 use berth_schemas::domain::{DomainStatus, State};
 

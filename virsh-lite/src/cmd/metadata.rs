@@ -1,4 +1,6 @@
 //! `desc` and `metadata`: what applications and people note about a domain.
+//!
+//! Does not read XML, and does not know what namespaces mean.
 
 use berth_schemas::domain::{
     self, Affect, GetMetadataIn, GetMetadataOut, MetadataKind, Method, SetMetadataIn, SetMetadataOut,

@@ -1,4 +1,6 @@
 //! The commands, a file for each group of them.
+//!
+//! This file knows their names and order, and nothing of what they do.
 
 use crate::grammar::{Command, Group};
 

@@ -1,4 +1,6 @@
 //! `start`.
+//!
+//! Does not know what a start consists of.
 
 use std::os::fd::RawFd;
 

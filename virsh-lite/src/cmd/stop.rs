@@ -1,4 +1,6 @@
 //! `shutdown`, `reboot`, `destroy`.
+//!
+//! Does not know how init is asked, and does not wait for it.
 
 use berth_schemas::domain::{
     DestroyIn, DestroyOut, Method, RebootIn, RebootOut, ShutdownIn, ShutdownMode, ShutdownOut,
