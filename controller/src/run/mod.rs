@@ -64,6 +64,9 @@ enum Token {
     Viewer(usize, u64),
 }
 
+/// After so long without anything to do a controller gives its code's memory back: most of them are idle mostly.
+const SETTLE: Duration = Duration::from_secs(1);
+
 impl Controller {
     /// Serves a connection from now on.
     pub fn adopt(&mut self, connection: Connection) {
@@ -96,8 +99,8 @@ impl Controller {
     /// Runs until the container has ended. Answers the exit status.
     pub fn run(mut self) -> i32 {
         crate::setup::reach(&self.plan, crate::failure::Step::Running);
-        berth_sys::memory::forget_code();
         let mut set = PollSet::default();
+        let mut settled = false;
         while !matches!(self.phase, Phase::Over) {
             let now = Instant::now();
             for console in &mut self.consoles.list {
@@ -105,14 +108,23 @@ impl Controller {
             }
             set.clear();
             self.fill(&mut set);
-            if set.wait(self.timeout(now)).is_err() {
+            let quiet = (!settled).then_some(SETTLE);
+            if set.wait(self.timeout(now).into_iter().chain(quiet).min()).is_err() {
                 // Only EINVAL or ENOMEM are left: nothing can be waited for any more.
                 self.destroy();
             }
+            let mut happened = false;
             for index in 0..set.len() {
                 if let Some((token, events)) = set.happened(index) {
+                    happened = true;
                     self.handle(token, events);
                 }
+            }
+            if happened {
+                settled = false;
+            } else if !settled && now.elapsed() >= SETTLE {
+                berth_sys::memory::forget_code();
+                settled = true;
             }
             self.timers(Instant::now());
             self.connections.retain(|c| !c.gone);
