@@ -19,6 +19,7 @@ use crate::container::messages;
 use crate::container::start::{self, Launched, Spec, StartError, Undone};
 use crate::container::stop::{self, How, Outcome, Remains};
 use crate::engine::Engine;
+use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::{Draft, now_usec};
 use crate::engine::record::{ProcessRecord, Record, RecordPhase};
@@ -109,15 +110,6 @@ pub enum Birth {
     Found(Box<Found>),
 }
 
-/// How a domain ended last time, and what that made of it.
-#[derive(Debug, Clone)]
-pub struct Past {
-    /// How.
-    pub exit: Exit,
-    /// Why it is shut off.
-    pub reason: Reason,
-}
-
 /// A run that was found again.
 #[derive(Debug)]
 pub struct Found {
@@ -160,6 +152,8 @@ struct Starting {
 /// The task.
 #[derive(Debug)]
 pub struct Task {
+    /// What happened before anybody could ask.
+    before: Vec<Event>,
     engine: Arc<Engine>,
     entry: Arc<Entry>,
     mailbox: mpsc::Receiver<Event>,
@@ -182,6 +176,7 @@ impl Task {
         let (sender, mailbox) = mpsc::channel(64);
         let entry = Entry::new(name.clone(), uuid, sender);
         let mut task = Self {
+            before: Vec::new(),
             engine: engine.clone(),
             entry: entry.clone(),
             mailbox,
@@ -253,6 +248,9 @@ impl Task {
     }
 
     async fn run(mut self) {
+        for event in std::mem::take(&mut self.before) {
+            self.handle(event).await;
+        }
         while !self.gone {
             let Some(event) = self.mailbox.recv().await else { return };
             self.handle(event).await;
@@ -366,7 +364,7 @@ impl Task {
         self.next = None;
         self.lifecycle = self.lifecycle.after(Fact::Undefined);
         if self.lifecycle.phase() == Phase::Absent {
-            self.last_exit = None;
+            self.engine.remember(self.entry.uuid, None).await;
         }
         self.publish(vec![Draft::new(EventKind::Undefined, "removed")]).await;
         Ok(Answer::Done)
@@ -417,12 +415,7 @@ impl Task {
         self.lifecycle = self.lifecycle.after(Fact::StartBegan);
         let (cancel, cancelled) = oneshot::channel();
         let autodestroy = options.autodestroy;
-        let record = Record {
-            phase: RecordPhase::Starting,
-            autodestroy,
-            document: Some(domain.to_xml()),
-            ..self.blank_record()
-        };
+        let record = Record { autodestroy, document: Some(domain.to_xml()), ..self.blank_record() };
         let spec = Spec { domain: domain.clone(), descriptors: options.descriptors, record };
         self.starting =
             Some(Starting { domain, autodestroy, reply, cancel: Some(cancel), destroyers: Vec::new() });
@@ -508,16 +501,13 @@ impl Task {
             destroyed: false,
             ended: None,
         });
-        let (mailbox, run) = (self.entry.mailbox().clone(), self.run);
-        tokio::spawn(async move {
-            for event in found.unpublished {
-                drop(mailbox.send(Event::Controller(run, event)).await);
+        self.before = found.unpublished.into_iter().map(|e| Event::Controller(self.run, e)).collect();
+        match (process, events) {
+            (Some(process), Some(events)) => {
+                tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
             }
-            match (process, events) {
-                (Some(process), Some(events)) => watch(mailbox, run, process, events).await,
-                _ => drop(mailbox.send(Event::ControllerGone(run)).await),
-            }
-        });
+            _ => self.before.push(Event::ControllerGone(self.run)),
+        }
     }
 
     async fn reported(&mut self, event: ControllerEvent) {
@@ -532,7 +522,7 @@ impl Task {
                 if event.sequence > active.replayed {
                     active.run.restarts += 1;
                     active.run.init_pid = event.init_pid;
-                    active.run.started_usec = exit.at_u_sec;
+                    active.run.started_usec = now_usec();
                 }
                 active.shutdown_asked = false;
                 let (drafts, reason) = active::restart_drafts(&exit);
@@ -615,8 +605,12 @@ impl Task {
             tracing::warn!("the restart failed: {}", text.message);
         }
         drafts.extend(active::stop_drafts(&exit, self.reason));
-        self.last_exit = Some(exit);
         self.lifecycle = self.lifecycle.after(Fact::Stopped);
+        if self.lifecycle.persistent() {
+            let past = Past { exit: exit.clone(), reason: self.reason };
+            self.engine.remember(self.entry.uuid, Some(past)).await;
+        }
+        self.last_exit = Some(exit);
         self.publish(drafts).await;
         let mut residue = outcome.residue;
         residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
@@ -675,7 +669,7 @@ impl Task {
             boot_id: self.engine.publisher.boot_id().to_owned(),
             name: self.entry.name.to_string(),
             uuid: self.entry.uuid,
-            phase: RecordPhase::Shutoff,
+            phase: RecordPhase::Starting,
             persistent: self.lifecycle.persistent(),
             autodestroy: false,
             process: None,
@@ -691,22 +685,19 @@ impl Task {
     }
 
     fn record(&self) -> Option<Record> {
-        let blank = self.blank_record();
-        match &self.active {
-            Some(active) => Some(Record {
-                phase: RecordPhase::Running,
-                autodestroy: active.autodestroy,
-                process: Some(active.process_record),
-                init_pid: active.run.init_pid,
-                started_usec: active.run.started_usec,
-                restarts: active.run.restarts,
-                sequence: active.sequence,
-                consoles: active.run.consoles.clone(),
-                document: Some(active.run.live.to_xml()),
-                ..blank
-            }),
-            None => (self.lifecycle.persistent() && self.last_exit.is_some()).then_some(blank),
-        }
+        let active = self.active.as_ref()?;
+        Some(Record {
+            phase: RecordPhase::Running,
+            autodestroy: active.autodestroy,
+            process: Some(active.process_record),
+            init_pid: active.run.init_pid,
+            started_usec: active.run.started_usec,
+            restarts: active.run.restarts,
+            sequence: active.sequence,
+            consoles: active.run.consoles.clone(),
+            document: Some(active.run.live.to_xml()),
+            ..self.blank_record()
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Does not know how requests arrive.
 
+pub mod history;
 pub mod metadata;
 pub mod publish;
 pub mod reads;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::container::task::{Answer, Birth, Event, Request, Response, StartOptions, Task};
+use crate::engine::history::{History, Past};
 use crate::engine::publish::{Publisher, blocking};
 use crate::engine::registry::{Entry, Reference, Registry};
 use crate::engine::store::{Store, StoreError};
@@ -50,6 +52,8 @@ pub struct Engine {
     pub registry: Registry,
     /// What everybody sees.
     pub publisher: Publisher,
+    /// How domains ended.
+    pub history: Arc<History>,
 }
 
 /// What came of a definition.
@@ -164,6 +168,15 @@ impl Engine {
         self.stored(move || store.set_autostart(name.as_str(), on)).await
     }
 
+    /// Notes how a domain ended, for the next daemon.
+    pub async fn remember(&self, uuid: uuid::Uuid, past: Option<Past>) {
+        let history = self.history.clone();
+        if let Err(e) = blocking(move || history.note(uuid, past)).await {
+            // Only the next daemon will not know it.
+            tracing::warn!("cannot note how domain '{uuid}' ended: {e}");
+        }
+    }
+
     async fn stored(
         &self,
         work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
@@ -232,6 +245,7 @@ impl Engine {
             store: Store::new(layout.domains(), layout.autostart()),
             registry: Registry::default(),
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
+            history: Arc::new(History::new(layout.run().join("ended"))?),
             controller,
             config,
             layout,

@@ -24,8 +24,6 @@ pub enum RecordPhase {
     Starting,
     /// It ran.
     Running,
-    /// It did not run; kept for how it ended.
-    Shutoff,
 }
 
 /// One controller process.

@@ -3,7 +3,7 @@
 //! Recovery is the start path: a daemon that was killed and one that starts with the host do the same. Does not know
 //! how a domain goes on from there; that is for its task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
 use crate::container::start::remove_groups;
-use crate::container::task::{Birth, Found, Past, Request, StartOptions, Task};
+use crate::container::task::{Birth, Found, Request, StartOptions, Task};
 use crate::engine::Engine;
+use crate::engine::history::Past;
 use crate::engine::publish::blocking;
 use crate::engine::record::{self, Record, RecordPhase};
 use crate::engine::registry::Reference;
@@ -46,13 +47,9 @@ impl Engine {
         for path in bad {
             tracing::warn!("removed the status record '{path}', which is not readable");
         }
-        let mut exits = HashMap::new();
+        let mut pasts = self.read_history(&definitions).await?;
         let mut finding = Vec::new();
         for record in records {
-            if record.phase == RecordPhase::Shutoff {
-                exits.insert(record.uuid, record);
-                continue;
-            }
             let next = definitions.remove(&record.uuid);
             let engine = self.clone();
             finding.push(tokio::spawn(async move { engine.find_again(record, next).await }));
@@ -69,15 +66,23 @@ impl Engine {
             }
         }
         for (uuid, (domain, autostart)) in definitions {
-            let past = exits.remove(&uuid).and_then(past);
+            let past = pasts.remove(&uuid);
             self.bear(Birth::Defined(domain, autostart, past))?;
-        }
-        for record in exits.into_values() {
-            record::remove(&self.layout.record(record.uuid))?;
         }
         self.settle(settling).await;
         self.sweep().await?;
         Ok(report)
+    }
+
+    async fn read_history(self: &Arc<Self>, known: &Definitions) -> io::Result<HashMap<Uuid, Past>> {
+        let (engine, known): (_, HashSet<Uuid>) = (self.clone(), known.keys().copied().collect());
+        blocking(move || {
+            let mut all = engine.history.load()?;
+            all.retain(|uuid, _| known.contains(uuid));
+            engine.history.keep(&all)?;
+            Ok(all)
+        })
+        .await
     }
 
     async fn read_definitions(&self, report: &mut Report) -> io::Result<Definitions> {
@@ -127,7 +132,8 @@ impl Engine {
         if let Some(process) = held {
             alive = self.adopt(&record, process).await;
         }
-        let unpublished = match (&alive, record.process) {
+        let unpublished = match (&mut alive, record.process) {
+            (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,
             (None, Some(process)) => {
                 let (layout, uuid) = (self.layout.clone(), record.uuid);
                 let left = blocking(move || Ok(record::read_exit(&layout, uuid, process.pid))).await;
@@ -201,11 +207,12 @@ impl Engine {
             if found.alive.is_none() {
                 report.ended += 1;
                 wait = Some((reference, Request::Settle));
-            } else if autodestroy {
+            } else if !autodestroy {
+                report.adopted += 1;
+                wait = Some((reference, Request::Settle));
+            } else {
                 report.ended += 1;
                 wait = Some((reference, Request::Destroy(None)));
-            } else {
-                report.adopted += 1;
             }
         }
         self.bear(birth)?;

@@ -155,6 +155,18 @@ impl Events {
         }
     }
 
+    /// Those after `since` that are known to be there already, up to number `last`.
+    pub async fn up_to(&mut self, since: i64, last: i64) -> Vec<ControllerEvent> {
+        let mut events = Vec::new();
+        let mut reached = since;
+        while reached < last {
+            let Ok(Some(event)) = tokio::time::timeout(CALL, self.next()).await else { break };
+            reached = event.sequence;
+            events.push(event);
+        }
+        events
+    }
+
     /// The next event; `None` when there are no more.
     pub async fn next(&mut self) -> Option<ControllerEvent> {
         loop {
