@@ -50,7 +50,7 @@ pub fn launch(socket: OwnedFd) -> i32 {
     let signals = match berth_sys::signal::signal_descriptor(ENDING) {
         Ok(signals) => signals,
         Err(e) => {
-            eprintln!("cannot take signals: {e}");
+            crate::note(&format!("cannot take signals: {e}"));
             return 2;
         }
     };
@@ -92,7 +92,7 @@ fn wait_for_plan(connection: &mut Connection, signals: &OwnedFd) -> Option<(Laun
                 }
                 Ok(None) => break,
                 Err(e) => {
-                    eprintln!("{e}");
+                    crate::note(&e.to_string());
                     return None;
                 }
             }
@@ -117,7 +117,7 @@ fn answer_early(connection: &mut Connection, message: &[u8]) -> Option<(LaunchPl
     let call = match call::read(message) {
         Ok(call) => call,
         Err(e) => {
-            eprintln!("{e}");
+            crate::note(&e.to_string());
             connection.gone = true;
             return None;
         }
@@ -178,7 +178,7 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
 
 /// Answers what failed, and sees to it that the answer is taken, for a second at most.
 fn tell(mut connection: Connection, failure: Failure, oneway: bool) {
-    eprintln!("{}", describe(&failure));
+    crate::note(&describe(&failure));
     if oneway {
         return;
     }

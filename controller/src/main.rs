@@ -10,11 +10,17 @@ mod run;
 mod serve;
 mod setup;
 
+/// A line for the log. That it cannot be written, on a full disk, is no reason to end: so not `eprintln`.
+fn note(line: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 fn main() {
     let status = match birth::take_over() {
         Ok(socket) => birth::launch(socket),
         Err(message) => {
-            eprintln!("{message}");
+            note(&message);
             2
         }
     };

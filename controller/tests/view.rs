@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
@@ -125,7 +126,7 @@ fn init_can_be_a_user_with_groups_and_descriptors() {
     let (mine, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
     std::io::Write::write_all(&mut &mine, b"passed\n").expect("write");
     drop(mine);
-    let reply = controller.launch_with(&plan, &[&theirs]);
+    let reply = controller.launch_with(&plan, &[theirs.as_fd()]);
     drop(theirs);
     assert!(reply.get("error").is_none(), "{reply}");
     let (mut viewer, _) = controller.client.attach("view");
@@ -135,5 +136,39 @@ fn init_can_be_a_user_with_groups_and_descriptors() {
         assert!(output.contains(text), "no {text:?} in:\n{output}");
     }
     assert_eq!(controller.wait(), Some(0));
+    world.check_clean();
+}
+
+#[test]
+fn a_network_can_be_shared_and_a_host_root_stays_untouched() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script(
+        "stat -Lc net=%i= /proc/self/ns/net
+         (echo 1 > /proc/sys/net/ipv4/ip_forward) 2>/dev/null && echo WRITABLE
+         (echo x > /tmp/x) 2>/dev/null && echo WRITABLE
+         (stty raw && mkdir /dev/mine && mkdir /run/mine) && echo private-writable; echo over; read x",
+    );
+    let mut plan = world.plan();
+    plan["root"]["host"] = json!(true);
+    plan["sharedNamespaces"] =
+        json!([{"kind": "net", "fileDescriptor": 1}, {"kind": "uts", "fileDescriptor": 2}]);
+    let open = |name: &str| fs::File::open(format!("/proc/self/ns/{name}")).expect("namespace");
+    let (net, uts) = (open("net"), open("uts"));
+    let name = rustix::system::uname().nodename().to_owned();
+    let mut controller = world.controller();
+    let reply = controller.launch_with(&plan, &[net.as_fd(), uts.as_fd()]);
+    assert!(reply.get("error").is_none(), "{reply}");
+    let (mut viewer, _) = controller.client.attach("shared");
+    viewer.expect("over");
+    viewer.type_in("\n");
+    assert_eq!(controller.wait(), Some(0));
+    let log = fs::read_to_string(world.dir.join("console0.log")).expect("log");
+    let number = std::os::unix::fs::MetadataExt::ino(&net.metadata().expect("stat"));
+    assert!(log.contains(&format!("net={number}=")), "{log}");
+    assert!(log.contains("private-writable") && !log.contains("WRITABLE\r"), "{log}");
+    assert_eq!(rustix::system::uname().nodename(), &*name, "the host's name was changed");
     world.check_clean();
 }

@@ -20,7 +20,7 @@ use super::history::History;
 use super::policy::{Brake, End};
 use super::{Controller, record};
 
-/// Longest time that killed processes may take to go; then the container counts as ended, with them as residue.
+/// Longest time that killed processes may take to go, if they hang in the kernel; then the container counts as ended, with them as residue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running init.
@@ -101,7 +101,7 @@ impl Controller {
             let mut left = cgroup::remove(&plan.cgroups);
             left.extend(mount_points::remove(&root_lock, &mut created));
             for residue in left {
-                eprintln!("left behind: {residue}");
+                crate::note(&format!("left behind: {residue}"));
             }
         })?;
         let mut controller = Self {
@@ -121,7 +121,6 @@ impl Controller {
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
-            destroyed: false,
         };
         controller.started(started, oom_kills);
         Ok(controller)
@@ -145,20 +144,28 @@ impl Controller {
             return;
         }
         reach(&self.plan, Step::Stop);
-        self.destroyed = true;
         cgroup::kill(&self.plan.cgroups);
         if let Some(init) = &self.init {
             // Also if it has left its group: its end is the end of its pid namespace.
             let _ = send_signal(init.pidfd.as_fd(), Signal::KILL.as_raw());
         }
+        let exit = End::Destroyed.exit(now_u_sec());
         match &mut self.phase {
-            Phase::Waiting { .. } => self.end(End::Destroyed.exit(now_u_sec()), None),
+            Phase::Running => self.begin_emptying(exit, None),
+            Phase::Waiting { .. } => self.end(exit, None),
             Phase::Emptying(emptying) => {
                 emptying.restart_after = None;
-                emptying.exit = End::Destroyed.exit(now_u_sec());
+                emptying.exit = exit;
             }
-            Phase::Running | Phase::Over => {}
+            Phase::Over => {}
         }
+    }
+
+    fn begin_emptying(&mut self, exit: ControllerExit, restart_after: Option<Duration>) {
+        let events = cgroup::open_events(&self.plan.cgroups);
+        let deadline = Instant::now() + PATIENCE;
+        self.phase = Phase::Emptying(Emptying { events, exit, restart_after, deadline });
+        self.look_at_payload();
     }
 
     /// Init has ended: why, and what then.
@@ -173,28 +180,30 @@ impl Controller {
                 Ok(Some(status)) => Some(status),
                 Err(_) => None,
             };
-        let groups = &self.plan.cgroups;
-        let out_of_memory = cgroup::oom_kills(groups) > init.oom_kills;
+        if matches!(self.phase, Phase::Emptying(_)) {
+            // It was killed, and why is known.
+            return self.look_at_payload();
+        }
+        let out_of_memory = cgroup::oom_kills(&self.plan.cgroups) > init.oom_kills;
         let (code, signal) = status.map_or((None, None), |s| (s.exit_status(), s.terminating_signal()));
-        let end = End::of(code, signal, self.destroyed, out_of_memory);
+        let end = End::of(code, signal, out_of_memory);
         let restart_after = match end.action(&self.plan) {
             PlanAction::Restart => self.brake.wait(init.since.elapsed()),
             PlanAction::Destroy => None,
         };
-        cgroup::kill(groups);
-        self.phase = Phase::Emptying(Emptying {
-            events: cgroup::open_events(groups),
-            exit: end.exit(now_u_sec()),
-            restart_after,
-            deadline: Instant::now() + PATIENCE,
-        });
-        self.look_at_payload();
+        cgroup::kill(&self.plan.cgroups);
+        self.begin_emptying(end.exit(now_u_sec()), restart_after);
     }
 
     /// Goes on if nobody is left in the payload's group.
     pub fn look_at_payload(&mut self) {
         let Phase::Emptying(emptying) = &self.phase else { return };
-        if cgroup::is_populated(emptying.events.as_ref()) {
+        // Looked at in any case: until then the poll reports the same change again and again.
+        let populated = cgroup::is_populated(emptying.events.as_ref());
+        if self.init.is_some() {
+            return;
+        }
+        if populated {
             // Once more: without cgroup.kill somebody may have forked meanwhile.
             cgroup::kill(&self.plan.cgroups);
             return;
@@ -250,7 +259,7 @@ impl Controller {
                 self.publish(&event);
             }
             Err(failure) => {
-                eprintln!("{}", crate::birth::describe(&failure));
+                crate::note(&crate::birth::describe(&failure));
                 empty_now(&self.plan.cgroups);
                 self.end(exit, Some(*failure));
             }
@@ -266,6 +275,11 @@ impl Controller {
         }
         let mut residue = cgroup::remove(&self.plan.cgroups);
         residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
+        residue.extend(
+            self.init
+                .take()
+                .map(|init| format!("init, pid {}, has been killed and is still there", init.pid)),
+        );
         let event = self.history.ended(exit, residue, failure);
         let record = ExitRecord {
             uuid: self.plan.uuid.clone(),
@@ -273,7 +287,7 @@ impl Controller {
             events: self.history.since(0).cloned().collect(),
         };
         if let Err(e) = record::write(&self.plan.exit_record, &record) {
-            eprintln!("cannot write '{}': {e}", self.plan.exit_record);
+            crate::note(&format!("cannot write '{}': {e}", self.plan.exit_record));
         }
         self.publish(&event);
         for connection in self.connections.iter_mut().filter(|c| c.wants_end) {

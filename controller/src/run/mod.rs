@@ -47,7 +47,6 @@ pub struct Controller {
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
-    destroyed: bool,
 }
 
 /// What a descriptor in the poll set is.
@@ -83,7 +82,6 @@ impl Controller {
             pid: i64::from(rustix::process::getpid().as_raw_nonzero().get()),
             init_pid: self.init.as_ref().map(|i| i64::from(i.pid)),
             state: match self.phase {
-                Phase::Running if self.destroyed => ControllerState::Stopping,
                 Phase::Running => ControllerState::Running,
                 Phase::Emptying(ref e) if e.is_restart() => ControllerState::Restarting,
                 Phase::Waiting { .. } => ControllerState::Restarting,
@@ -201,7 +199,7 @@ impl Controller {
                     }
                     if events & (IN | HUP | ERR) != 0 {
                         connection.read();
-                        connection.gone |= events & (HUP | ERR) != 0 && !connection.wants_input();
+                        connection.gone |= events & ERR != 0;
                     }
                 }
                 self.serve(id);

@@ -29,9 +29,8 @@ const KILL: i32 = 9;
 impl End {
     /// The end from what wait told. In a pid namespace reboot(2) is an end by SIGHUP or SIGINT, and neither signal can
     /// otherwise end its pid 1 (reboot(2), "Behavior inside PID namespaces").
-    pub fn of(status: Option<i32>, signal: Option<i32>, destroyed: bool, out_of_memory: bool) -> Self {
+    pub fn of(status: Option<i32>, signal: Option<i32>, out_of_memory: bool) -> Self {
         match (status, signal) {
-            _ if destroyed => Self::Destroyed,
             (_, Some(HUP)) => Self::Reboot,
             (_, Some(INT)) => Self::Poweroff,
             (_, Some(KILL)) if out_of_memory => Self::Oom,
@@ -103,14 +102,13 @@ mod test {
 
     #[test]
     fn ends_are_what_the_kernel_means() {
-        assert_eq!(End::of(Some(0), None, false, false), End::Exited(0));
-        assert_eq!(End::of(Some(3), None, false, true), End::Exited(3));
-        assert_eq!(End::of(None, Some(1), false, false), End::Reboot);
-        assert_eq!(End::of(None, Some(2), false, false), End::Poweroff);
-        assert_eq!(End::of(None, Some(9), false, true), End::Oom);
-        assert_eq!(End::of(None, Some(9), false, false), End::Signaled(9));
-        assert_eq!(End::of(None, Some(11), false, true), End::Signaled(11));
-        assert_eq!(End::of(None, Some(9), true, true), End::Destroyed);
+        assert_eq!(End::of(Some(0), None, false), End::Exited(0));
+        assert_eq!(End::of(Some(3), None, true), End::Exited(3));
+        assert_eq!(End::of(None, Some(1), false), End::Reboot);
+        assert_eq!(End::of(None, Some(2), false), End::Poweroff);
+        assert_eq!(End::of(None, Some(9), true), End::Oom);
+        assert_eq!(End::of(None, Some(9), false), End::Signaled(9));
+        assert_eq!(End::of(None, Some(11), true), End::Signaled(11));
     }
 
     #[test]

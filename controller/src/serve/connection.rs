@@ -74,9 +74,10 @@ impl Connection {
         self.subscribed || self.wants_end || self.busy
     }
 
-    /// Whether it is still of use to wait for input.
+    /// Whether it is still of use to wait for input. Who sends more calls while one is open is not read from, so that
+    /// they do not pile up here.
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && !self.gone
+        !self.input_ended && !self.gone && (!self.is_held() || self.framer.is_empty())
     }
 
     /// Whether something waits to be taken.

@@ -57,7 +57,7 @@ impl Controller {
                 Ok(Some(message)) => message,
                 Ok(None) => return,
                 Err(e) => {
-                    eprintln!("{e}");
+                    crate::note(&e.to_string());
                     connection.gone = true;
                     return;
                 }
@@ -65,7 +65,7 @@ impl Controller {
             match call::read(&message) {
                 Ok(call) => self.handle_call(id, call),
                 Err(e) => {
-                    eprintln!("{e}");
+                    crate::note(&e.to_string());
                     connection.gone = true;
                     return;
                 }

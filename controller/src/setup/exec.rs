@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::PlanInit;
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use crate::failure::{Doing, Failure, Outcome, Step};
@@ -50,7 +50,7 @@ impl<'a> Ready<'a> {
         let init = &p.plan.init;
         let standard = match terminal {
             Some(terminal) => terminal,
-            None => open("/dev/null", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+            None => openat(&p.dev, "null", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| Doing::new(Step::Exec, "open").path("/dev/null").failed(e))?,
         };
         let mut environment = strings(&init.env)?;

@@ -191,8 +191,8 @@ impl Controller {
     }
 
     /// With more descriptors behind the listening socket.
-    pub fn launch_with(&mut self, plan: &Value, more: &[&UnixStream]) -> Value {
-        let fds: Vec<_> = [self.listener.as_fd()].into_iter().chain(more.iter().map(|s| s.as_fd())).collect();
+    pub fn launch_with(&mut self, plan: &Value, more: &[BorrowedFd<'_>]) -> Value {
+        let fds: Vec<_> = [self.listener.as_fd()].into_iter().chain(more.iter().copied()).collect();
         self.client.send("Launch", &json!({ "plan": plan }), CallKind::Once, &fds);
         self.client.reply()
     }
