@@ -1,0 +1,352 @@
+//! The task that owns one domain: it takes one event after the other and never waits for a controller.
+//!
+//! Does not know clients, and does no I/O but through `start`, `stop`, the store and the publisher.
+
+mod birth;
+mod edit;
+mod runs;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use berth_domain::Domain;
+use berth_schemas::controller::{ControllerEvent, ControllerStatus};
+use berth_schemas::domain::{Exit, Reason, State};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::container::active::Ended;
+use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
+use crate::container::start::{Launched, Undone};
+use crate::container::stop::{How, Outcome};
+use crate::engine::Engine;
+use crate::engine::history::Past;
+use crate::engine::metadata::MetadataChange;
+use crate::engine::publish::Draft;
+use crate::engine::record::{ProcessRecord, Record, RecordPhase};
+use crate::engine::registry::Entry;
+use crate::engine::snapshot::{Run, Snapshot};
+use crate::failure::Failure;
+use crate::host::link::Events;
+use crate::host::process::Process;
+
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Response>;
+
+/// What comes back for a request.
+#[derive(Debug)]
+pub enum Response {
+    /// The answer.
+    Done(Result<Answer, Failure>),
+    /// The domain was removed before the request had its turn: here it is back.
+    Vanished(Request),
+}
+
+/// Everything that can happen to a domain.
+#[derive(Debug)]
+pub enum Event {
+    /// Somebody wants something.
+    Request(Request, Reply),
+    /// A start is over.
+    Started(Result<Box<Launched>, Undone>),
+    /// A controller reports; the number is that of the run.
+    Controller(u64, ControllerEvent),
+    /// A controller is gone.
+    ControllerGone(u64),
+    /// An end is over.
+    Stopped(Outcome),
+}
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Keep a definition.
+    Define(Box<Domain>),
+    /// Forget it.
+    Undefine,
+    /// Start a document.
+    Create(Box<Domain>, StartOptions),
+    /// Start the definition.
+    Start(StartOptions),
+    /// Init was asked to power off.
+    NoteShutdown,
+    /// End it; only the run with that id, if one is given.
+    Destroy(Option<i32>),
+    /// Start it with the host.
+    SetAutostart(bool),
+    /// Change title, description or metadata.
+    SetMetadata(Box<MetadataChange>),
+    /// Answer when nothing is under way.
+    Settle,
+}
+
+/// What belongs to a start.
+#[derive(Debug, Default)]
+pub struct StartOptions {
+    /// What init gets as 3, 4, and so on.
+    pub descriptors: Vec<OwnedFd>,
+    /// It ends with a client.
+    pub autodestroy: bool,
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Nothing to say.
+    Done,
+    /// The domain as it is now.
+    Status(Arc<Snapshot>),
+    /// The domain, and whether there was a definition before.
+    Defined(Arc<Snapshot>, bool),
+}
+
+/// What a task begins with.
+#[derive(Debug)]
+pub enum Birth {
+    /// Nothing.
+    Fresh,
+    /// A definition, whether it starts with the host, and how it ended last time.
+    Defined(Arc<Domain>, bool, Option<Past>),
+    /// A run that was found again.
+    Found(Box<Found>),
+}
+
+/// A run that was found again.
+#[derive(Debug)]
+pub struct Found {
+    /// What was written about it.
+    pub record: Record,
+    /// What runs.
+    pub live: Arc<Domain>,
+    /// The definition that is kept, and whether it starts with the host.
+    pub next: Option<(Arc<Domain>, bool)>,
+    /// The controller, unless it is dead.
+    pub alive: Option<(Process, ControllerStatus, Events)>,
+    /// What a dead one reported before its end and nobody published.
+    pub unpublished: Vec<ControllerEvent>,
+}
+
+#[derive(Debug)]
+struct Active {
+    run: Run,
+    process: Option<Arc<Process>>,
+    process_record: ProcessRecord,
+    /// Last controller event that was published.
+    sequence: i64,
+    /// Events up to this one are in `run` already.
+    replayed: i64,
+    autodestroy: bool,
+    shutdown_asked: bool,
+    destroyed: bool,
+    ended: Option<Ended>,
+}
+
+#[derive(Debug)]
+struct Starting {
+    domain: Arc<Domain>,
+    autodestroy: bool,
+    reply: Reply,
+    cancel: Option<oneshot::Sender<()>>,
+    destroyers: Vec<Reply>,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Task {
+    /// What happened before anybody could ask.
+    before: Vec<Event>,
+    engine: Arc<Engine>,
+    entry: Arc<Entry>,
+    mailbox: mpsc::Receiver<Event>,
+    lifecycle: Lifecycle,
+    next: Option<Arc<Domain>>,
+    active: Option<Active>,
+    starting: Option<Starting>,
+    destroyers: Vec<Reply>,
+    parked: VecDeque<(Request, Reply)>,
+    reason: Reason,
+    last_exit: Option<Exit>,
+    /// Counts the runs, so that a late report of one is not taken for the next one's.
+    run: u64,
+    gone: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        for event in std::mem::take(&mut self.before) {
+            self.handle(event).await;
+        }
+        while !self.gone {
+            let Some(event) = self.mailbox.recv().await else { return };
+            self.handle(event).await;
+        }
+        self.mailbox.close();
+        while let Some(event) = self.mailbox.recv().await {
+            if let Event::Request(request, reply) = event {
+                self.request(request, reply).await;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Request(request, reply) => self.request(request, reply).await,
+            Event::Started(Ok(launched)) => self.started(*launched).await,
+            Event::Started(Err(undone)) => self.start_failed(undone).await,
+            Event::Controller(run, event) if run == self.run => self.reported(event).await,
+            Event::ControllerGone(run) if run == self.run => self.begin_stop(How::Over),
+            Event::Controller(..) | Event::ControllerGone(_) => {}
+            Event::Stopped(outcome) => self.stopped(outcome).await,
+        }
+    }
+
+    async fn request(&mut self, request: Request, reply: Reply) {
+        if self.gone {
+            let _ = reply.send(Response::Vanished(request));
+            return;
+        }
+        match self.lifecycle.decide(self.ask_of(&request)) {
+            Verdict::Accept => self.fulfil(request, reply).await,
+            Verdict::Wait => self.parked.push_back((request, reply)),
+            Verdict::Already if matches!(request, Request::Destroy(_)) => self.destroyers.push(reply),
+            Verdict::Already => answer(reply, Ok(Answer::Done)),
+            Verdict::Deny(denial) => answer(reply, Err(self.denial(denial))),
+        }
+    }
+
+    fn ask_of(&self, request: &Request) -> Ask {
+        match request {
+            Request::Define(_) => Ask::Define,
+            Request::Undefine => Ask::Undefine,
+            Request::Create(..) => Ask::Create,
+            Request::Start(_) => Ask::Start,
+            Request::NoteShutdown => Ask::Shutdown,
+            Request::Destroy(_) => Ask::Destroy,
+            Request::SetAutostart(on) => Ask::SetAutostart(*on),
+            Request::SetMetadata(change) if change.wants_live(self.active.is_some()) => Ask::EditLive,
+            Request::SetMetadata(_) => Ask::EditNext,
+            Request::Settle => Ask::Settle,
+        }
+    }
+
+    fn denial(&self, denial: Denial) -> Failure {
+        let message = match denial {
+            Denial::Absent => return Failure::NoSuchDomain(self.entry.name.to_string()),
+            Denial::NotRunning => "domain is not running",
+            Denial::Active => "Domain is already active",
+            Denial::UndefineTransient => "cannot undefine transient domain",
+            Denial::AutostartTransient => "cannot set autostart for transient domain",
+            Denial::EditTransient => "cannot change persistent config of a transient domain",
+        };
+        Failure::InvalidState { message: message.into(), state: self.state() }
+    }
+
+    async fn fulfil(&mut self, request: Request, reply: Reply) {
+        match request {
+            Request::Define(domain) => {
+                let done = self.define(*domain).await;
+                answer(reply, done);
+            }
+            Request::Undefine => {
+                let done = self.undefine().await;
+                answer(reply, done);
+            }
+            Request::Create(domain, options) => self.begin_start(Arc::new(*domain), options, reply).await,
+            Request::Start(options) => match self.next.clone() {
+                Some(domain) => self.begin_start(domain, options, reply).await,
+                None => answer(reply, Err(self.denial(Denial::Absent))),
+            },
+            Request::NoteShutdown => {
+                self.shutdown_asked();
+                answer(reply, Ok(Answer::Done));
+            }
+            Request::Destroy(run) => self.destroy(run, reply),
+            Request::SetAutostart(on) => {
+                let done = self.set_autostart(on).await;
+                answer(reply, done);
+            }
+            Request::SetMetadata(change) => {
+                let done = self.set_metadata(&change).await;
+                answer(reply, done);
+            }
+            Request::Settle => answer(reply, Ok(Answer::Done)),
+        }
+        self.vanish_if_absent();
+    }
+
+    /// Takes up what waited for the end of something.
+    async fn unpark(&mut self) {
+        self.vanish_if_absent();
+        for (request, reply) in std::mem::take(&mut self.parked) {
+            Box::pin(self.request(request, reply)).await;
+        }
+    }
+
+    fn vanish_if_absent(&mut self) {
+        if self.lifecycle.phase() == Phase::Absent && !self.gone {
+            self.gone = true;
+            self.engine.registry.forget(&self.entry);
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.active.is_some() { State::Running } else { State::Shutoff }
+    }
+
+    async fn publish(&mut self, drafts: Vec<Draft>) {
+        let snapshot = Snapshot {
+            name: self.entry.name.clone(),
+            uuid: self.entry.uuid,
+            hidden: self.lifecycle.phase() == Phase::Absent,
+            state: self.state(),
+            reason: self.reason,
+            autostart: self.lifecycle.autostart(),
+            run: self.active.as_ref().map(|a| a.run.clone()),
+            next: self.next.clone(),
+            last_exit: self.last_exit.clone(),
+        };
+        let record = self.record();
+        self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await;
+    }
+
+    fn blank_record(&self) -> Record {
+        Record {
+            boot_id: self.engine.publisher.boot_id().to_owned(),
+            name: self.entry.name.to_string(),
+            uuid: self.entry.uuid,
+            phase: RecordPhase::Starting,
+            persistent: self.lifecycle.persistent(),
+            autodestroy: false,
+            process: None,
+            init_pid: None,
+            started_usec: 0,
+            restarts: 0,
+            reason: self.reason,
+            sequence: 0,
+            consoles: Vec::new(),
+            document: None,
+            last_exit: self.last_exit.clone(),
+        }
+    }
+
+    fn record(&self) -> Option<Record> {
+        let active = self.active.as_ref()?;
+        Some(Record {
+            phase: RecordPhase::Running,
+            autodestroy: active.autodestroy,
+            process: Some(active.process_record),
+            init_pid: active.run.init_pid,
+            started_usec: active.run.started_usec,
+            restarts: active.run.restarts,
+            sequence: active.sequence,
+            consoles: active.run.consoles.clone(),
+            document: Some(active.run.live.to_xml()),
+            ..self.blank_record()
+        })
+    }
+}
+
+/// A receiver that is gone has lost interest; the work is done all the same.
+fn answer(reply: Reply, result: Result<Answer, Failure>) {
+    let _ = reply.send(Response::Done(result));
+}

@@ -1,0 +1,245 @@
+//! Starts, ends, and what a controller reports in between.
+//!
+//! Does not know how a start or an end is done; that is in `start` and `stop`.
+
+use std::sync::Arc;
+
+use berth_domain::Domain;
+use berth_schemas::controller::{ControllerEvent, ControllerEventKind, ControllerStatus};
+use berth_schemas::domain::{EventKind, ExitKind, Reason};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Active, Answer, Event, Reply, StartOptions, Starting, Task, answer};
+use crate::container::active;
+use crate::container::lifecycle::{Fact, Phase};
+use crate::container::messages;
+use crate::container::start::{self, Launched, Spec, StartError, Undone};
+use crate::container::stop::{self, How, Outcome, Remains};
+use crate::engine::history::Past;
+use crate::engine::publish::{Draft, now_usec};
+use crate::engine::record::Record;
+use crate::engine::snapshot::{ConsoleInfo, Run};
+use crate::failure::Failure;
+use crate::host::link::Events;
+use crate::host::process::Process;
+
+impl Task {
+    pub(super) async fn begin_start(&mut self, domain: Arc<Domain>, options: StartOptions, reply: Reply) {
+        let problems = domain.start_problems();
+        if let Some(first) = problems.first() {
+            let message = format!("cannot start domain '{}': {first}", self.entry.name);
+            answer(reply, Err(Failure::Unsupported { message, diagnostics: problems }));
+            return;
+        }
+        self.lifecycle = self.lifecycle.after(Fact::StartBegan);
+        let (cancel, cancelled) = oneshot::channel();
+        let autodestroy = options.autodestroy;
+        let record = Record { autodestroy, document: Some(domain.to_xml()), ..self.blank_record() };
+        let spec = Spec { domain: domain.clone(), descriptors: options.descriptors, record };
+        self.starting =
+            Some(Starting { domain, autodestroy, reply, cancel: Some(cancel), destroyers: Vec::new() });
+        let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
+        tokio::spawn(async move {
+            let started = start::run(&engine, spec, cancelled).await.map(Box::new);
+            // The mailbox is open as long as a start is under way.
+            drop(mailbox.send(Event::Started(started)).await);
+        });
+    }
+
+    pub(super) async fn started(&mut self, launched: Launched) {
+        let Some(starting) = self.starting.take() else { return };
+        self.lifecycle = self.lifecycle.after(Fact::Started);
+        self.reason = Reason::Booted;
+        let Launched { process, process_record, status, events } = launched;
+        let process = Arc::new(process);
+        let run = run_of(&status, process.pid(), starting.domain);
+        self.active = Some(Active {
+            run,
+            process: Some(process.clone()),
+            process_record,
+            sequence: 0,
+            replayed: 0,
+            autodestroy: starting.autodestroy,
+            shutdown_asked: false,
+            destroyed: false,
+            ended: None,
+        });
+        self.run += 1;
+        self.publish(vec![Draft::new(EventKind::Started, "booted")]).await;
+        tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
+        answer(starting.reply, Ok(Answer::Status(self.entry.snapshot())));
+        if !starting.destroyers.is_empty() {
+            self.destroyers = starting.destroyers;
+            self.begin_stop(How::Ask);
+        }
+        self.unpark().await;
+    }
+
+    pub(super) async fn start_failed(&mut self, undone: Undone) {
+        let Some(starting) = self.starting.take() else { return };
+        for left in &undone.residue {
+            tracing::warn!("domain '{}': {left}", self.entry.name);
+        }
+        self.lifecycle = self.lifecycle.after(Fact::StartFailed);
+        self.publish(Vec::new()).await;
+        let failure = match undone.error {
+            StartError::Step(step) => {
+                Failure::StartFailed(Box::new(messages::start_failed(self.entry.name.as_str(), &step)))
+            }
+            StartError::Cancelled => Failure::Failed(format!(
+                "cannot start domain '{}': it was destroyed meanwhile",
+                self.entry.name
+            )),
+        };
+        answer(starting.reply, Err(failure));
+        for reply in starting.destroyers {
+            answer(reply, Ok(Answer::Done));
+        }
+        self.unpark().await;
+    }
+
+    pub(super) async fn reported(&mut self, event: ControllerEvent) {
+        let Some(active) = self.active.as_mut() else { return };
+        if event.sequence <= active.sequence {
+            return;
+        }
+        active.sequence = event.sequence;
+        match event.kind {
+            ControllerEventKind::Restarted => {
+                let exit = active::exit(&event.exit);
+                if event.sequence > active.replayed {
+                    active.run.restarts += 1;
+                    active.run.init_pid = event.init_pid;
+                    active.run.started_usec = now_usec();
+                }
+                active.shutdown_asked = false;
+                let (drafts, reason) = active::restart_drafts(&exit);
+                self.reason = reason;
+                self.last_exit = Some(exit);
+                self.publish(drafts).await;
+            }
+            ControllerEventKind::Ended => {
+                active.ended = Some(active::ended_event(&event));
+                for left in &event.residue {
+                    tracing::warn!("domain '{}': controller: {left}", self.entry.name);
+                }
+                self.begin_stop(How::Over);
+            }
+        }
+    }
+
+    pub(super) fn shutdown_asked(&mut self) {
+        if let Some(active) = self.active.as_mut() {
+            active.shutdown_asked = true;
+        }
+    }
+
+    pub(super) fn destroy(&mut self, only: Option<i32>, reply: Reply) {
+        if let Some(starting) = self.starting.as_mut() {
+            if let Some(cancel) = starting.cancel.take() {
+                // The start may be over already; then it is ended as soon as that is known here.
+                let _ = cancel.send(());
+            }
+            starting.destroyers.push(reply);
+            return;
+        }
+        if only.is_some_and(|id| self.active.as_ref().is_some_and(|a| a.run.id != id)) {
+            answer(reply, Ok(Answer::Done));
+            return;
+        }
+        if let Some(active) = self.active.as_mut() {
+            active.destroyed = true;
+        }
+        self.destroyers.push(reply);
+        self.begin_stop(How::Ask);
+    }
+
+    pub(super) fn begin_stop(&mut self, how: How) {
+        if self.lifecycle.phase() != Phase::Running {
+            return;
+        }
+        let Some(active) = &self.active else { return };
+        self.lifecycle = self.lifecycle.after(Fact::StopBegan);
+        let remains = Remains {
+            name: self.entry.name.clone(),
+            uuid: self.entry.uuid,
+            pid: active.run.id,
+            process: active.process.clone(),
+        };
+        let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
+        tokio::spawn(async move {
+            let outcome = stop::run(&engine, remains, how).await;
+            // The mailbox is open as long as an end is under way.
+            drop(mailbox.send(Event::Stopped(outcome)).await);
+        });
+    }
+
+    pub(super) async fn stopped(&mut self, outcome: Outcome) {
+        let Some(active) = self.active.take() else { return };
+        let mut drafts = Vec::new();
+        for event in outcome.record.iter().flat_map(|r| &r.events) {
+            if event.kind == ControllerEventKind::Restarted && event.sequence > active.sequence {
+                drafts.extend(active::restart_drafts(&active::exit(&event.exit)).0);
+            }
+        }
+        let recorded = outcome.record.as_ref().and_then(active::ended);
+        let kind = if active.destroyed { ExitKind::Destroyed } else { ExitKind::ControllerLost };
+        let ended = active.ended.or(recorded);
+        let failure = ended.as_ref().and_then(|e| e.failure.clone());
+        let exit = ended.map_or_else(|| active::unreported(kind, now_usec()), |e| e.exit);
+        self.reason = active::reason(&exit, active.shutdown_asked, failure.is_some());
+        if let Some(failure) = &failure {
+            let text = messages::start_failed(self.entry.name.as_str(), failure);
+            tracing::warn!("the restart failed: {}", text.message);
+        }
+        drafts.extend(active::stop_drafts(&exit, self.reason));
+        self.lifecycle = self.lifecycle.after(Fact::Stopped);
+        if self.lifecycle.persistent() {
+            let past = Past { exit: exit.clone(), reason: self.reason };
+            self.engine.remember(self.entry.uuid, Some(past)).await;
+        }
+        self.last_exit = Some(exit);
+        self.publish(drafts).await;
+        let mut residue = outcome.residue;
+        residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
+        for left in &residue {
+            tracing::warn!("domain '{}': {left}", self.entry.name);
+        }
+        for reply in std::mem::take(&mut self.destroyers) {
+            let done = match residue.first() {
+                None => Ok(Answer::Done),
+                Some(left) => {
+                    Err(Failure::Failed(format!("something of domain '{}' is left: {left}", self.entry.name)))
+                }
+            };
+            answer(reply, done);
+        }
+        self.unpark().await;
+    }
+}
+
+pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>) -> Run {
+    let consoles = status
+        .consoles
+        .iter()
+        .map(|c| ConsoleInfo { device: c.device.clone(), path: c.host_path.clone() })
+        .collect();
+    Run {
+        id,
+        init_pid: status.init_pid,
+        started_usec: status.started_u_sec,
+        restarts: status.restarts,
+        consoles,
+        live,
+    }
+}
+
+/// Passes on what a controller reports, and its end. What it reported before its end is passed on first.
+pub(super) async fn watch(mailbox: mpsc::Sender<Event>, run: u64, process: Arc<Process>, mut events: Events) {
+    while let Some(event) = events.next().await {
+        drop(mailbox.send(Event::Controller(run, event)).await);
+    }
+    // The connection ends with the controller. If only the connection broke, the controller is of no use any more.
+    process.ended_within(std::time::Duration::from_secs(1)).await;
+    drop(mailbox.send(Event::ControllerGone(run)).await);
+}
