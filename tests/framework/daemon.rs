@@ -214,9 +214,12 @@ impl Daemon {
         self.ok(&["define", &file]).map(drop)
     }
 
-    /// `domstate --reason` of a domain.
+    /// State and reason of a domain, in the words of `domstate --reason`; but virsh has no word for some reasons, and
+    /// this tells all of them.
     pub fn state(&self, name: &str) -> Result<String, String> {
-        self.ok(&["domstate", "--reason", name]).map(|s| s.trim().to_owned())
+        let status = self.status(name)?;
+        let state = status["state"].as_str().unwrap_or("?").replace("shutoff", "shut off");
+        Ok(format!("{state} ({})", status["reason"].as_str().unwrap_or("?")))
     }
 
     /// Waits until a domain is in a state, as `domstate --reason` prints it.

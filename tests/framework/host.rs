@@ -58,7 +58,11 @@ fn processes(prefix: &str, found: &mut BTreeSet<String>) {
         let words = command_line(pid);
         let controller = words.first().is_some_and(|w| w.ends_with("berth-controller"))
             && words.get(1).is_some_and(|w| w.starts_with(prefix));
-        // A zombie has no command line and is still a trace, by its group.
+        // A zombie has no command line and is still a trace, by its group; but not the orphan of a daemon that was
+        // killed, which is for the host's init to reap.
+        if zombie_of_init(pid) {
+            continue;
+        }
         if controller || groups.contains(&format!("/{prefix}")) {
             found.insert(format!("process {words:?}"));
         }
@@ -78,6 +82,12 @@ fn files(dir: &Path, work: &Path, found: &mut BTreeSet<String>) {
             files(&path, work, found);
         }
     }
+}
+
+fn zombie_of_init(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut words = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    words.next() == Some("Z") && words.next() == Some("1")
 }
 
 /// All pids.

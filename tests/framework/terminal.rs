@@ -47,6 +47,13 @@ impl Terminal {
 
     /// Types.
     pub fn say(&mut self, text: &str) -> Outcome {
+        // Nobody reads what is typed into a terminal whose program has ended, and the write would never return.
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(format!(
+                "the program on the terminal has ended: {status}: {}",
+                self.transcript.escape_debug()
+            ));
+        }
         self.master.write_all(text.as_bytes()).map_err(|e| format!("cannot type: {e}"))
     }
 

@@ -23,6 +23,7 @@ fn login(terminal: &mut Terminal) -> Outcome {
 
 /// Types a line and returns what it prints.
 fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
+    // Split where they are typed, so that the echo is not taken for them.
     terminal.say(&format!("echo be''gin; {line}; echo en''d\r"))?;
     terminal.expect("begin\r\n", 60)?;
     let text = terminal.expect("end\r\n", 60)?;

@@ -141,7 +141,7 @@ fn dev() -> Outcome {
         "t-dev",
         script(
             "t-dev",
-            "cd /dev; ls -1 | sort; for f in null zero full random urandom tty; do stat -c '%n %t:%T %a' $f; done; echo x > /dev/null && head -c1 /dev/zero | wc -c; cat /dev/pts/ptmx < /dev/null; [ -c /dev/ptmx ] && echo ptmx",
+            "cd /dev; ls -1 | sort; for f in null zero full random urandom tty; do stat -c '%n %t:%T %a' $f; done; echo x > /dev/null && head -c1 /dev/zero | wc -c; ",
             "",
         ),
     )?;
@@ -208,7 +208,9 @@ fn environment() -> Outcome {
 
 fn filesystems() -> Outcome {
     let daemon = Daemon::start()?;
-    let data = daemon.work().join("data");
+    // What is written here is meant to stay: it must not be found by the comparison of the test's own folder.
+    let data = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let data = data.path();
     fs::create_dir_all(data.join("sub")).map_err(|e| e.to_string())?;
     fs::write(data.join("file"), "from the host").map_err(|e| e.to_string())?;
     // A mount below the source comes along: `mount` is recursive.

@@ -58,7 +58,7 @@ fn literal() -> Outcome {
     ensure_eq!(daemon.virsh(&["list", "--all", "--name"])?, printed(0, "bb\ndeb12\n\n", ""), "names");
     ensure_eq!(
         daemon.virsh(&["-q", "list", "--all"])?.out,
-        " -    bb      shut off\n -    deb12   shut off\n".to_owned(),
+        " -   bb      shut off\n -   deb12   shut off\n".to_owned(),
         "quiet"
     );
     ensure_eq!(daemon.virsh(&["domstate", "bb"])?, printed(0, "shut off\n\n", ""), "domstate");
@@ -104,7 +104,7 @@ fn errors() -> Outcome {
         (&["frobnicate"], "error: unknown command: 'frobnicate'\n"),
         (&["list", "--bogus"], "error: command 'list' doesn't support option --bogus\n"),
         (&["dominfo"], "error: command 'dominfo' requires <domain> option\n"),
-        (&["console", "off"], "error: Cannot run interactive console without a controlling TTY\n"),
+        (&["console", "off"], "error: The domain is not running\n"),
         (
             &["destroy", "off"],
             "error: Failed to destroy domain 'off'\nerror: Requested operation is not valid: domain is not running\n",

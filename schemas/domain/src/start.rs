@@ -29,7 +29,6 @@ const TABLE: &[Category] = &[
     ("domain/vcpu", vcpu),
     ("domain/resource", partition),
     ("domain/clock", timers),
-    ("domain/lxc:namespace", |d| one(d.namespace.as_ref().map(|n| n.pos), "a domain that shares namespaces")),
 ];
 
 impl Domain {

@@ -28,7 +28,6 @@ fn each_category_that_cannot_be_started_is_named() {
     let fs = |kind: &str, source: &str| {
         format!("<filesystem type='{kind}'><source {source}/><target dir='/x'/></filesystem>")
     };
-    let share = "<c:namespace xmlns:c='http://libvirt.org/schemas/domain/lxc/1.0'><c:shareuts type='pid' value='1'/></c:namespace>";
     for (rest, devices, element, word) in [
         ("", "<interface type='bridge'><source bridge='b'/></interface>".into(), "interface", "'bridge'"),
         ("", "<disk><source file='/i'/><target dev='vda'/></disk>".into(), "disk", "'vda'"),
@@ -58,7 +57,6 @@ fn each_category_that_cannot_be_started_is_named() {
         ("<resource><partition>/other</partition></resource>", String::new(), "resource", "'/other'"),
         ("<clock offset='utc'><timer name='rtc' present='yes'/></clock>", String::new(), "clock", "'rtc'"),
         ("<clock offset='localtime'><timer name='hpet'/></clock>", String::new(), "clock", "'hpet'"),
-        (share, String::new(), "lxc:namespace", "shares namespaces"),
     ] {
         let found = problems(rest, &devices);
         assert_eq!(found.len(), 1, "{rest}{devices}: {found:?}");
