@@ -352,9 +352,10 @@ exec /bin/busybox switch_root /newroot /init
 fn second_script(arguments: &[String], keep: bool) -> String {
     let words: Vec<String> = arguments.iter().map(|w| quote(w)).collect();
     let end = if keep {
+        // The shell would take its own setsid for one without a path.
         "echo 'This shell is inside the machine; its end is that of the machine.'
 cd /root
-setsid --ctty --wait sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1
+/usr/bin/setsid --ctty --wait sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1
 "
     } else {
         ""
