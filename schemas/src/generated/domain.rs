@@ -1177,7 +1177,7 @@ pub struct ReadConsoleLogOut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Domains, one reply each. Without a reference all of them, by name; with one, that domain or NoSuchDomain.
-    /// Without `more` and without a reference it fails with ExpectedMore.
+    /// Without `more` and without a reference it fails with ExpectedMore; where there is no domain at all, with NoSuchDomain.
     List,
     /// Figures of one domain.
     GetUsage,
