@@ -42,7 +42,7 @@ fn the_container_sees_its_own_world_and_nothing_else() {
     let has = |text: &str| assert!(output.contains(text), "no {text:?} in:\n{output}");
     assert_eq!(exit["status"], 0, "{output}");
     has(
-        "dev: console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty tty1 urandom zero",
+        "dev: console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty tty1 tty2 urandom zero",
     );
     has("pts: 0 1 ptmx");
     has("group: 0::/\n");

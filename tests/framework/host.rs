@@ -73,8 +73,11 @@ fn files(dir: &Path, work: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = path.strip_prefix(work).unwrap_or(&path).display().to_string();
-        let volatile =
-            name.contains("var/log/berth") || name.ends_with("run/berth/sequence") || name == "berthd.log";
+        // The ends of domains are history, and which parents of groups are ours to remove is known until the last
+        // daemon on this host lets go of them.
+        let books =
+            ["sequence", "ended", "cgroup-parents"].iter().any(|f| name.ends_with(&format!("run/berth/{f}")));
+        let volatile = books || name.contains("var/log/berth") || name == "berthd.log";
         if !volatile {
             found.insert(format!("file {name}"));
         }

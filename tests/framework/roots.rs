@@ -18,8 +18,10 @@ pub fn make_busybox(root: &Path) -> Outcome {
     for dir in ["bin", "sbin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "home/guest"] {
         fs::create_dir_all(root.join(dir)).map_err(fail)?;
     }
-    fs::copy(busybox().ok_or("no busybox in /bin or /usr/bin")?, root.join("bin/busybox")).map_err(fail)?;
-    let list = Command::new(root.join("bin/busybox")).arg("--list").output().map_err(fail)?;
+    let busybox = busybox().ok_or("no busybox in /bin or /usr/bin")?;
+    fs::copy(&busybox, root.join("bin/busybox")).map_err(fail)?;
+    // Not the copy: another thread that forks right now could still have it open for writing (ETXTBSY).
+    let list = Command::new(&busybox).arg("--list").output().map_err(fail)?;
     for name in String::from_utf8_lossy(&list.stdout).lines().filter(|n| *n != "busybox") {
         symlink("busybox", root.join("bin").join(name)).map_err(fail)?;
     }

@@ -26,11 +26,12 @@ fn starts() -> Outcome {
     };
     // The first cycles fill caches and arenas.
     cycle(50)?;
-    let (fds, memory) = (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss").unwrap_or(0));
+    let (fds, memory) =
+        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss_Anon").unwrap_or(0));
     cycle(250)?;
     let (fds_now, memory_now) =
-        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss").unwrap_or(0));
-    println!("250 cycles: descriptors {fds} -> {fds_now}, PSS {memory} -> {memory_now} KiB");
+        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss_Anon").unwrap_or(0));
+    println!("250 cycles: descriptors {fds} -> {fds_now}, anonymous memory {memory} -> {memory_now} KiB");
     ensure!(fds_now <= fds + 1, "descriptors grew from {fds} to {fds_now}");
     ensure!(memory_now <= memory + 768, "memory grew from {memory} to {memory_now} KiB");
     ensure_eq!(Traces::of("t-300", daemon.work()).difference(&before), Vec::<String>::new(), "residue");
@@ -48,13 +49,14 @@ fn calls() -> Outcome {
         Ok(())
     };
     round(2_000)?;
-    let (fds, memory) = (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss").unwrap_or(0));
+    let (fds, memory) =
+        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss_Anon").unwrap_or(0));
     round(10_000)?;
     for _ in 0..500 {
         daemon.client()?.call("io.berth.Node.GetVersion", &json!({}))?;
     }
     let (fds_now, memory_now) =
-        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss").unwrap_or(0));
+        (host::descriptors(daemon.pid()), host::memory(daemon.pid(), "Pss_Anon").unwrap_or(0));
     ensure!(fds_now <= fds + 2, "descriptors grew from {fds} to {fds_now}");
     ensure!(memory_now <= memory + 512, "memory grew from {memory} to {memory_now} KiB");
     Ok(())

@@ -7,19 +7,30 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-/// Both sides and the name of the slave.
+use berth_sys::poll::{HUP, PollSet};
+
+/// The master and the name of its slave.
 #[derive(Debug)]
 pub struct HostPty {
     /// Master.
     pub master: OwnedFd,
-    /// Slave, in raw mode: the container's terminal does the echoing.
-    pub slave: OwnedFd,
     /// "/dev/pts/N".
     pub path: String,
 }
 
-/// Makes one that only root may open. `ours` is the side that this process reads and writes: non-blocking.
-pub fn make(ours: Side) -> Result<HostPty, Errno> {
+impl HostPty {
+    /// Whether no program has the slave open. Only while we have none ourselves.
+    pub fn is_hung_up(&self) -> bool {
+        let mut set = PollSet::default();
+        set.add(&self.master, 0, ());
+        set.wait(Some(std::time::Duration::ZERO)).is_ok()
+            && set.happened(0).is_some_and(|((), events)| events & HUP != 0)
+    }
+}
+
+/// Makes one that only root may open, and its slave in raw mode: the container's terminal does the echoing. `ours` is
+/// the side that this process reads and writes: non-blocking.
+pub fn make(ours: Side) -> Result<(HostPty, OwnedFd), Errno> {
     // CLOEXEC is not among POSIX's flags of posix_openpt(3), and Linux takes it.
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     unlockpt(&master)?;
@@ -36,7 +47,7 @@ pub fn make(ours: Side) -> Result<HostPty, Errno> {
         Side::Slave => &slave,
     };
     fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
-    Ok(HostPty { master, slave, path })
+    Ok((HostPty { master, path }, slave))
 }
 
 /// A side.

@@ -10,9 +10,11 @@ pub mod viewer;
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use berth_schemas::controller::{ConsoleStatus, PlanConsole};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
 
 use crate::failure::{Doing, Outcome, Step};
 
@@ -25,37 +27,48 @@ use viewer::{Line, Mode};
 pub struct Consoles {
     /// In the order of the plan.
     pub list: Vec<Console>,
-    /// Tells when a program opens or closes a slave of a host PTY.
-    pub watcher: OwnedFd,
+    /// Tells when a program opens or closes a slave of a host PTY. None where the user has no inotify instance left
+    /// (128 by default, inotify(7)): then [`Consoles::look_at_host_ptys`] has to look from time to time.
+    pub watcher: Option<OwnedFd>,
     watches: Vec<i32>,
     next_viewer: u64,
+    next_look: Instant,
+}
+
+/// How often to look where nobody tells.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Watches the slaves: opening and closing is not to be seen at the master while we hold a slave, and without one the
+/// master is hung up all the time.
+fn watch(list: &[Console]) -> Result<(OwnedFd, Vec<i32>), Errno> {
+    let watcher = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let events = WatchFlags::OPEN | WatchFlags::CLOSE_WRITE | WatchFlags::CLOSE_NOWRITE;
+    let add = |console: &Console| inotify::add_watch(&watcher, &*console.host.path, events);
+    let watches = list.iter().map(add).collect::<Result<_, _>>()?;
+    Ok((watcher, watches))
 }
 
 impl Consoles {
     /// Makes them, without a container yet.
     pub fn make(plan: &[PlanConsole]) -> Outcome<Self> {
         let doing = |operation| Doing::new(Step::Consoles, operation);
-        let watcher = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-            .map_err(|e| doing("inotify_init").failed(e))?;
         let mut list = Vec::with_capacity(plan.len());
-        let mut watches = Vec::with_capacity(plan.len());
         for console in plan {
             let most = u64::try_from(console.log_max_bytes).unwrap_or(0);
             let keep = u32::try_from(console.log_keep).unwrap_or(0);
             let log = Log::open(&console.log_path, most, keep)
                 .map_err(|e| doing("open").path(&console.log_path).failed(e))?;
-            let console = Console::new(&console.device, log).map_err(|e| doing("openpty").failed(e))?;
-            // On the slave: opening and closing is not to be seen at the master while we hold a slave, and without
-            // one the master is hung up all the time.
-            let watch = inotify::add_watch(
-                &watcher,
-                &*console.host.path,
-                WatchFlags::OPEN | WatchFlags::CLOSE_WRITE | WatchFlags::CLOSE_NOWRITE,
-            );
-            watches.push(watch.map_err(|e| doing("inotify_add_watch").path(&console.host.path).failed(e))?);
-            list.push(console);
+            list.push(Console::new(&console.device, log).map_err(|e| doing("openpty").failed(e))?);
         }
-        Ok(Self { list, watcher, watches, next_viewer: 0 })
+        let (watcher, watches) = match watch(&list) {
+            Ok((watcher, watches)) => (Some(watcher), watches),
+            // EMFILE, ENOSPC: limits per user, which are no reason not to start.
+            Err(_) => {
+                list.iter_mut().for_each(Console::release_host_slave);
+                (None, Vec::new())
+            }
+        };
+        Ok(Self { list, watcher, watches, next_viewer: 0, next_look: Instant::now() })
     }
 
     /// The number for a new viewer.
@@ -72,24 +85,42 @@ impl Consoles {
         }
     }
 
+    /// Looks whether host PTYs are open, where nobody tells. Answers when to look again.
+    pub fn look_at_host_ptys(&mut self, now: Instant) -> Option<Instant> {
+        if self.watcher.is_some() || self.list.is_empty() {
+            return None;
+        }
+        if now < self.next_look {
+            return Some(self.next_look);
+        }
+        for index in 0..self.list.len() {
+            let open = !self.list[index].host.is_hung_up();
+            if open != (self.list[index].host_opened > 0) {
+                self.host_pty_changed(index, open);
+            }
+        }
+        self.next_look = now + LOOK;
+        Some(self.next_look)
+    }
+
     /// Reads who has opened or closed host PTYs.
     pub fn host_ptys_changed(&mut self) {
+        let Some(watcher) = &self.watcher else { return };
         let mut buffer = [MaybeUninit::uninit(); 1024];
         let mut changes = Vec::new();
-        let mut reader = Reader::new(&self.watcher, &mut buffer);
+        let mut reader = Reader::new(watcher, &mut buffer);
         while let Ok(event) = reader.next() {
-            changes.push((event.wd(), event.events()));
+            changes.push((event.wd(), event.events().contains(ReadFlags::OPEN)));
         }
-        for (watch, events) in changes {
+        for (watch, opened) in changes {
             if let Some(index) = self.watches.iter().position(|w| *w == watch) {
-                self.host_pty_changed(index, events);
+                self.host_pty_changed(index, opened);
             }
         }
     }
 
-    fn host_pty_changed(&mut self, index: usize, events: ReadFlags) {
+    fn host_pty_changed(&mut self, index: usize, opened: bool) {
         let before = self.list[index].host_opened;
-        let opened = events.contains(ReadFlags::OPEN);
         self.list[index].host_opened = if opened { before + 1 } else { before.saturating_sub(1) };
         match (before, self.list[index].host_opened) {
             (0, 1) => {
@@ -107,8 +138,7 @@ impl Consoles {
                     console.hang_up(id);
                 }
                 // What nobody has read is not for the next one, who gets the replay.
-                let _ =
-                    rustix::termios::tcflush(&console.host.slave, rustix::termios::QueueSelector::IOFlush);
+                console.flush_host();
             }
             _ => {}
         }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use berth_sys::poll::{OUT, PollSet};
 use rustix::io::Errno;
-use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
+use rustix::termios::{QueueSelector, Winsize, tcflush, tcgetwinsize, tcsetwinsize};
+
+use crate::setup::dev::open_slave;
 
 use super::host_pty::{HostPty, Side, make};
 use super::log::Log;
@@ -31,6 +33,9 @@ pub struct Console {
     pub device: String,
     /// The PTY on the host.
     pub host: HostPty,
+    /// Its slave, held so that the master is not hung up all the time; not held where nobody tells us that a program
+    /// opens it, because then the hang-up is the only sign of it.
+    host_slave: Option<OwnedFd>,
     /// How many programs have its slave open.
     pub host_opened: u32,
     /// Everybody who looks.
@@ -50,9 +55,11 @@ pub struct Console {
 impl Console {
     /// A console without a container yet.
     pub fn new(device: &str, log: Log) -> Result<Self, Errno> {
+        let (host, slave) = make(Side::Master)?;
         Ok(Self {
             device: device.to_owned(),
-            host: make(Side::Master)?,
+            host,
+            host_slave: Some(slave),
             host_opened: 0,
             viewers: Vec::new(),
             ring: Ring::default(),
@@ -64,6 +71,20 @@ impl Console {
             size: None,
             waiting_since: None,
         })
+    }
+
+    /// Lets the host PTY hang up while no program has it open.
+    pub fn release_host_slave(&mut self) {
+        self.host_slave = None;
+    }
+
+    /// Forgets what nobody has read at the host PTY.
+    pub fn flush_host(&self) {
+        // Opened for the moment only where nobody is told that it was.
+        let opened = if self.host_slave.is_none() { open_slave(&self.host.master).ok() } else { None };
+        if let Some(slave) = self.host_slave.as_ref().or(opened.as_ref()) {
+            let _ = tcflush(slave, QueueSelector::IOFlush);
+        }
     }
 
     /// Bytes printed so far.
@@ -193,7 +214,7 @@ impl Console {
     fn reopen_slave(&mut self) -> bool {
         let Some((master, slave)) = &mut self.terminal else { return false };
         // First the new one, or the master would be without any again.
-        *slave = crate::setup::dev::open_slave(master).ok();
+        *slave = open_slave(master).ok();
         if slave.is_none() {
             self.terminal = None;
             return false;

@@ -47,8 +47,12 @@ pub enum Line {
 /// How far a viewer may fall behind before the console waits for it.
 pub const BEHIND: u64 = 48 * 1024;
 
-/// How long the console waits for one viewer in all, until that has caught up or taken [`BEHIND`] bytes meanwhile.
+/// How long the console waits for one viewer in all, until that has caught up.
 pub const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How much of the patience comes back with each [`BEHIND`] bytes that are taken. A viewer that takes less than about
+/// 5 MB/s runs out of it: it must not hold a container to its own pace for as long as it likes.
+const REGAINED: Duration = Duration::from_millis(10);
 
 /// A viewer.
 #[derive(Debug)]
@@ -137,9 +141,10 @@ impl Viewer {
     fn took(&mut self, n: u64) {
         self.offset += n;
         self.taken_meanwhile += n;
-        // A terminal that is slower than the container is waited for; one that hardly takes anything is not.
+        // A terminal that is a little slower than the container is waited for; one that is much slower is not.
         if self.taken_meanwhile >= BEHIND {
-            (self.waited, self.taken_meanwhile) = (Duration::ZERO, 0);
+            self.waited = self.waited.saturating_sub(REGAINED);
+            self.taken_meanwhile -= BEHIND;
         }
     }
 

@@ -104,10 +104,11 @@ impl Controller {
             for console in &mut self.consoles.list {
                 console.tick(now);
             }
+            let look = self.consoles.look_at_host_ptys(now).map(|at| at.saturating_duration_since(now));
             set.clear();
             self.fill(&mut set);
             let quiet = (!settled).then_some(SETTLE);
-            if set.wait(self.timeout(now).into_iter().chain(quiet).min()).is_err() {
+            if set.wait(self.timeout(now).into_iter().chain(look).chain(quiet).min()).is_err() {
                 // Only EINVAL or ENOMEM are left: nothing can be waited for any more.
                 self.destroy();
             }
@@ -134,7 +135,9 @@ impl Controller {
     fn fill(&self, set: &mut PollSet<Token>) {
         set.add(&self.signals, IN, Token::Signals);
         set.add(&self.descriptors[self.plan.listen_file_descriptor as usize], IN, Token::Listener);
-        set.add(&self.consoles.watcher, IN, Token::HostPtys);
+        if let Some(watcher) = &self.consoles.watcher {
+            set.add(watcher, IN, Token::HostPtys);
+        }
         if let Some(init) = &self.init {
             set.add(&init.pidfd, IN, Token::Init);
         }

@@ -209,12 +209,12 @@ impl Controller {
     fn open(&mut self, wanted: &OpenConsoleIn) -> Handled {
         let index = self.console(wanted.device.as_deref())?;
         let mode = Mode::from_name(&wanted.mode).ok_or_else(|| invalid("mode"))?;
-        let pty = make(Side::Slave).map_err(|e| {
+        let (pty, slave) = make(Side::Slave).map_err(|e| {
             call::error(&Error::InvalidState { message: format!("cannot make a terminal: {e}") })
         })?;
         let viewer = self.consoles.number();
         let console = &mut self.consoles.list[index];
-        let writer = console.attach(viewer, Line::Pty(pty.slave), mode, true);
+        let writer = console.attach(viewer, Line::Pty(slave), mode, true);
         let device = console.device.clone();
         console.flush_viewer(viewer);
         let out = OpenConsoleOut { pty_file_descriptor: 0, device, writer, viewer: viewer as i64 };

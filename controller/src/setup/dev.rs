@@ -68,9 +68,11 @@ pub fn open_slave(master: &OwnedFd) -> Result<OwnedFd, Errno> {
     ioctl_tiocgptpeer(master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
 }
 
-/// Name of the device file of console `index`.
-pub fn console_name(index: usize) -> String {
-    if index == 0 { "console".to_owned() } else { format!("tty{index}") }
+/// Names of the device files of console `index`: /dev/tty1 and so on, as libvirt has them, and the first is
+/// /dev/console too.
+pub fn console_names(index: usize) -> Vec<String> {
+    let first = (index == 0).then(|| "console".to_owned());
+    first.into_iter().chain([format!("tty{}", index + 1)]).collect()
 }
 
 /// The tmpfs of /dev with everything in it; the consoles are empty files that the terminals are bound over.
@@ -98,7 +100,7 @@ fn fill(dev: &OwnedFd, consoles: usize) -> Outcome<()> {
         mkdirat(dev, name, Mode::from_raw_mode(0o755))
             .map_err(|e| Doing::new(Step::Dev, "mkdir").path(name).failed(e))?;
     }
-    for name in (0..consoles).map(console_name) {
+    for name in (0..consoles).flat_map(console_names) {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         openat(dev.as_fd(), &name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| Doing::new(Step::Dev, "create").path(&name).failed(e))?;

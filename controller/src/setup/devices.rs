@@ -9,7 +9,7 @@ use rustix::process::{ioctl_tiocsctty, setsid};
 
 use crate::failure::{Doing, Outcome, Step};
 
-use super::dev::{console_name, open_slave};
+use super::dev::{console_names, open_slave};
 use super::inside::Prepared;
 use super::rootfs::Inside;
 use super::user::Identity;
@@ -51,10 +51,10 @@ fn put(p: &Prepared<'_>, name: &str, mount: &OwnedFd) -> Outcome<()> {
     mounts::attach(mount.as_fd(), point.as_fd()).map_err(|e| doing("move_mount").failed(e))
 }
 
-/// Binds the slave of a master over the console's file, by descriptor, after a look at what it is (CVE-2025-52565).
+/// Binds the slave of a master over the console's files, by descriptor, after a look at what it is (CVE-2025-52565).
 fn bind_console(p: &Prepared<'_>, index: usize, master: &OwnedFd) -> Outcome<OwnedFd> {
-    let name = console_name(index);
-    let doing = |operation| Doing::new(Step::Devices, operation).path(&name);
+    let names = console_names(index);
+    let doing = |operation| Doing::new(Step::Devices, operation).path(&names[0]);
     let slave = open_slave(master).map_err(|e| doing("TIOCGPTPEER").failed(e))?;
     let stat = fstat(&slave).map_err(|e| doing("stat").failed(e))?;
     let filesystem = fstatfs(&slave).map_err(|e| doing("statfs").failed(e))?;
@@ -64,8 +64,10 @@ fn bind_console(p: &Prepared<'_>, index: usize, master: &OwnedFd) -> Outcome<Own
     if !is_ours {
         return Err(doing("stat").refused("the console is not a terminal of the container's devpts"));
     }
-    let tree = mounts::clone_tree(slave.as_fd(), false).map_err(|e| doing("open_tree").failed(e))?;
-    put(p, &name, &tree)?;
+    for name in &names {
+        let tree = mounts::clone_tree(slave.as_fd(), false).map_err(|e| doing("open_tree").failed(e))?;
+        put(p, name, &tree)?;
+    }
     Ok(slave)
 }
 
