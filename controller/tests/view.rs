@@ -51,7 +51,7 @@ fn the_container_sees_its_own_world_and_nothing_else() {
         n = fs::read_to_string("/proc/self/cgroup").expect("cgroup").lines().count()
     ));
     has(
-        "points: / /dev /dev/console /dev/mqueue /dev/pts /dev/shm /dev/tty1 /proc /proc/bus /proc/irq /proc/meminfo /proc/sys /proc/sys/net /run /sys /sys/firmware /sys/fs/cgroup\n",
+        "points: / /dev /dev/console /dev/mqueue /dev/pts /dev/shm /dev/tty1 /dev/tty2 /proc /proc/bus /proc/irq /proc/meminfo /proc/sys /proc/sys/net /run /sys /sys/firmware /sys/fs/cgroup\n",
     );
     has("tty: 88 yes");
     has("host: inside");
