@@ -13,6 +13,19 @@ pub const TESTS: &[Test] = &[
     ("debian::trixie_boots_and_is_used", || boot("trixie")),
 ];
 
+/// Makes the roots while there still is a network, if a test of this file is going to run. Whether it worked is seen by
+/// the tests.
+pub fn make_roots() {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let skipped = std::env::args().any(|a| a == "--list" || a == "--skip=debian::");
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    for (suite, test) in [("bookworm", TESTS[0].0), ("trixie", TESTS[1].0)] {
+        if !skipped && wanted(test) && nix::unistd::geteuid().is_root() {
+            let _ = roots::debian(suite);
+        }
+    }
+}
+
 fn login(terminal: &mut Terminal) -> Outcome {
     terminal.expect("login:", 60)?;
     terminal.say("root\r")?;

@@ -28,6 +28,7 @@ fn main() {
     .flatten()
     .copied()
     .collect();
+    debian::make_roots();
     suite::run(&tests, obstacle());
 }
 
