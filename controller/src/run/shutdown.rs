@@ -51,7 +51,9 @@ impl Controller {
                     }
                 }
                 Mode::Initctl => {
-                    let Ok(helper) = initctl::start(&init.pidfd, restart) else { continue };
+                    let Ok(helper) = initctl::start(&init.pidfd, self.plan.id_map.is_some(), restart) else {
+                        continue;
+                    };
                     let deadline = Instant::now() + DEADLINE;
                     let rest = modes[index + 1..].to_vec();
                     self.asking.push(Asking { helper, deadline, connection, oneway, restart, rest });
