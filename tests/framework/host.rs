@@ -76,9 +76,10 @@ fn files(dir: &Path, work: &Path, found: &mut BTreeSet<String>) {
         // The ends of domains are history, and which parents of groups are ours to remove is known until the last
         // daemon on this host lets go of them.
         // A domain keeps its ids as long as it is defined, and who has which must outlive the daemon.
-        let books = ["run/berth/sequence", "run/berth/ended", "run/berth/cgroup-parents", "lib/berth/idmap.json"]
-            .iter()
-            .any(|f| name.ends_with(f));
+        let books =
+            ["run/berth/sequence", "run/berth/ended", "run/berth/cgroup-parents", "lib/berth/idmap.json"]
+                .iter()
+                .any(|f| name.ends_with(f));
         let volatile = books || name.contains("var/log/berth") || name == "berthd.log";
         if !volatile {
             found.insert(format!("file {name}"));

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
@@ -29,6 +30,9 @@ const DELEGATED: &[&str] = &["", "cgroup.procs", "cgroup.subtree_control", "cgro
 /// the limits, and the v1 groups stay the host's (invariant I11).
 fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let payload = payload(groups);
+    // Users inside look into their part of it; the folders above are nowhere to be seen there.
+    fs::set_permissions(&payload, fs::Permissions::from_mode(0o755))
+        .map_err(|e| Doing::new(Step::Cgroup, "chmod").path(&payload).failed(errno(&e)))?;
     for name in DELEGATED {
         let path = format!("{payload}/{name}");
         std::os::unix::fs::lchown(&path, Some(owner.uid), Some(owner.gid))
