@@ -333,7 +333,14 @@ fn failures_say_what_failed() {
     expect(&with(&|p| p["init"]["directory"] = json!("/nope")), "directory", "chdir", "/nope", Some(2));
     let magic = with(&|p| p["init"]["directory"] = json!("/proc/self/fd/3"));
     assert_eq!(magic["step"], "directory", "{magic}");
-    assert_eq!(with(&|p| p["version"] = json!(2))["step"], "plan");
+    assert_eq!(with(&|p| p["version"] = json!(99))["step"], "plan");
+    let range = |count: i64| json!([{"inside": 0, "host": 1_000_000, "count": count}]);
+    for (uids, gids, step) in
+        [(range(0), range(9), "plan"), (range(9), range(1 << 32), "plan"), (range(9), json!([]), "ids")]
+    {
+        let map = json!({"uids": uids, "gids": gids, "keepShifted": false});
+        assert_eq!(with(&|p| p["idMap"] = map.clone())["step"], step);
+    }
     assert_eq!(with(&|p| p["initFileDescriptors"] = json!([5]))["step"], "descriptors");
     for name in ["proc", "sys", "dev"] {
         fs::remove_dir(world.root.join(name)).expect("rmdir");

@@ -88,7 +88,7 @@ fn hint(failure: &StepFailure) -> Option<String> {
             "the controller is not installed: berthd looks beside its own program, or where --controller says"
                 .into()
         }
-        ("clone", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
+        ("clone" | "ids", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
         ("clone" | "spawn", Some(Errno::EAGAIN)) => {
             "too many processes: see /proc/sys/kernel/pid_max and pids.max".into()
         }

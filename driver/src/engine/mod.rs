@@ -238,8 +238,7 @@ impl Engine {
         let Parts { layout, config, controller, pretend_cgroups } = parts;
         let (run, tag) = (layout.run(), layout.tag());
         let cgroups = if pretend_cgroups { Cgroups::pretend(run, tag) } else { Cgroups::find(run, tag) };
-        let pool =
-            Pool::new(&read_or_empty("/etc/subuid")?, &read_or_empty("/etc/subgid")?, config.idmap.pool);
+        let pool = Pool::new(&host_file("/etc/subuid"), &host_file("/etc/subgid"), config.idmap.pool);
         let (ids, remark) = IdRanges::open(layout.id_ranges(), pool);
         if let Some(remark) = remark {
             tracing::warn!("{remark}");
@@ -264,10 +263,14 @@ impl Engine {
     }
 }
 
-/// A file of the host that may not be there.
-fn read_or_empty(path: &str) -> io::Result<String> {
-    match std::fs::read_to_string(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        text => text,
+/// A file of the host that may not be there, and without which everything works.
+fn host_file(path: &str) -> String {
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => {
+            tracing::warn!("cannot read '{path}': {e}");
+            String::new()
+        }
     }
 }
