@@ -253,12 +253,25 @@ fn init_is_asked_in_its_way() {
     assert_eq!(answer, json!({"parameters": {"asked": "SIGTERM"}}));
     assert_eq!(controller.wait(), Some(0));
     assert_eq!(world.record()["events"][0]["exit"]["status"], 9);
+    for ids in [Value::Null, own_ids()] {
+        initctl_is_asked(&ids);
+    }
+}
 
+/// The map of a container with ids of its own.
+fn own_ids() -> Value {
+    let range = json!([{"inside": 0, "host": 1_234_000_000, "count": 65_536}]);
+    json!({"uids": range, "gids": range, "keepShifted": false})
+}
+
+fn initctl_is_asked(ids: &Value) {
     let world = World::new();
     std::os::unix::fs::symlink("busybox", world.root.join("bin/mkfifo")).expect("symlink");
     world.script("mkfifo /run/initctl; echo ready; dd if=/run/initctl bs=384 count=1 2>/dev/null | grep -qa 6 && exit 6");
     let mut controller = world.controller();
-    controller.launch(&world.plan());
+    let mut plan = world.plan();
+    plan["idMap"] = ids.clone();
+    controller.launch(&plan);
     let (mut viewer, _) = controller.client.attach("view");
     viewer.expect("ready");
     std::thread::sleep(Duration::from_millis(100));
@@ -295,10 +308,17 @@ fn failures_say_what_failed() {
     if skip() {
         return;
     }
+    for ids in [Value::Null, own_ids()] {
+        failures_with(&ids);
+    }
+}
+
+fn failures_with(ids: &Value) {
     let world = World::new();
     world.script("exit 0");
     let with = |change: &dyn Fn(&mut Value)| {
         let mut plan = world.plan();
+        plan["idMap"] = ids.clone();
         change(&mut plan);
         failure(&world, &plan)
     };

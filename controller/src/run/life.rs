@@ -283,6 +283,7 @@ impl Controller {
         for console in &mut self.consoles.list {
             console.disconnect();
         }
+        self.finish_asking();
         let mut residue = cgroup::remove(&self.plan.cgroups);
         residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
         residue.extend(
