@@ -21,6 +21,7 @@ const START: &[&str] = &[
     "plan",
     "descriptors",
     "cgroup",
+    "ids",
     "consoles",
     "dev",
     "sources",

@@ -5,6 +5,7 @@ mod adoption;
 mod console;
 mod debian;
 mod failures;
+mod idmap;
 mod inside;
 mod kills;
 mod life;
@@ -17,6 +18,7 @@ fn main() {
     let tests: Vec<suite::Test> = [
         life::TESTS,
         inside::TESTS,
+        idmap::TESTS,
         console::TESTS,
         failures::TESTS,
         kills::TESTS,
