@@ -112,7 +112,7 @@ fn controller() -> Result<Vec<Row>, String> {
     for n in 0..50 {
         daemon.ok(&["start", &format!("mem{n}")])?;
     }
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_millis(2500));
     let after = available().ok_or("no MemAvailable")?;
     let mut pss = Vec::new();
     for n in 0..50 {
@@ -122,6 +122,8 @@ fn controller() -> Result<Vec<Row>, String> {
     let alone = {
         daemon.ok(&["destroy", "mem*"])?;
         daemon.ok(&["start", "mem0"])?;
+        // A controller that has nothing to do for a second gives its code back.
+        std::thread::sleep(Duration::from_millis(2500));
         let pid = daemon.pid_of("mem0", "id")?;
         host::memory(pid, "Pss").ok_or("no smaps")?
     };

@@ -127,6 +127,7 @@ impl Controller {
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
+            moved: false,
         };
         controller.started(started, oom_kills);
         Ok(controller)
@@ -301,8 +302,11 @@ impl Controller {
             crate::note(&format!("cannot write '{}': {e}", self.plan.exit_record));
         }
         self.publish(&event);
+        // Closing an inotify instance waits for a grace period of SRCU, 13 ms here: most of the time of a destroy, if
+        // we did it before our end. Whoever asked for the end closes it when it likes.
+        let mut watcher = self.consoles.watcher.take();
         for connection in self.connections.iter_mut().filter(|c| c.wants_end) {
-            connection.send(call::good(&DestroyOut {}), None);
+            connection.send(call::good(&DestroyOut {}), watcher.take());
         }
     }
 

@@ -20,7 +20,7 @@ use berth_sys::poll::{ERR, HUP, IN, OUT, PRI, PollSet};
 use crate::console::Consoles;
 use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
-use crate::setup::handshake::Created;
+use crate::setup::{cgroup, handshake::Created};
 
 use history::History;
 use life::{Init, Phase};
@@ -49,6 +49,8 @@ pub struct Controller {
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
+    /// Whether it has moved into its own control group.
+    moved: bool,
 }
 
 /// What a descriptor in the poll set is.
@@ -63,6 +65,15 @@ enum Token {
     Connection(u64),
     Master(usize),
     Viewer(usize, u64),
+}
+
+/// Whether there is anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calm {
+    No,
+    /// Nothing for a while: what could wait is done before the next wait.
+    Coming,
+    Here,
 }
 
 /// After so long without anything to do a controller gives its code's memory back: most of them are idle mostly.
@@ -100,7 +111,7 @@ impl Controller {
     pub fn run(mut self) -> i32 {
         crate::setup::reach(&self.plan, crate::failure::Step::Running);
         let mut set = PollSet::default();
-        let mut settled = false;
+        let mut calm = Calm::No;
         while !matches!(self.phase, Phase::Over) {
             let now = Instant::now();
             for console in &mut self.consoles.list {
@@ -109,7 +120,12 @@ impl Controller {
             let look = self.consoles.look_at_host_ptys(now).map(|at| at.saturating_duration_since(now));
             set.clear();
             self.fill(&mut set);
-            let quiet = (!settled).then_some(SETTLE);
+            let quiet = (calm == Calm::No).then_some(SETTLE);
+            if calm == Calm::Coming {
+                // The last thing before the wait: what runs in between would come back into memory at once.
+                self.settle();
+                calm = Calm::Here;
+            }
             if set.wait(self.timeout(now).into_iter().chain(look).chain(quiet).min()).is_err() {
                 // Only EINVAL or ENOMEM are left: nothing can be waited for any more.
                 self.destroy();
@@ -122,16 +138,27 @@ impl Controller {
                 }
             }
             if happened {
-                settled = false;
-            } else if !settled && now.elapsed() >= SETTLE {
-                berth_sys::memory::forget_code();
-                settled = true;
+                calm = Calm::No;
+            } else if calm == Calm::No && now.elapsed() >= SETTLE {
+                calm = Calm::Coming;
             }
             self.timers(Instant::now());
             self.connections.retain(|c| !c.gone);
         }
         self.flush_all(Duration::from_millis(200));
         0
+    }
+
+    /// What can wait until there is nothing else to do.
+    fn settle(&mut self) {
+        if !self.moved {
+            // Once, whether or not it works: the group is for accounting, and one more way to be killed.
+            self.moved = true;
+            if let Err(e) = cgroup::settle(&self.plan.cgroups) {
+                crate::note(&format!("cannot move the controller into its group, ignoring: {e}"));
+            }
+        }
+        berth_sys::memory::forget_code();
     }
 
     fn fill(&self, set: &mut PollSet<Token>) {

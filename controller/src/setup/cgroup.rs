@@ -41,7 +41,7 @@ fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     Ok(())
 }
 
-/// Makes the payload group and the controller's own, and moves the controller there.
+/// Makes the payload group and the controller's own. The controller moves there when it has time: [`settle`].
 pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let controller = format!("{}/controller", groups.unified);
     for path in [&payload(groups), &controller] {
@@ -55,8 +55,14 @@ pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     if owner != Owner::HOST {
         delegate(groups, owner)?;
     }
-    let procs = format!("{controller}/cgroup.procs");
-    write(&procs, "0").map_err(|e| Doing::new(Step::Cgroup, "write").path(&procs).failed(e))
+    Ok(())
+}
+
+/// Moves the controller into its own group. The kernel lets a grace period of RCU go by before it moves a process
+/// (cgroup_threadgroup_rwsem; 8 to 12 ms here), in which nobody on the host can fork: most of the time that a start
+/// would take. So it is done once, when the controller has nothing else to do; until then it is found by its pidfd.
+pub fn settle(groups: &PlanCgroups) -> Result<(), Errno> {
+    write(&format!("{}/controller/cgroup.procs", groups.unified), "0")
 }
 
 /// The payload group as a descriptor for CLONE_INTO_CGROUP.
@@ -66,8 +72,13 @@ pub fn open_payload(groups: &PlanCgroups) -> Outcome<OwnedFd> {
         .map_err(|e| Doing::new(Step::Cgroup, "open").path(&path).failed(e))
 }
 
-/// Moves the calling process into a group.
+/// Moves the calling process, which has one thread, into a group. In v1 hierarchies by "tasks": a thread that moves
+/// itself takes no lock that others could hold or wait for (see [`settle`]).
 pub fn join(step: Step, group: &str) -> Outcome<()> {
+    let tasks = format!("{group}/tasks");
+    if write(&tasks, "0").is_ok() {
+        return Ok(());
+    }
     let procs = format!("{group}/cgroup.procs");
     write(&procs, "0").map_err(|e| Doing::new(step, "write").path(&procs).failed(e))
 }

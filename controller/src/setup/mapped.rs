@@ -39,10 +39,11 @@ pub fn make_init(p: &Prepared<'_>, user: BorrowedFd<'_>) -> Outcome<(i32, OwnedF
     let (ours, theirs) = Handshake::pair().map_err(failed("socketpair"))?;
     let (heard, told) = Handshake::pair().map_err(failed("socketpair"))?;
     // The mount namespace is made with the host's rights, and belongs to the host.
-    let maker = match clone(namespace::MOUNT, None).map_err(failed("clone3"))? {
+    let (cloned, join_payload) = super::clone_into_payload(p.plan, namespace::MOUNT)?;
+    let maker = match cloned {
         Cloned::Child => {
             drop((ours, heard));
-            match be_maker(p, user) {
+            match be_maker(p, user, join_payload) {
                 Ok(None) => {
                     drop(told);
                     inside::become_init(p, false, theirs)
@@ -70,11 +71,12 @@ pub fn make_init(p: &Prepared<'_>, user: BorrowedFd<'_>) -> Outcome<(i32, OwnedF
 }
 
 /// The maker's part. `None`: we are the future init.
-fn be_maker(p: &Prepared<'_>, user: BorrowedFd<'_>) -> Outcome<Option<i32>> {
+fn be_maker(p: &Prepared<'_>, user: BorrowedFd<'_>, join_payload: bool) -> Outcome<Option<i32>> {
     let doing = |operation| Doing::new(Step::Clone, operation);
     let groups = &p.plan.cgroups;
     // The future init is born where its maker is; it may not move there itself, as the groups above are the host's.
-    for group in std::iter::once(&cgroup::payload(groups)).chain(&groups.legacy) {
+    let payload = join_payload.then(|| cgroup::payload(groups));
+    for group in payload.iter().chain(&groups.legacy) {
         cgroup::join(Step::Clone, group)?;
     }
     become_root_of(user).map_err(|(operation, e)| doing(operation).path("user").failed(e))?;

@@ -132,16 +132,9 @@ pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Start
 fn make_init(p: &Prepared<'_>) -> Outcome<(i32, OwnedFd, Handshake)> {
     let plan = p.plan;
     let failed = |operation| move |e| Doing::new(Step::Clone, operation).failed(e);
-    let group = cgroup::open_payload(&plan.cgroups)?;
     let (ours, theirs) = Handshake::pair().map_err(failed("socketpair"))?;
     let namespaces = namespaces::to_make(plan, p.kept_network.is_some());
-    let (cloned, join_payload) = match clone(namespaces, Some(group.as_fd())) {
-        // A group that takes no members that way, or no such flag: the future init joins by itself.
-        Err(Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::ACCESS) => {
-            (clone(namespaces, None).map_err(failed("clone3"))?, true)
-        }
-        result => (result.map_err(failed("clone3"))?, false),
-    };
+    let (cloned, join_payload) = clone_into_payload(plan, namespaces)?;
     match cloned {
         Cloned::Child => {
             drop(ours);
@@ -151,6 +144,20 @@ fn make_init(p: &Prepared<'_>) -> Outcome<(i32, OwnedFd, Handshake)> {
             drop(theirs);
             Ok((pid, pidfd, ours))
         }
+    }
+}
+
+/// Clones into the payload group. Where the kernel does not do that, the second value says that the child has to join by
+/// itself, for which it waits much longer: see [`cgroup::settle`].
+fn clone_into_payload(plan: &LaunchPlan, namespaces: i32) -> Outcome<(Cloned, bool)> {
+    let failed = |e| Doing::new(Step::Clone, "clone3").failed(e);
+    let group = cgroup::open_payload(&plan.cgroups)?;
+    match clone(namespaces, Some(group.as_fd())) {
+        // A group that takes no members that way, or no such flag.
+        Err(Errno::BUSY | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::ACCESS) => {
+            Ok((clone(namespaces, None).map_err(failed)?, true))
+        }
+        result => Ok((result.map_err(failed)?, false)),
     }
 }
 

@@ -58,8 +58,10 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if how == How::Ask {
         // A controller that does not answer is killed below: nothing is lost but how init ended.
         let asked = engine.sockets.call::<DestroyOut>(&socket, Method::Destroy, &DestroyIn {}, &[]).await;
-        if let Err(e) = asked {
-            tracing::debug!("domain '{}': {e}, killing it", remains.name);
+        match asked {
+            // Closing what came along takes the kernel a grace period: nobody waits for that thread.
+            Ok((_, descriptors)) => drop(tokio::task::spawn_blocking(move || drop(descriptors))),
+            Err(e) => tracing::debug!("domain '{}': {e}, killing it", remains.name),
         }
     }
     killpoint::reached("stopping");

@@ -688,7 +688,8 @@ pub enum Method {
     Subscribe,
     /// Asks init to power off or to restart, in the way that it understands, or only in the given modes (initctl, signal).
     Shutdown,
-    /// Kills everything and ends the controller. The answer comes when the container is gone.
+    /// Kills everything and ends the controller. The answer comes when the container is gone. A descriptor that comes with it
+    /// only has to be closed: the kernel takes a grace period for that, which is better waited for where nobody waits.
     Destroy,
     /// A descriptor (index 0 of those sent along: a connected stream socket) becomes a viewer of a console.
     AttachConsole,
