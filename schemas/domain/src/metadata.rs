@@ -65,7 +65,8 @@ impl Domain {
         metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
         metadata.children.extend(fresh.map(Node::Element));
         self.metadata = (!metadata.is_bare()).then_some(metadata);
-        if let Err(error) = self.check_output() {
+        let settings = self.seccomp().map(drop).map_err(|diagnostics| ParseError { diagnostics });
+        if let Err(error) = settings.and_then(|()| self.check_output()) {
             self.metadata = before;
             return Err(error);
         }
@@ -81,6 +82,12 @@ impl Domain {
             problem.message = format!("as it would be kept: {}", problem.message);
             ParseError::one(problem)
         })
+    }
+
+    /// The elements of a namespace directly below `<metadata>`.
+    pub(crate) fn metadata_elements<'a>(&'a self, uri: &'a str) -> impl Iterator<Item = &'a Element> {
+        let all = self.metadata.iter().flat_map(Element::elements);
+        all.filter(move |e| self.namespace_of(e) == Some(uri))
     }
 
     /// Namespace declarations around the children of `<metadata>`, the nearest first.
