@@ -40,6 +40,7 @@ const START: &[&str] = &[
     "user",
     "terminal",
     "capabilities",
+    "system-calls",
     "directory",
     "exec",
 ];
