@@ -4,6 +4,7 @@
 mod adoption;
 mod console;
 mod debian;
+mod escape;
 mod failures;
 mod inside;
 mod kills;
@@ -22,6 +23,7 @@ fn main() {
         kills::TESTS,
         adoption::TESTS,
         soak::TESTS,
+        escape::TESTS,
         debian::TESTS,
     ]
     .into_iter()

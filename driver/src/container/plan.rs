@@ -47,6 +47,8 @@ const MASKED: &[&str] = &[
     "/proc/config.gz",
     "/proc/dynamic_debug",
     "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/key-users",

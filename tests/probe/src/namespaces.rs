@@ -81,10 +81,10 @@ pub fn all(run: &mut dyn FnMut(String, &dyn Fn() -> Verdict)) {
     });
     run("umount_mask".into(), &|| {
         // SAFETY: the path is a live C string.
-        let off = || check(unsafe { libc::umount2(c"/proc/kcore".as_ptr(), libc::MNT_DETACH) }).map(drop);
+        let off = || check(unsafe { libc::umount2(c"/proc/kallsyms".as_ptr(), libc::MNT_DETACH) }).map(drop);
         Verdict::of_success(alone().and_then(|()| off()))
     });
-    run("fresh_proc_knob".into(), &|| then_knob(fresh(c"proc", None), "/tmp/sysrq-trigger"));
+    run("fresh_proc_knob".into(), &|| then_knob(fresh(c"proc", None), "/tmp/sys/kernel/core_pattern"));
     run("fresh_sys_knob".into(), &|| {
         then_knob(fresh(c"sysfs", None), "/tmp/kernel/mm/transparent_hugepage/enabled")
     });
