@@ -201,16 +201,18 @@ fn additions() -> Outcome {
     let file = daemon.file("t-bad.xml", &xml)?;
     let error = daemon.virsh(&["define", &file])?.fails()?;
     ensure!(error.contains("'bfp' is no system call") && error.contains("t-bad.xml:4:"), "define: {error}");
-    // Another user than root, who could not have installed a filter any more when it becomes one.
-    let text = run(
-        "t-add",
-        "<berth:seccomp/>",
-        "grep Seccomp: /proc/self/status; grep NoNewPrivs /proc/self/status",
-    )?;
-    ensure_eq!(
-        text.split_whitespace().collect::<Vec<_>>(),
-        ["Seccomp:", "2", "NoNewPrivs:", "0"],
-        "the default"
-    );
+    // Another user than root, who could not have installed a filter any more after becoming one.
+    let root = daemon.busybox("t-usr")?;
+    let script =
+        "{ id -u; grep Seccomp: /proc/self/status; grep NoNewPrivs /proc/self/status; } > /home/guest/out";
+    std::os::unix::fs::chown(root.join("home/guest"), Some(1000), Some(1000)).map_err(|e| e.to_string())?;
+    let xml = domain_xml("t-usr", &root, &["/bin/sh", "-c", script], "")
+        .replace("</init>", "</init>\n    <inituser>guest</inituser><initgroup>guest</initgroup>");
+    daemon.define("t-usr", &xml)?;
+    daemon.ok(&["start", "t-usr"])?;
+    daemon.wait_state("t-usr", "shut off (shutdown)", 20)?;
+    let text = fs::read_to_string(root.join("home/guest/out")).map_err(|e| e.to_string())?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    ensure_eq!(words, ["1000", "Seccomp:", "2", "NoNewPrivs:", "0"], "the default");
     Ok(())
 }
