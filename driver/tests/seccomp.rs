@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use berth_domain::settings::{Seccomp, SeccompProfile};
+use berth_domain::seccomp::{Seccomp, SeccompProfile};
 use berth_domain::syscalls::{self, Abi};
 use berth_driver::seccomp::compile::{
     ALLOW, ANY_BIT, AT_LEAST, EQUAL, ERRNO, Instruction, JUMP, LOAD, RETURN, compile, ways,

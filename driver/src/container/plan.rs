@@ -8,7 +8,6 @@ use berth_domain::Domain;
 use berth_domain::model::{
     Capabilities, CapabilitiesPolicy, Closed, Filesystem, FsSource, LifecycleAction, NamespaceKind,
 };
-use berth_domain::settings::SeccompProfile;
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
     LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanInit,
@@ -184,7 +183,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter: seccomp::filter(&calls, host.arch, |name| is_given(domain, name))?,
-        no_new_privileges: calls.profile == SeccompProfile::Application,
+        no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         cgroups: PlanCgroups {
             unified: text(&host.groups.unified),
             legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),

@@ -6,7 +6,7 @@
 pub mod compile;
 pub mod rules;
 
-use berth_domain::settings::Seccomp;
+use berth_domain::seccomp::Seccomp;
 
 /// Why there is no filter, and so no container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

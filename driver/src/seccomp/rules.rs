@@ -2,7 +2,7 @@
 //!
 //! This module does not know machines, numbers or programs: see `compile`.
 
-use berth_domain::settings::{Seccomp, SeccompProfile};
+use berth_domain::seccomp::{Seccomp, SeccompProfile};
 use berth_domain::syscalls::{self, Syscall};
 
 /// Profile for whole systems, which is also the ground of the other one.

@@ -18,14 +18,15 @@ mod format;
 mod metadata;
 pub mod model;
 mod parse;
-pub mod settings;
 mod start;
-pub mod syscalls;
 pub mod tree;
 mod units;
 mod validate;
 mod walk;
 mod write;
+
+pub mod seccomp;
+pub mod syscalls;
 
 use std::fmt;
 

@@ -65,8 +65,7 @@ impl Domain {
         metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
         metadata.children.extend(fresh.map(Node::Element));
         self.metadata = (!metadata.is_bare()).then_some(metadata);
-        let settings = self.seccomp().map(drop).map_err(|diagnostics| ParseError { diagnostics });
-        if let Err(error) = settings.and_then(|()| self.check_output()) {
+        if let Err(error) = self.check_output() {
             self.metadata = before;
             return Err(error);
         }
@@ -76,18 +75,13 @@ impl Domain {
     /// Whether [`Domain::to_xml`] can be read again: to be asked before a changed definition is kept. What one change
     /// adds may be small enough by itself, and too large, too many or too deep where it stands.
     pub fn check_output(&self) -> Result<(), ParseError> {
+        self.seccomp().map_err(|diagnostics| ParseError { diagnostics })?;
         parse_tree(&self.to_xml()).map(drop).map_err(|mut problem| {
             // The place is in no document that anyone has seen.
             (problem.line, problem.column) = (0, 0);
             problem.message = format!("as it would be kept: {}", problem.message);
             ParseError::one(problem)
         })
-    }
-
-    /// The elements of a namespace directly below `<metadata>`.
-    pub(crate) fn metadata_elements<'a>(&'a self, uri: &'a str) -> impl Iterator<Item = &'a Element> {
-        let all = self.metadata.iter().flat_map(Element::elements);
-        all.filter(move |e| self.namespace_of(e) == Some(uri))
     }
 
     /// Namespace declarations around the children of `<metadata>`, the nearest first.
@@ -104,6 +98,12 @@ impl Domain {
         let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
         let mut attrs = element.attrs.iter().chain(metadata).chain(&self.extra.attrs);
         attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+    }
+
+    /// The elements of a namespace directly below `<metadata>`.
+    pub(crate) fn metadata_elements<'a>(&'a self, uri: &'a str) -> impl Iterator<Item = &'a Element> {
+        let all = self.metadata.iter().flat_map(Element::elements);
+        all.filter(move |e| self.namespace_of(e) == Some(uri))
     }
 }
 

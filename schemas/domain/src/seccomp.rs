@@ -1,4 +1,4 @@
-//! Berth's own settings: `<berth:settings>` below `<metadata>`, where libvirt lets applications put theirs.
+//! `<berth:seccomp>` in `<berth:settings>` below `<metadata>`: which system calls a container may use.
 //!
 //! What is in there and not known is kept, as everything below `<metadata>` is; only inside of an element that is
 //! known, such as `<berth:seccomp>`, nothing unknown may stand: it would be taken for a protection that is not there.
