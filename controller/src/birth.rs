@@ -160,6 +160,16 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
             return Err(doing("check").path(path).refused("not an absolute path"));
         }
     }
+    let ranges = plan.id_map.iter().flat_map(|m| m.uids.iter().chain(&m.gids));
+    for range in ranges {
+        let bounds = 0..i64::from(u32::MAX);
+        if ![range.inside, range.host, range.count].iter().all(|n| bounds.contains(n)) || range.count == 0 {
+            return Err(doing("check").refused("a range of ids is out of bounds"));
+        }
+    }
+    if plan.id_map.is_some() && !plan.shared_namespaces.is_empty() {
+        return Err(doing("check").refused("shared namespaces do not go with ids of its own"));
+    }
     reach(plan, Step::Descriptors);
     let indexes = [plan.listen_file_descriptor]
         .into_iter()

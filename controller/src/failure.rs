@@ -38,6 +38,8 @@ steps! {
     Descriptors = "descriptors",
     /// Groups are made below the domain's v2 group; the controller moves into its own.
     Cgroup = "cgroup",
+    /// The user namespace is made.
+    Ids = "ids",
     /// Logs, host PTYs, the container's devpts and the masters of its consoles.
     Consoles = "consoles",
     /// The tmpfs that becomes /dev.

@@ -253,12 +253,25 @@ fn init_is_asked_in_its_way() {
     assert_eq!(answer, json!({"parameters": {"asked": "SIGTERM"}}));
     assert_eq!(controller.wait(), Some(0));
     assert_eq!(world.record()["events"][0]["exit"]["status"], 9);
+    for ids in [Value::Null, own_ids()] {
+        initctl_is_asked(&ids);
+    }
+}
 
+/// The map of a container with ids of its own.
+fn own_ids() -> Value {
+    let range = json!([{"inside": 0, "host": 1_234_000_000, "count": 65_536}]);
+    json!({"uids": range, "gids": range, "keepShifted": false})
+}
+
+fn initctl_is_asked(ids: &Value) {
     let world = World::new();
     std::os::unix::fs::symlink("busybox", world.root.join("bin/mkfifo")).expect("symlink");
     world.script("mkfifo /run/initctl; echo ready; dd if=/run/initctl bs=384 count=1 2>/dev/null | grep -qa 6 && exit 6");
     let mut controller = world.controller();
-    controller.launch(&world.plan());
+    let mut plan = world.plan();
+    plan["idMap"] = ids.clone();
+    controller.launch(&plan);
     let (mut viewer, _) = controller.client.attach("view");
     viewer.expect("ready");
     std::thread::sleep(Duration::from_millis(100));
@@ -295,10 +308,17 @@ fn failures_say_what_failed() {
     if skip() {
         return;
     }
+    for ids in [Value::Null, own_ids()] {
+        failures_with(&ids);
+    }
+}
+
+fn failures_with(ids: &Value) {
     let world = World::new();
     world.script("exit 0");
     let with = |change: &dyn Fn(&mut Value)| {
         let mut plan = world.plan();
+        plan["idMap"] = ids.clone();
         change(&mut plan);
         failure(&world, &plan)
     };
@@ -333,7 +353,14 @@ fn failures_say_what_failed() {
     expect(&with(&|p| p["init"]["directory"] = json!("/nope")), "directory", "chdir", "/nope", Some(2));
     let magic = with(&|p| p["init"]["directory"] = json!("/proc/self/fd/3"));
     assert_eq!(magic["step"], "directory", "{magic}");
-    assert_eq!(with(&|p| p["version"] = json!(2))["step"], "plan");
+    assert_eq!(with(&|p| p["version"] = json!(99))["step"], "plan");
+    let range = |count: i64| json!([{"inside": 0, "host": 1_000_000, "count": count}]);
+    for (uids, gids, step) in
+        [(range(0), range(9), "plan"), (range(9), range(1 << 32), "plan"), (range(9), json!([]), "ids")]
+    {
+        let map = json!({"uids": uids, "gids": gids, "keepShifted": false});
+        assert_eq!(with(&|p| p["idMap"] = map.clone())["step"], step);
+    }
     assert_eq!(with(&|p| p["initFileDescriptors"] = json!([5]))["step"], "descriptors");
     for name in ["proc", "sys", "dev"] {
         fs::remove_dir(world.root.join(name)).expect("rmdir");

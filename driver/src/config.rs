@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::host::idmap::Range;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -16,6 +18,36 @@ pub struct Config {
     pub admin_group: String,
     /// How many domains are started at once when the host starts.
     pub autostart_parallel: usize,
+    /// Ids of domains without `<idmap>`.
+    pub idmap: IdMap,
+}
+
+/// Ids of domains without `<idmap>`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct IdMap {
+    /// Whether they get a range of their own.
+    pub default: IdMapDefault,
+    /// Where ranges are taken from if `/etc/subuid` and `/etc/subgid` give none to the user `berth`.
+    #[serde(deserialize_with = "pool")]
+    pub pool: Option<Range>,
+}
+
+/// What a domain gets whose document says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdMapDefault {
+    /// A range.
+    #[default]
+    Auto,
+    /// The host's ids.
+    None,
+}
+
+fn pool<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Range>, D::Error> {
+    let text = String::deserialize(from)?;
+    let wrong = |e| serde::de::Error::custom(format!("pool '{text}': {e}"));
+    Range::parse(&text).map(Some).map_err(wrong)
 }
 
 /// Consoles' logs.
@@ -30,7 +62,12 @@ pub struct ConsoleLog {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { console_log: ConsoleLog::default(), admin_group: "berth".into(), autostart_parallel: 4 }
+        Self {
+            console_log: ConsoleLog::default(),
+            admin_group: "berth".into(),
+            autostart_parallel: 4,
+            idmap: IdMap::default(),
+        }
     }
 }
 
@@ -98,6 +135,16 @@ mod test {
         assert_eq!(Config::parse(""), Ok(Config::default()));
         let config = Config::parse("[console-log]\nkeep = 1\n").expect("good");
         assert_eq!((config.console_log.keep, config.console_log.max_bytes), (1, 2 << 20));
+    }
+
+    #[test]
+    fn ids_can_be_configured() {
+        let config = Config::parse("[idmap]\ndefault = 'none'\npool = '1000000:131072'\n").expect("good");
+        assert_eq!(config.idmap.default, IdMapDefault::None);
+        assert_eq!(config.idmap.pool, Some(Range { first: 1_000_000, count: 131_072 }));
+        let (line, message) = Config::parse("\n[idmap]\npool = '5'\n").expect_err("bad");
+        assert!(line == 3 && message.contains("START:COUNT"), "{line} {message}");
+        assert!(Config::parse("[idmap]\ndefault = 'some'\n").is_err());
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl Layout {
         self.etc.join("autostart")
     }
 
+    /// Which ranges of ids domains have.
+    pub fn id_ranges(&self) -> PathBuf {
+        self.lib.join("idmap.json")
+    }
+
     /// `/run/berth`.
     pub fn run(&self) -> &Path {
         &self.run

@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
-use berth_driver::container::plan::{HostFacts, plan};
+use berth_driver::config::IdMapDefault;
+use berth_driver::container::plan::{HostFacts, WantedIds, plan, wanted_ids};
 use berth_driver::host::cgroups::Groups;
+use berth_driver::host::idmap::Range;
 use berth_driver::paths::Layout;
 
 fn groups(name: &str) -> Groups {
@@ -40,6 +42,8 @@ fn plans_are_as_written() {
             log_max_bytes: 2 << 20,
             log_keep: 3,
             kill_at: None,
+            ids: (wanted_ids(&domain, IdMapDefault::Auto) == WantedIds::Chosen)
+                .then_some(Range::of_domain(1 << 30)),
             init_descriptors: if domain.name.as_str() == "two" { 2 } else { 0 },
         };
         let (got, extension) = match plan(&domain, &facts) {

@@ -1,11 +1,13 @@
 //! The console through the command, beside lxc-console on the same root.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::terminal::Terminal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::figures::{Row, median};
 use crate::peers::Lxc;
@@ -18,6 +20,8 @@ pub fn all() -> Result<Vec<Row>, String> {
     let daemon = Daemon::start()?;
     let root = daemon.busybox("con")?;
     daemon.define("con", &domain_xml("con", &root, &["/bin/sh"], ""))?;
+    std::fs::write(root.join("tmp/text"), "0123456789abcde\n".repeat(BYTES / 16))
+        .map_err(|e| e.to_string())?;
     daemon.ok(&["start", "con"])?;
     let lxc = Lxc::new(daemon.work(), &root, &["/bin/sh"])?;
     if let Some(lxc) = &lxc {
@@ -92,22 +96,33 @@ fn echoes(terminal: &mut Terminal) -> Result<f64, String> {
         let byte = if n % 64 == 63 { b"\r" } else { b"x" };
         let begin = Instant::now();
         terminal.master().write_all(byte).map_err(|e| e.to_string())?;
-        terminal.master().read(&mut buffer).map_err(|e| e.to_string())?;
+        read_some(terminal, &mut buffer)?;
         times.push(begin.elapsed().as_secs_f64());
         // Somebody who types is slower than this, so everything has gone to sleep before the next byte.
         std::thread::sleep(Duration::from_micros(200));
     }
-    terminal.say("\u{3}")?;
+    // The end of input, as a shell of lxc-start has no job control and ^C does nothing there.
+    terminal.say("\r\u{4}")?;
     terminal.drain(Duration::from_millis(200));
     Ok(median(&times))
 }
 
+/// Reads once, and gives up after 10 s.
+fn read_some(terminal: &mut Terminal, buffer: &mut [u8]) -> Result<usize, String> {
+    let master = terminal.master();
+    let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::from(10_000_u16)) {
+        Ok(1) => master.read(buffer).map_err(|e| e.to_string()),
+        other => Err(format!("nothing came ({other:?})")),
+    }
+}
+
 fn throughput(terminal: &mut Terminal) -> Result<f64, String> {
-    terminal.say(&format!("head -c {BYTES} /dev/zero; echo fin''ished\r"))?;
+    terminal.say("cat /tmp/text; echo fin''ished\r")?;
     let (mut buffer, mut read, mut tail) = (vec![0; 1 << 16], 0, Vec::new());
     let begin = Instant::now();
     loop {
-        let n = terminal.master().read(&mut buffer).map_err(|e| e.to_string())?;
+        let n = read_some(terminal, &mut buffer).map_err(|e| format!("{e} after {read} bytes"))?;
         read += n;
         tail.extend_from_slice(&buffer[n.saturating_sub(64)..n]);
         if tail.len() > 64 {

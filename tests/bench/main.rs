@@ -40,11 +40,24 @@ fn main() {
 }
 
 fn all(runs: usize) -> Result<Vec<Row>, String> {
-    let mut rows = start_and_destroy(runs)?;
-    rows.extend(controller()?);
-    rows.extend(scale::list()?);
-    rows.extend(console::all()?);
-    rows.extend(scale::adoption()?);
+    let only = std::env::args().skip_while(|w| w != "--only").nth(1);
+    let wanted = |name: &str| only.as_deref().is_none_or(|o| o == name);
+    let mut rows = Vec::new();
+    if wanted("start") {
+        rows.extend(start_and_destroy(runs)?);
+    }
+    if wanted("controller") {
+        rows.extend(controller()?);
+    }
+    if wanted("list") {
+        rows.extend(scale::list()?);
+    }
+    if wanted("console") {
+        rows.extend(console::all()?);
+    }
+    if wanted("adoption") {
+        rows.extend(scale::adoption()?);
+    }
     Ok(rows)
 }
 

@@ -75,8 +75,11 @@ fn files(dir: &Path, work: &Path, found: &mut BTreeSet<String>) {
         let name = path.strip_prefix(work).unwrap_or(&path).display().to_string();
         // The ends of domains are history, and which parents of groups are ours to remove is known until the last
         // daemon on this host lets go of them.
+        // A domain keeps its ids as long as it is defined, and who has which must outlive the daemon.
         let books =
-            ["sequence", "ended", "cgroup-parents"].iter().any(|f| name.ends_with(&format!("run/berth/{f}")));
+            ["run/berth/sequence", "run/berth/ended", "run/berth/cgroup-parents", "lib/berth/idmap.json"]
+                .iter()
+                .any(|f| name.ends_with(f));
         let volatile = books || name.contains("var/log/berth") || name == "berthd.log";
         if !volatile {
             found.insert(format!("file {name}"));

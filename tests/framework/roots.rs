@@ -43,7 +43,7 @@ pub fn script(root: &Path, path: &str, text: &str) -> Outcome {
 }
 
 /// A Debian root made by mmdebstrap, with the password `berth` for root, made once and kept in the target folder.
-/// The tests boot it and leave nothing in it that would change another boot.
+/// The tests boot it and leave nothing in it that would change another boot. Making it needs a network.
 pub fn debian(suite: &str) -> Result<PathBuf, String> {
     let folder = match std::env::var_os("BERTH_ROOTS") {
         Some(folder) => PathBuf::from(folder),

@@ -13,6 +13,19 @@ pub const TESTS: &[Test] = &[
     ("debian::trixie_boots_and_is_used", || boot("trixie")),
 ];
 
+/// Makes the roots while there still is a network, if a test of this file is going to run. Whether it worked is seen by
+/// the tests.
+pub fn make_roots() {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let skipped = std::env::args().any(|a| a == "--list" || a == "--skip=debian::");
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    for (suite, test) in [("bookworm", TESTS[0].0), ("trixie", TESTS[1].0)] {
+        if !skipped && wanted(test) && nix::unistd::geteuid().is_root() {
+            let _ = roots::debian(suite);
+        }
+    }
+}
+
 fn login(terminal: &mut Terminal) -> Outcome {
     terminal.expect("login:", 60)?;
     terminal.say("root\r")?;
@@ -99,6 +112,21 @@ fn session(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) ->
             .contains("loaded"),
         "no units"
     );
+    // A user and a package, with the tools of the distribution.
+    let user = run(
+        terminal,
+        "useradd -m t && su t -c 'id -un; touch /tmp/mine' && stat -c %U /tmp/mine; userdel -r t 2>&1; rm /tmp/mine",
+    )?;
+    ensure!(user.starts_with("t\nt\n"), "a user of the container: {user}");
+    run(
+        terminal,
+        "mkdir -p /tmp/p/DEBIAN; printf 'Package: berth-t\\nVersion: 1\\nArchitecture: all\\nMaintainer: t <t@t>\\nDescription: t\\n' > /tmp/p/DEBIAN/control; dpkg-deb -b /tmp/p /tmp/t.deb",
+    )?;
+    let package = run(
+        terminal,
+        "apt-get install -y /tmp/t.deb 2>&1; dpkg -s berth-t | grep ^Status; apt-get purge -y berth-t 2>&1 | tail -1; rm -r /tmp/p /tmp/t.deb",
+    )?;
+    ensure!(package.contains("Status: install ok installed"), "a package: {package}");
     // Reboot from inside: the console stays.
     terminal.say("reboot\r")?;
     login(terminal).map_err(|e| format!("after the reboot: {e}"))?;

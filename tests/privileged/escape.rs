@@ -86,9 +86,9 @@ fn compare(list: &str, findings: &Findings) -> Outcome {
     let (later, now): (Vec<&str>, Vec<&str>) = open
         .iter()
         .filter_map(|n| allowed.get(n).copied())
-        .partition(|reason| reason.starts_with("until-idmap"));
+        .partition(|reason| reason.starts_with("no-idmap"));
     println!(
-        "{list}: of these {} are meant to be, and {} are until id ranges are there",
+        "{list}: of these {} are meant to be, and {} for want of ids of its own",
         now.len(),
         later.len()
     );
@@ -122,7 +122,11 @@ fn default_profile() -> Outcome {
     let _canary = canary()?;
     let findings = probe(&daemon, "t-esc-def", |xml| xml)?;
     print("default", &findings);
-    compare("allowed-default.txt", &findings)
+    compare("allowed-default.txt", &findings)?;
+    let host_ids = settings("<berth:idmap mode='none'/>");
+    let findings = probe(&daemon, "t-esc-ids", |xml| xml.replace("<os>", &host_ids))?;
+    print("default, no ids of its own", &findings);
+    compare("allowed-no-idmap.txt", &findings)
 }
 
 fn application_profile() -> Outcome {
@@ -146,7 +150,7 @@ fn opted_out() -> Outcome {
     let calls: BTreeSet<&str> =
         profile.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_whitespace().next()).collect();
     let allowed: String = calls.iter().map(|c| format!("<berth:allow>{c}</berth:allow>")).collect();
-    let all = settings(&format!("<berth:seccomp>{allowed}</berth:seccomp>"));
+    let all = settings(&format!("<berth:idmap mode='none'/><berth:seccomp>{allowed}</berth:seccomp>"));
     let findings = probe(&daemon, "t-esc-out", |xml| xml.replace("<os>", &all))?;
     print("everything allowed", &findings);
     let open = open(&findings);

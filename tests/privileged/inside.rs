@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Runs a script as init of a fresh domain and returns what it wrote to `/tmp/out`.
-fn report(daemon: &Daemon, name: &str, xml: impl Fn(&Path) -> String) -> Result<String, String> {
+pub fn report(daemon: &Daemon, name: &str, xml: impl Fn(&Path) -> String) -> Result<String, String> {
     let root = daemon.work().join(format!("{name}.root"));
     if !root.exists() {
         roots::make_busybox(&root)?;
@@ -48,7 +48,8 @@ fn report(daemon: &Daemon, name: &str, xml: impl Fn(&Path) -> String) -> Result<
     Ok(text)
 }
 
-fn script(name: &str, text: &str, devices: &str) -> impl Fn(&Path) -> String {
+/// A document whose init is a script that writes to `/tmp/out`.
+pub fn script(name: &str, text: &str, devices: &str) -> impl Fn(&Path) -> String {
     let (name, text, devices) =
         (name.to_owned(), format!("{{ {text}\n}} > /tmp/out 2>&1; exit 0"), devices.to_owned());
     move |root: &Path| domain_xml(&name, root, &["/bin/sh", "-c", &text], &devices)

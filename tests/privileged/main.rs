@@ -6,6 +6,7 @@ mod console;
 mod debian;
 mod escape;
 mod failures;
+mod idmap;
 mod inside;
 mod kills;
 mod life;
@@ -18,6 +19,7 @@ fn main() {
     let tests: Vec<suite::Test> = [
         life::TESTS,
         inside::TESTS,
+        idmap::TESTS,
         console::TESTS,
         failures::TESTS,
         kills::TESTS,
@@ -30,6 +32,7 @@ fn main() {
     .flatten()
     .copied()
     .collect();
+    debian::make_roots();
     suite::run(&tests, obstacle());
 }
 

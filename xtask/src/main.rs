@@ -22,7 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   dist                      release builds of berthd, berth-controller (static) and virsh-lite in target/dist
   install --destdir DIR [--prefix /usr]
                             put the release builds and their documents where a package would
-  bench [--runs N] [--json FILE]
+  bench [--runs N] [--only start|controller|list|console|adoption] [--json FILE]
                             measure the budgets of the design beside the peers that are installed
   vm [--only PATTERN] [--keep]
                             run the tests that start containers in a virtual machine with control groups v2 alone;

@@ -36,7 +36,7 @@ const SKIPS: &[(&str, &str)] = &[
         "life::destroy_is_fast_and_does_not_ask",
         "its 150 ms are what an emulated processor needs, give or take",
     ),
-    ("soak::", "thousands of starts take longer than everything else together"),
+    ("soak::", "the repetitions take minutes on an emulated processor"),
     ("adoption::two_hundred_within_a_second", "a second of an emulated processor is a tenth of a real one"),
     (
         "console::memory_stays_after_a_gigabyte",

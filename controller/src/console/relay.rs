@@ -26,6 +26,13 @@ const BATCH: u64 = 16 * 1024;
 /// Typed bytes that the container has not taken yet.
 const INPUT: usize = 4096;
 
+/// Less than this at once is the echo of something typed.
+const KEYSTROKES: usize = 64;
+
+/// How long such an echo may wait to be logged. The viewer that was just woken runs where we run, as soon as we sleep:
+/// a write to a file before that is a third of the time from key to echo.
+const LOG_DELAY: Duration = Duration::from_millis(2);
+
 /// A console.
 #[derive(Debug)]
 pub struct Console {
@@ -43,6 +50,8 @@ pub struct Console {
     ring: Ring,
     log: Log,
     logged: u64,
+    /// Since when something waits to be logged.
+    unlogged_since: Option<Instant>,
     /// The container's side; none between two runs. The slave is held so that the last program that closes it does
     /// not hang us up.
     terminal: Option<(OwnedFd, Option<OwnedFd>)>,
@@ -65,6 +74,7 @@ impl Console {
             ring: Ring::default(),
             log,
             logged: 0,
+            unlogged_since: None,
             terminal: None,
             writer: None,
             input: Vec::with_capacity(INPUT),
@@ -109,6 +119,7 @@ impl Console {
     /// Takes what is left of the container that has ended, and lets its terminal go.
     pub fn disconnect(&mut self) {
         self.drain();
+        self.write_log();
         self.terminal = None;
         self.input.clear();
     }
@@ -120,6 +131,7 @@ impl Console {
         loop {
             let before = self.ring.head();
             self.relay();
+            self.write_log();
             self.tick(Instant::now());
             match self.timeout() {
                 None if self.ring.head() == before => return,
@@ -146,11 +158,16 @@ impl Console {
     /// When [`Console::tick`] must be called, if nothing else happens.
     pub fn timeout(&self) -> Option<Duration> {
         let late = self.viewers.iter().filter(|v| v.behind(&self.ring) >= BEHIND);
-        late.map(Viewer::patience_left).min()
+        let unlogged = self.unlogged_since.map(|_| LOG_DELAY);
+        late.map(Viewer::patience_left).chain(unlogged).min()
     }
 
-    /// Counts the time that the container waits for viewers. Called once in each turn of the loop.
+    /// Counts the time that the container waits for viewers, and logs what has waited long enough. Called once in each
+    /// turn of the loop.
     pub fn tick(&mut self, now: Instant) {
+        if self.unlogged_since.is_some_and(|since| now.saturating_duration_since(since) >= LOG_DELAY) {
+            self.write_log();
+        }
         if let Some(since) = self.waiting_since.take() {
             for viewer in &mut self.viewers {
                 if viewer.behind(&self.ring) >= BEHIND {
@@ -191,6 +208,12 @@ impl Console {
                 Ok(n) => {
                     self.ring.advance(n);
                     budget -= n;
+                    if n < KEYSTROKES && budget == TURN - n {
+                        // The echo of a key: whoever typed it waits, and nothing else does.
+                        self.flush_viewers();
+                        self.unlogged_since.get_or_insert_with(Instant::now);
+                        return;
+                    }
                     if self.ring.head() - passed >= BATCH {
                         self.pass_on();
                         passed = self.ring.head();
@@ -223,9 +246,13 @@ impl Console {
     }
 
     fn pass_on(&mut self) {
-        for viewer in &mut self.viewers {
-            viewer.flush(&self.ring);
-        }
+        self.flush_viewers();
+        self.write_log();
+    }
+
+    /// Logs what has not been logged yet.
+    fn write_log(&mut self) {
+        self.unlogged_since = None;
         while self.logged < self.ring.head() {
             let part = self.ring.since(self.logged);
             if part.is_empty() {
@@ -235,7 +262,6 @@ impl Console {
             self.log.write(part);
             self.logged += part.len() as u64;
         }
-        self.remove_gone();
     }
 
     /// Whether a viewer has something to take.

@@ -8,6 +8,8 @@ use berth_sys::process::{Cloned, clone, close_all_but, exit_now, namespace, setn
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
+use crate::setup::mapped::become_root_of;
+
 /// Where the fifo is, by init: sysvinit 2.88 and later, before, and on other systems.
 const PATHS: &[&str] = &["/run/initctl", "/dev/initctl", "/etc/.initctl"];
 
@@ -29,20 +31,25 @@ fn request(restart: bool) -> [u8; LENGTH] {
 }
 
 /// Starts the child. Its exit status is 0 if init has been asked, 1 if there is no fifo with a reader.
-pub fn start(init: &OwnedFd, restart: bool) -> Result<OwnedFd, Errno> {
+///
+/// `mapped`: the container has ids of its own, and the child gives up the host's.
+pub fn start(init: &OwnedFd, mapped: bool, restart: bool) -> Result<OwnedFd, Errno> {
     let init = init.try_clone().map_err(|_| Errno::MFILE)?;
     match clone(0, None)? {
         Cloned::Parent { pidfd, .. } => Ok(pidfd),
         Cloned::Child => {
-            let asked = close_all_but(init).and_then(|init| ask(&init, restart));
+            let asked = close_all_but(init).and_then(|init| ask(&init, mapped, restart));
             exit_now(i32::from(asked.is_err()));
         }
     }
 }
 
-fn ask(init: &OwnedFd, restart: bool) -> Result<(), Errno> {
+fn ask(init: &OwnedFd, mapped: bool, restart: bool) -> Result<(), Errno> {
     // Root and working directory become those of the container. Nothing of the host is open in this process, and
     // it cannot be traced (PR_SET_DUMPABLE is 0 since the controller's birth).
+    if mapped {
+        become_root_of(init.as_fd()).map_err(|(_, e)| e)?;
+    }
     setns(init.as_fd(), namespace::MOUNT)?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     for path in PATHS {

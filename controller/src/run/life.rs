@@ -94,8 +94,13 @@ impl Controller {
         let consoles = Consoles::make(&plan.consoles)?;
         let mut created = Vec::new();
         let oom_kills = cgroup::oom_kills(&plan.cgroups);
-        let request =
-            Request { plan: &plan, descriptors: &descriptors, kept_network: None, signals: signals.as_fd() };
+        let request = Request {
+            plan: &plan,
+            descriptors: &descriptors,
+            kept_network: None,
+            kept_user: None,
+            signals: signals.as_fd(),
+        };
         let started = setup::start(&request, &mut created).inspect_err(|_| {
             empty_now(&plan.cgroups);
             let mut left = cgroup::remove(&plan.cgroups);
@@ -116,6 +121,7 @@ impl Controller {
             signals,
             next_connection: 0,
             network: None,
+            user: None,
             root_lock,
             created,
             brake: Brake::default(),
@@ -132,6 +138,9 @@ impl Controller {
         }
         if started.network.is_some() {
             self.network = started.network;
+        }
+        if started.user.is_some() {
+            self.user = started.user;
         }
         self.init = Some(Init { pid: started.pid, pidfd: started.pidfd, since: Instant::now(), oom_kills });
         self.started_u_sec = now_u_sec();
@@ -248,6 +257,7 @@ impl Controller {
             plan: &self.plan,
             descriptors: &self.descriptors,
             kept_network: self.network.as_ref().map(AsFd::as_fd),
+            kept_user: self.user.as_ref().map(AsFd::as_fd),
             signals: self.signals.as_fd(),
         };
         match setup::start(&request, &mut self.created) {
@@ -273,6 +283,7 @@ impl Controller {
         for console in &mut self.consoles.list {
             console.disconnect();
         }
+        self.finish_asking();
         let mut residue = cgroup::remove(&self.plan.cgroups);
         residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
         residue.extend(

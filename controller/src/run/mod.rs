@@ -42,6 +42,8 @@ pub struct Controller {
     next_connection: u64,
     /// Kept open so that a restarted container has the network that the daemon has furnished.
     network: Option<OwnedFd>,
+    /// The user namespace that the kept network belongs to, if the container has ids of its own.
+    user: Option<OwnedFd>,
     root_lock: OwnedFd,
     created: Vec<Created>,
     brake: Brake,

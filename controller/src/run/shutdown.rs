@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_schemas::controller::{Error, ShutdownOut};
+use berth_sys::poll::{IN, PollSet};
 use berth_sys::process::send_signal;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
@@ -23,6 +24,9 @@ pub enum Mode {
 
 /// Longest time for the helper that writes to the fifo.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long the end of a container waits for them.
+const FINISH: Duration = Duration::from_secs(1);
 
 /// A request that a helper works on.
 #[derive(Debug)]
@@ -51,7 +55,9 @@ impl Controller {
                     }
                 }
                 Mode::Initctl => {
-                    let Ok(helper) = initctl::start(&init.pidfd, restart) else { continue };
+                    let Ok(helper) = initctl::start(&init.pidfd, self.plan.id_map.is_some(), restart) else {
+                        continue;
+                    };
                     let deadline = Instant::now() + DEADLINE;
                     let rest = modes[index + 1..].to_vec();
                     self.asking.push(Asking { helper, deadline, connection, oneway, restart, rest });
@@ -78,6 +84,23 @@ impl Controller {
             self.ask(asking.connection, asking.oneway, asking.restart, &asking.rest);
         }
         self.serve(asking.connection);
+    }
+
+    /// Answers those who still wait for a helper when the container ends: init may be faster than who has asked it.
+    pub fn finish_asking(&mut self) {
+        let end = Instant::now() + FINISH;
+        let mut set = PollSet::default();
+        while let Some(asking) = self.asking.first() {
+            set.clear();
+            set.add(&asking.helper, IN, ());
+            let left = end.saturating_duration_since(Instant::now());
+            if set.wait(Some(left)).is_err() || (set.happened(0).is_none() && left.is_zero()) {
+                return;
+            }
+            if set.happened(0).is_some() {
+                self.asked(0);
+            }
+        }
     }
 
     /// Kills helpers that take too long; their end is noticed as any other.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
@@ -15,13 +16,33 @@ use berth_schemas::controller::PlanCgroups;
 
 use crate::failure::{Doing, Outcome, Step};
 
+use super::idmap::Owner;
+
 /// The group of the container below the domain's.
 pub fn payload(groups: &PlanCgroups) -> String {
     format!("{}/payload", groups.unified)
 }
 
+/// What a container may change in its own group: cgroup-v2.rst, "Model of Delegation".
+const DELEGATED: &[&str] = &["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+
+/// Gives the payload group to the container's root, so that it can make groups below. The domain's group, which has
+/// the limits, and the v1 groups stay the host's (invariant I11).
+fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
+    let payload = payload(groups);
+    // Users inside look into their part of it; the folders above are nowhere to be seen there.
+    fs::set_permissions(&payload, fs::Permissions::from_mode(0o755))
+        .map_err(|e| Doing::new(Step::Cgroup, "chmod").path(&payload).failed(errno(&e)))?;
+    for name in DELEGATED {
+        let path = format!("{payload}/{name}");
+        std::os::unix::fs::lchown(&path, Some(owner.uid), Some(owner.gid))
+            .map_err(|e| Doing::new(Step::Cgroup, "chown").path(&path).failed(errno(&e)))?;
+    }
+    Ok(())
+}
+
 /// Makes the payload group and the controller's own, and moves the controller there.
-pub fn prepare(groups: &PlanCgroups) -> Outcome<()> {
+pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let controller = format!("{}/controller", groups.unified);
     for path in [&payload(groups), &controller] {
         match fs::create_dir(path) {
@@ -30,6 +51,9 @@ pub fn prepare(groups: &PlanCgroups) -> Outcome<()> {
             }
             _ => {}
         }
+    }
+    if owner != Owner::HOST {
+        delegate(groups, owner)?;
     }
     let procs = format!("{controller}/cgroup.procs");
     write(&procs, "0").map_err(|e| Doing::new(Step::Cgroup, "write").path(&procs).failed(e))

@@ -1,17 +1,20 @@
 //! The container's devpts, the masters of its consoles, and the tmpfs that becomes /dev: made outside, mounted nowhere.
 //!
-//! The list of what is in /dev is exact (invariant I3). Nodes are made out here because a container that will have an
-//! id range of its own could not make them; the owner is given in one place, [`make_dev`].
+//! The list of what is in /dev is exact (invariant I3). Nodes are made out here because a container with ids of its own
+//! could not make them; everything is given to its root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, makedev, mkdirat, mknodat, openat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 
 use crate::failure::{Doing, Outcome, Step};
 
+use super::idmap::Owner;
 use super::mounts;
 
 /// A pair of which the container gets the slave.
@@ -40,25 +43,44 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// A devpts instance of its own: group 5 is "tty" everywhere (the value that libvirt and systemd use).
-pub fn make_devpts() -> Outcome<OwnedFd> {
-    let options = [("gid", "5"), ("mode", "0620"), ("ptmxmode", "0666")];
+pub fn make_devpts(owner: Owner) -> Outcome<OwnedFd> {
+    let tty = owner.tty.to_string();
+    let options = [("gid", &*tty), ("mode", "0620"), ("ptmxmode", "0666")];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mounts::make("devpts", &options, attributes)
-        .map_err(|e| Doing::new(Step::Consoles, "mount").path("devpts").failed(e))
+    let devpts = mounts::make("devpts", &options, attributes)
+        .map_err(|e| Doing::new(Step::Consoles, "mount").path("devpts").failed(e))?;
+    for name in ["", "ptmx"] {
+        give(&devpts, name, owner)
+            .map_err(|e| Doing::new(Step::Consoles, "chown").path("devpts").failed(e))?;
+    }
+    Ok(devpts)
+}
+
+/// Gives what we made to the container's root; an empty name is the directory itself.
+fn give(directory: &OwnedFd, name: &str, owner: Owner) -> Result<(), Errno> {
+    if owner == Owner::HOST {
+        return Ok(());
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    chownat(directory, name, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)), flags)
 }
 
 /// The next terminal of a devpts instance.
-pub fn make_terminal(devpts: BorrowedFd<'_>) -> Outcome<Terminal> {
-    open_terminal(devpts).map_err(|e| Doing::new(Step::Consoles, "open").path("pts/ptmx").failed(e))
+pub fn make_terminal(devpts: BorrowedFd<'_>, owner: Owner) -> Outcome<Terminal> {
+    open_terminal(devpts, owner).map_err(|e| Doing::new(Step::Consoles, "open").path("pts/ptmx").failed(e))
 }
 
-fn open_terminal(devpts: BorrowedFd<'_>) -> Result<Terminal, Errno> {
+fn open_terminal(devpts: BorrowedFd<'_>, owner: Owner) -> Result<Terminal, Errno> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let master = openat(devpts, "ptmx", flags, Mode::empty())?;
     unlockpt(&master)?;
     let name = ptsname(&master, Vec::new())?;
     let number = name.to_str().ok().and_then(|n| n.rsplit('/').next()?.parse().ok()).ok_or(Errno::IO)?;
     let slave = open_slave(&master)?;
+    if owner != Owner::HOST {
+        // The group is that of the mount.
+        fchown(&slave, Some(Uid::from_raw(owner.uid)), None::<Gid>)?;
+    }
     Ok(Terminal { master, slave, number })
 }
 
@@ -76,15 +98,25 @@ pub fn console_names(index: usize) -> Vec<String> {
 }
 
 /// The tmpfs of /dev with everything in it; the consoles are empty files that the terminals are bound over.
-pub fn make_dev(consoles: usize) -> Outcome<OwnedFd> {
+pub fn make_dev(consoles: usize, owner: Owner) -> Outcome<OwnedFd> {
     let options = [("mode", "0755"), ("size", "64k"), ("nr_inodes", "1024")];
     let dev = mounts::make("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)
         .map_err(|e| Doing::new(Step::Dev, "mount").path("tmpfs").target("/dev").failed(e))?;
     // The modes below are meant as they are written.
     let umask = rustix::process::umask(Mode::empty());
-    let filled = fill(&dev, consoles);
+    let filled = fill(&dev, consoles).and_then(|()| give_all(&dev, consoles, owner));
     rustix::process::umask(umask);
     filled.map(|()| dev)
+}
+
+fn give_all(dev: &OwnedFd, consoles: usize, owner: Owner) -> Outcome<()> {
+    let consoles: Vec<String> = (0..consoles).flat_map(console_names).collect();
+    let names = NODES.iter().map(|n| n.0).chain(LINKS.iter().map(|l| l.0));
+    let names = names.chain(["", "pts", "shm", "mqueue"]).chain(consoles.iter().map(|c| &**c));
+    for name in names {
+        give(dev, name, owner).map_err(|e| Doing::new(Step::Dev, "chown").path(name).failed(e))?;
+    }
+    Ok(())
 }
 
 fn fill(dev: &OwnedFd, consoles: usize) -> Outcome<()> {

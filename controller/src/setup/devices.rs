@@ -71,6 +71,25 @@ fn bind_console(p: &Prepared<'_>, index: usize, master: &OwnedFd) -> Outcome<Own
     Ok(slave)
 }
 
+/// Opens the consoles where the future init sees them, after a look whether they are the terminals that were made.
+pub fn open_consoles(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<Vec<OwnedFd>> {
+    let mut slaves = Vec::with_capacity(p.terminals.len());
+    for terminal in &p.terminals {
+        let path = format!("/dev/pts/{}", terminal.number);
+        let doing = |operation| Doing::new(Step::Terminal, operation).path(&path);
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let slave = resolve::open_inside(inside.root(), &path, flags, ResolveFlags::NO_SYMLINKS)
+            .map_err(|e| doing("open").failed(e))?;
+        let identity = |fd: &OwnedFd| fstat(fd).map(|s| (s.st_dev, s.st_ino, s.st_rdev));
+        let ours = identity(&terminal.slave).map_err(|e| doing("stat").failed(e))?;
+        if identity(&slave) != Ok(ours) {
+            return Err(doing("stat").refused("it is not the console that was made"));
+        }
+        slaves.push(slave);
+    }
+    Ok(slaves)
+}
+
 /// A new session with the first console as its controlling terminal (invariant I7), owned by the user that init
 /// becomes, so that it can open /dev/console. `None` without consoles.
 pub fn take_terminal(slaves: Vec<OwnedFd>, identity: &Identity) -> Outcome<Option<OwnedFd>> {

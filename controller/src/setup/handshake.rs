@@ -17,6 +17,8 @@ pub enum News {
     Enter(Step),
     /// It is in its namespaces, and waits to go on.
     Joined,
+    /// The future init was born, as a child of the controller with this pid.
+    Born(i32),
     /// It made a mount point that was missing.
     Created(Created),
     /// It cannot go on and ends.
@@ -90,6 +92,7 @@ impl Handshake {
                 self.send(&bytes)
             }
             News::Joined => self.send(b"j"),
+            News::Born(pid) => self.send(format!("b{pid}").as_bytes()),
             News::KillMe => self.send(b"k"),
             News::Ready => self.send(b"r"),
         }
@@ -115,6 +118,7 @@ impl Handshake {
             b'c' => read_created(text()?).map(News::Created),
             b'f' => serde_json::from_slice(rest).ok().map(News::Failed),
             b'j' => Some(News::Joined),
+            b'b' => text()?.parse().ok().map(News::Born),
             b'k' => Some(News::KillMe),
             b'r' => Some(News::Ready),
             _ => None,

@@ -33,6 +33,8 @@ pub struct Prepared<'a> {
     pub terminals: Vec<Terminal>,
     /// Network namespace of the run before, at a restart.
     pub kept_network: Option<BorrowedFd<'a>>,
+    /// The container's user namespace, if it has ids of its own.
+    pub user: Option<BorrowedFd<'a>>,
 }
 
 /// The future init's side of the steps.
@@ -44,7 +46,12 @@ pub struct Reporter<'a> {
     pub kill_at: Option<Step>,
 }
 
-impl Reporter<'_> {
+impl<'a> Reporter<'a> {
+    /// By the plan.
+    pub fn new(plan: &LaunchPlan, handshake: &'a Handshake) -> Self {
+        Self { handshake, kill_at: plan.kill_at_step.as_deref().and_then(Step::from_name) }
+    }
+
     /// Enters a step.
     pub fn enter(&self, step: Step) {
         let _ = self.handshake.tell(&News::Enter(step));
@@ -80,8 +87,11 @@ pub fn become_init(prepared: &Prepared<'_>, join_payload: bool, handshake: Hands
     }
     // Mount points that have to be made are for everybody inside.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let kill_at = prepared.plan.kill_at_step.as_deref().and_then(Step::from_name);
-    let result = recipe(prepared, join_payload, &Reporter { handshake: &handshake, kill_at });
+    let reporter = Reporter::new(prepared.plan, &handshake);
+    let result = match prepared.user {
+        None => recipe(prepared, join_payload, &reporter),
+        Some(_) => mapped_recipe(prepared, &reporter),
+    };
     match result {
         Ok(ready) => {
             let (failure, handshake) = exec::exec(&ready, handshake);
@@ -95,10 +105,29 @@ pub fn become_init(prepared: &Prepared<'_>, join_payload: bool, handshake: Hands
 }
 
 fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outcome<exec::Ready<'a>> {
-    let plan = p.plan;
     r.enter(Step::Namespaces);
     namespaces::join(p, join_payload)?;
     r.wait_here()?;
+    let (inside, slaves) = build(p, r)?;
+    settle(p, &inside, slaves, r)
+}
+
+/// With ids of its own: the mounts are made by somebody else, while we wait; see [`super::mapped`].
+fn mapped_recipe<'a>(p: &'a Prepared<'a>, r: &Reporter<'_>) -> Outcome<exec::Ready<'a>> {
+    r.enter(Step::Namespaces);
+    namespaces::join_mapped(p)?;
+    r.wait_here()?;
+    // Everything in this copy is locked, as it comes from a namespace of the host's: mount_namespaces(7).
+    namespaces::copy_mounts()?;
+    let root = rootfs::open_root().map_err(|e| Doing::new(Step::Namespaces, "open").path("/").failed(e))?;
+    let inside = rootfs::Inside::new(root, p.plan, r.handshake)?;
+    let slaves = devices::open_consoles(&inside, p)?;
+    settle(p, &inside, slaves, r)
+}
+
+/// All mounts. Answers the new root and the slaves of the consoles.
+pub fn build<'r>(p: &Prepared<'_>, r: &Reporter<'r>) -> Outcome<(rootfs::Inside<'r>, Vec<OwnedFd>)> {
+    let plan = p.plan;
     r.enter(Step::Root);
     rootfs::attach(&p.sources.root)?;
     r.enter(Step::Pivot);
@@ -118,6 +147,17 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     rootfs::make_readonly(&inside, p)?;
     r.enter(Step::Hide);
     hide::hide(&inside, plan, p.dev.as_fd())?;
+    Ok((inside, slaves))
+}
+
+/// What is left to do once the mounts are there.
+fn settle<'a>(
+    p: &'a Prepared<'a>,
+    inside: &rootfs::Inside<'_>,
+    slaves: Vec<OwnedFd>,
+    r: &Reporter<'_>,
+) -> Outcome<exec::Ready<'a>> {
+    let plan = p.plan;
     r.enter(Step::Network);
     if namespaces::has_own_network(plan) && p.kept_network.is_none() {
         network::loopback_up()?;
@@ -125,7 +165,7 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     r.enter(Step::Hostname);
     namespaces::set_identity(plan)?;
     r.enter(Step::User);
-    let identity = user::look_up(&inside, &plan.init)?;
+    let identity = user::look_up(inside, &plan.init)?;
     r.enter(Step::Terminal);
     let terminal = devices::take_terminal(slaves, &identity)?;
     r.enter(Step::Capabilities);
@@ -135,9 +175,9 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     user::become_user(&identity)?;
     caps::clear()?;
     r.enter(Step::Directory);
-    directory::enter(&inside, plan)?;
+    directory::enter(inside, plan)?;
     r.enter(Step::Exec);
-    exec::check(&inside, &plan.init)?;
+    exec::check(inside, &plan.init)?;
     exec::Ready::new(p, terminal)
 }
 

@@ -12,7 +12,9 @@ pub mod exec;
 pub mod filesystems;
 pub mod handshake;
 pub mod hide;
+pub mod idmap;
 pub mod inside;
+pub mod mapped;
 pub mod mount_points;
 pub mod mounts;
 pub mod namespaces;
@@ -39,6 +41,7 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 
 use dev::Terminal;
 use handshake::{Created, Handshake, News};
+use idmap::Owner;
 use inside::Prepared;
 
 /// Longest time from clone to exec: a source on a dead network filesystem must not hold the daemon's call for ever.
@@ -53,6 +56,8 @@ pub struct Request<'a> {
     pub descriptors: &'a [OwnedFd],
     /// Network namespace of the run before, at a restart.
     pub kept_network: Option<BorrowedFd<'a>>,
+    /// User namespace of the run before, at a restart: the kept network belongs to it.
+    pub kept_user: Option<BorrowedFd<'a>>,
     /// The controller's signals: one of them ends the set-up.
     pub signals: BorrowedFd<'a>,
 }
@@ -68,6 +73,8 @@ pub struct Started {
     pub terminals: Vec<Terminal>,
     /// Its network namespace, if that is its own.
     pub network: Option<OwnedFd>,
+    /// Its user namespace, if that was made now.
+    pub user: Option<OwnedFd>,
 }
 
 /// Kills this process if a test wants it to end at this step.
@@ -81,15 +88,22 @@ pub fn reach(plan: &LaunchPlan, step: Step) {
 pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Started> {
     let plan = request.plan;
     reach(plan, Step::Cgroup);
-    cgroup::prepare(&plan.cgroups)?;
+    let owner = Owner::of(plan)?;
+    cgroup::prepare(&plan.cgroups, owner)?;
+    reach(plan, Step::Ids);
+    let new_user = match &plan.id_map {
+        Some(map) if request.kept_user.is_none() => Some(idmap::make_namespace(map)?),
+        _ => None,
+    };
+    let user = new_user.as_ref().map(AsFd::as_fd).or(request.kept_user);
     reach(plan, Step::Consoles);
-    let devpts = dev::make_devpts()?;
-    let terminals =
-        plan.consoles.iter().map(|_| dev::make_terminal(devpts.as_fd())).collect::<Outcome<Vec<_>>>()?;
+    let devpts = dev::make_devpts(owner)?;
+    let make_terminal = |_| dev::make_terminal(devpts.as_fd(), owner);
+    let terminals = plan.consoles.iter().map(make_terminal).collect::<Outcome<Vec<_>>>()?;
     reach(plan, Step::Dev);
-    let dev = dev::make_dev(plan.consoles.len())?;
+    let dev = dev::make_dev(plan.consoles.len(), owner)?;
     reach(plan, Step::Sources);
-    let sources = sources::open_all(plan)?;
+    let sources = sources::open_all(plan, user)?;
     let prepared = Prepared {
         plan,
         descriptors: request.descriptors,
@@ -98,11 +112,15 @@ pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Start
         devpts,
         terminals,
         kept_network: request.kept_network,
+        user,
     };
     reach(plan, Step::Clone);
-    let (pid, pidfd, handshake) = make_init(&prepared)?;
-    match attend(request, pid, &pidfd, &handshake, created) {
-        Ok(network) => Ok(Started { pid, pidfd, terminals: prepared.terminals, network }),
+    let (pid, pidfd, handshake) = match user {
+        None => make_init(&prepared)?,
+        Some(user) => mapped::make_init(&prepared, user)?,
+    };
+    match attend(request, &prepared, pid, &pidfd, &handshake, created) {
+        Ok(network) => Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user }),
         Err(failure) => {
             let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -140,6 +158,7 @@ fn make_init(p: &Prepared<'_>) -> Outcome<(i32, OwnedFd, Handshake)> {
 /// Listens to the future init until it has become init. Answers its network namespace.
 fn attend(
     request: &Request<'_>,
+    prepared: &Prepared<'_>,
     pid: i32,
     pidfd: &OwnedFd,
     handshake: &Handshake,
@@ -160,6 +179,9 @@ fn attend(
                 if namespaces::has_own_network(plan) {
                     network = Some(open_network(pid)?);
                 }
+                if prepared.user.is_some() {
+                    build(request, prepared, pidfd, deadline, created)?;
+                }
                 handshake.go().map_err(|e| Doing::new(step, "handshake").failed(e))?;
             }
             Some(News::Created(made)) => created.push(made),
@@ -168,8 +190,56 @@ fn attend(
                 let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             }
             Some(News::Ready) => ready = true,
+            Some(News::Born(_)) => {}
             None if ready => return Ok(network),
             None => return Err(died(step, pidfd)),
+        }
+    }
+}
+
+/// Has the mounts made for a future init with ids of its own, which waits.
+fn build(
+    request: &Request<'_>,
+    prepared: &Prepared<'_>,
+    init: &OwnedFd,
+    deadline: Instant,
+    created: &mut Vec<Created>,
+) -> Outcome<()> {
+    let (builder, handshake) = mapped::make_builder(prepared, init)?;
+    let result = attend_builder(request, &builder, init, &handshake, deadline, created);
+    if result.is_err() {
+        let _ = send_signal(builder.as_fd(), Signal::KILL.as_raw());
+    }
+    let _ = waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED);
+    result
+}
+
+fn attend_builder(
+    request: &Request<'_>,
+    builder: &OwnedFd,
+    init: &OwnedFd,
+    handshake: &Handshake,
+    deadline: Instant,
+    created: &mut Vec<Created>,
+) -> Outcome<()> {
+    let mut step = Step::Namespaces;
+    loop {
+        wait_for_news(request, handshake, step, deadline)?;
+        match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
+            Some(News::Enter(next)) => step = next,
+            Some(News::Created(made)) => created.push(made),
+            Some(News::Failed(failure)) => return Err(failure),
+            // The end of the future init is the end of everybody in its pid namespace.
+            Some(News::KillMe) => {
+                let _ = send_signal(init.as_fd(), Signal::KILL.as_raw());
+            }
+            Some(News::Joined | News::Ready | News::Born(_)) => {}
+            None => {
+                let status =
+                    waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+                let done = matches!(status, Ok(Some(s)) if s.exit_status() == Some(0));
+                return if done { Ok(()) } else { Err(died(step, builder)) };
+            }
         }
     }
 }

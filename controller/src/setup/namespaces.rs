@@ -63,6 +63,20 @@ pub fn join(p: &Prepared<'_>, join_payload: bool) -> Outcome<()> {
     Ok(())
 }
 
+/// With ids of its own: it was born into its groups and most namespaces, and shares none.
+pub fn join_mapped(p: &Prepared<'_>) -> Outcome<()> {
+    if let Some(network) = p.kept_network {
+        setns(network, namespace::NET)
+            .map_err(|e| Doing::new(Step::Namespaces, "setns").path("net").failed(e))?;
+    }
+    unshare(namespace::CGROUP).map_err(|e| Doing::new(Step::Namespaces, "unshare").path("cgroup").failed(e))
+}
+
+/// Goes to a mount namespace of our own user namespace, with the same mounts.
+pub fn copy_mounts() -> Outcome<()> {
+    unshare(namespace::MOUNT).map_err(|e| Doing::new(Step::Namespaces, "unshare").path("mnt").failed(e))
+}
+
 /// Host name and personality.
 pub fn set_identity(plan: &LaunchPlan) -> Outcome<()> {
     if let Some(name) = plan.hostname.as_ref().filter(|_| !is_shared(plan, PlanNamespaceKind::Uts)) {

@@ -23,7 +23,7 @@ pub fn attach(tree: &OwnedFd) -> Outcome<()> {
         .map_err(|e| Doing::new(Step::Root, "move_mount").target("/").failed(e))
 }
 
-fn open_root() -> Result<OwnedFd, Errno> {
+pub(super) fn open_root() -> Result<OwnedFd, Errno> {
     open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 

@@ -1,14 +1,14 @@
 //! The root and the mounted host paths as detached trees, made on the host, so that an error names the host's path.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_schemas::controller::{LaunchPlan, PlanFilesystemKind};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, flock, fstatvfs, open};
+use berth_schemas::controller::{LaunchPlan, PlanFilesystemKind, PlanIdMap};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, flock, fstat, fstatvfs, open};
 use rustix::io::Errno;
 
 use crate::failure::{Doing, Outcome, Step};
 
-use super::{mounts, resolve};
+use super::{idmap, mounts, resolve};
 
 /// All that comes from the host.
 #[derive(Debug)]
@@ -43,15 +43,18 @@ pub fn lock_root(plan: &LaunchPlan) -> Outcome<OwnedFd> {
     Ok(directory)
 }
 
-/// Clones all trees.
-pub fn open_all(plan: &LaunchPlan) -> Outcome<Sources> {
-    let root = clone_host_path(&plan.root.source, plan.root.readonly || plan.root.host)?.fd;
+/// Clones all trees, with the ids of the user namespace if there is one.
+pub fn open_all(plan: &LaunchPlan, user: Option<BorrowedFd<'_>>) -> Outcome<Sources> {
+    let ids = plan.id_map.as_ref().zip(user);
+    let root = clone_host_path(&plan.root.source, plan.root.readonly || plan.root.host, ids)?.fd;
     let root_readonly_later =
         plan.root.readonly && !plan.root.host && make_top_writable(&root, &plan.root.source)?;
     let mut filesystems = Vec::with_capacity(plan.filesystems.len());
     for filesystem in &plan.filesystems {
         filesystems.push(match (&filesystem.source, filesystem.kind) {
-            (Some(source), PlanFilesystemKind::Mount) => Some(clone_host_path(source, filesystem.readonly)?),
+            (Some(source), PlanFilesystemKind::Mount) => {
+                Some(clone_host_path(source, filesystem.readonly, ids)?)
+            }
             _ => None,
         });
     }
@@ -72,13 +75,22 @@ fn make_top_writable(tree: &OwnedFd, source: &str) -> Outcome<bool> {
     Ok(true)
 }
 
-fn clone_host_path(path: &str, readonly: bool) -> Outcome<Tree> {
+/// The map of the plan, and the user namespace that has it.
+type Ids<'a> = (&'a PlanIdMap, BorrowedFd<'a>);
+
+fn clone_host_path(path: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
     let doing = |operation| Doing::new(Step::Sources, operation).path(path);
     let host =
         open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| doing("open").failed(e))?;
     let directory = resolve::kind(&host).map_err(|e| doing("stat").failed(e))? == FileType::Directory;
     let fd = mounts::clone_tree(host.as_fd(), true).map_err(|e| doing("open_tree").failed(e))?;
     berth_sys::mount::set_private(fd.as_fd()).map_err(|e| doing("mount_setattr").failed(e))?;
+    if let Some((map, user)) = ids {
+        let owner = fstat(&host).map_err(|e| doing("stat").failed(e))?.st_uid;
+        if !(map.keep_shifted && idmap::is_mapped(&map.uids, owner)) {
+            idmap::apply(fd.as_fd(), path, user)?;
+        }
+    }
     if readonly {
         berth_sys::mount::set_attributes(fd.as_fd(), true, berth_sys::mount::RDONLY, 0)
             .map_err(|e| doing("mount_setattr").failed_because(e, "cannot be made read-only"))?;

@@ -18,6 +18,14 @@ pub fn set_attributes(fd: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64)
     set_all(fd, recursive, libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 })
 }
 
+/// Gives a mount that is mounted nowhere yet the ids of a user namespace: what belongs to an id of the disk belongs to
+/// what that namespace makes of it.
+pub fn set_id_map(fd: BorrowedFd<'_>, recursive: bool, user_namespace: BorrowedFd<'_>) -> Result<()> {
+    let userns_fd = user_namespace.as_raw_fd() as u64;
+    let attr_set = libc::MOUNT_ATTR_IDMAP;
+    set_all(fd, recursive, libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd })
+}
+
 /// Makes the mounts of a tree private: nothing that is mounted on them goes elsewhere, nothing comes in.
 pub fn set_private(fd: BorrowedFd<'_>) -> Result<()> {
     let propagation = libc::MS_PRIVATE;

@@ -19,6 +19,8 @@ pub mod namespace {
     pub const NET: i32 = libc::CLONE_NEWNET;
     /// Control groups.
     pub const CGROUP: i32 = libc::CLONE_NEWCGROUP;
+    /// User and group ids, and what they may do.
+    pub const USER: i32 = libc::CLONE_NEWUSER;
 }
 
 /// Who we are after [`clone`].
@@ -59,13 +61,8 @@ struct CloneArgs {
 ///
 /// Refused with `EBUSY` in a process of several threads: the child would have locks that nobody opens.
 pub fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
-    if !single_threaded() {
-        return Err(rustix::io::Errno::BUSY);
-    }
-    let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: u64::from(namespaces as u32) | libc::CLONE_PIDFD as u64,
-        pidfd: (&raw mut pidfd) as u64,
+        flags: u64::from(namespaces as u32),
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
@@ -73,6 +70,22 @@ pub fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> 
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = group.as_raw_fd() as u64;
     }
+    clone_with(args)
+}
+
+/// The same, but the new process is a child of our parent: it is reaped there, and tells its end as we would.
+pub fn clone_sibling(namespaces: i32) -> Result<Cloned> {
+    let flags = u64::from(namespaces as u32) | libc::CLONE_PARENT as u64;
+    clone_with(CloneArgs { flags, ..CloneArgs::default() })
+}
+
+fn clone_with(mut args: CloneArgs) -> Result<Cloned> {
+    if !single_threaded() {
+        return Err(rustix::io::Errno::BUSY);
+    }
+    let mut pidfd: RawFd = -1;
+    args.flags |= libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
     // SAFETY: `args` is a whole clone_args of the size told and outlives the call, `pidfd` likewise. Without CLONE_VM
     // the child has its own copy of all memory, and as we have one thread only, all of it is in a consistent state.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };

@@ -102,7 +102,7 @@ impl World {
     pub fn plan(&self) -> Value {
         let memory = self.legacy.iter().find(|p| p.join("memory.oom_control").exists());
         json!({
-            "version": 1,
+            "version": 2,
             "name": "test",
             "uuid": "8b5c6f2e-4a0f-4c3e-9d4e-000000000001",
             "hostname": "inside",

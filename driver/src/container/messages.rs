@@ -78,11 +78,17 @@ fn hint(failure: &StepFailure) -> Option<String> {
         ("init" | "exec", Some(Errno::ENOEXEC)) => {
             format!("'{path}' is a program for another architecture, or a script without '#!'")
         }
+        ("sources", Some(Errno::EINVAL | Errno::EPERM)) if failure.operation == "map the ids of" => {
+            "put it on a file system that can (ext4, xfs, btrfs, tmpfs), or give the domain an <idmap> and its files \
+             to the ids of that, or let root inside be root outside: <berth:idmap mode='none'/> in <berth:settings>"
+                .into()
+        }
+        ("ids", None) => "more ids: /etc/subuid and /etc/subgid of the user 'berth', or [idmap] pool in berthd.toml".into(),
         ("spawn", Some(Errno::ENOENT)) => {
             "the controller is not installed: berthd looks beside its own program, or where --controller says"
                 .into()
         }
-        ("clone", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
+        ("clone" | "ids", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
         ("clone" | "spawn", Some(Errno::EAGAIN)) => {
             "too many processes: see /proc/sys/kernel/pid_max and pids.max".into()
         }

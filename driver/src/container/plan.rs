@@ -4,17 +4,19 @@
 
 use std::path::Path;
 
-use berth_domain::Domain;
 use berth_domain::model::{
-    Capabilities, CapabilitiesPolicy, Closed, Filesystem, FsSource, LifecycleAction, NamespaceKind,
+    Capabilities, CapabilitiesPolicy, Closed, Filesystem, FsSource, IdRange, LifecycleAction, NamespaceKind,
 };
+use berth_domain::{Domain, IdMapMode};
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
-    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanInit,
-    PlanNamespace, PlanNamespaceKind, PlanRoot,
+    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanIdMap,
+    PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRoot,
 };
 
+use crate::config::IdMapDefault;
 use crate::host::cgroups::Groups;
+use crate::host::idmap::Range;
 use crate::paths::Layout;
 use crate::seccomp::{self, FilterError};
 
@@ -35,6 +37,41 @@ pub struct HostFacts<'a> {
     pub kill_at: Option<&'a str>,
     /// How many descriptors init gets.
     pub init_descriptors: usize,
+    /// The range that was chosen for a domain that wants one.
+    pub ids: Option<Range>,
+}
+
+/// What a domain wants for its ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantedIds {
+    /// The host's.
+    Host,
+    /// A range that is chosen for it.
+    Chosen,
+    /// Those that its document has.
+    Explicit,
+}
+
+/// What a domain wants for its ids. The host's own root is never mounted with a map, and who shares a namespace of
+/// another needs that one's rights.
+pub fn wanted_ids(domain: &Domain, default: IdMapDefault) -> WantedIds {
+    let is_host = |f: &Filesystem| matches!(&f.source, FsSource::Mount { dir } if is_host_root(dir));
+    let host_root = domain.devices.filesystems.iter().any(|f| f.is_root() && is_host(f));
+    let fixed = host_root || domain.shares_namespaces().is_some();
+    match (&domain.idmap, domain.id_map_mode()) {
+        (Some(map), _) if !map.uids.is_empty() => WantedIds::Explicit,
+        (_, Some(IdMapMode::None)) => WantedIds::Host,
+        _ if fixed => WantedIds::Host,
+        (_, Some(IdMapMode::Auto)) => WantedIds::Chosen,
+        (_, None) if default == IdMapDefault::Auto => WantedIds::Chosen,
+        (_, None) => WantedIds::Host,
+    }
+}
+
+/// All ranges on the host that a document asks for.
+pub fn asked_ids(domain: &Domain) -> impl Iterator<Item = Range> + '_ {
+    let ranges = domain.idmap.iter().flat_map(|m| m.uids.iter().chain(&m.gids));
+    ranges.map(|r| Range { first: r.target, count: r.count })
 }
 
 /// Hidden from the container: what tells about the host or lets it be changed. The reasons are in proc(5) and in the
@@ -174,6 +211,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         hostname: if uts_shared { None } else { Some(domain.name.hostname()) },
         personality: personality(&domain.os.arch, host.arch),
         root: root(domain)?,
+        id_map: id_map(domain, host.ids),
         filesystems: filesystems(domain)?,
         masked_paths: strings(MASKED),
         readonly_paths: strings(READ_ONLY),
@@ -198,6 +236,24 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     })
 }
 
+fn id_map(domain: &Domain, chosen: Option<Range>) -> Option<PlanIdMap> {
+    if let Some(map) = domain.idmap.as_ref().filter(|m| !m.uids.is_empty()) {
+        let range = |r: &IdRange| PlanIdRange {
+            inside: r.start.into(),
+            host: r.target.into(),
+            count: r.count.into(),
+        };
+        let (uids, gids) = (map.uids.iter().map(range).collect(), map.gids.iter().map(range).collect());
+        return Some(PlanIdMap { uids, gids, keep_shifted: true });
+    }
+    let range = chosen.map(|r| PlanIdRange { inside: 0, host: r.first.into(), count: r.count.into() })?;
+    Some(PlanIdMap { uids: vec![range.clone()], gids: vec![range], keep_shifted: false })
+}
+
+fn is_host_root(dir: &str) -> bool {
+    Path::new(dir).components().eq(Path::new("/").components())
+}
+
 fn number(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -214,7 +270,7 @@ fn root(domain: &Domain) -> Result<PlanRoot, PlanError> {
     let found = domain.devices.filesystems.iter().find(|f| f.is_root()).ok_or(PlanError::NoRoot)?;
     match &found.source {
         FsSource::Mount { dir } => {
-            let host = Path::new(dir).components().eq(Path::new("/").components());
+            let host = is_host_root(dir);
             Ok(PlanRoot { source: dir.clone(), readonly: found.readonly || host, host })
         }
         _ => Err(cannot_mount(found)),

@@ -22,6 +22,7 @@ use crate::engine::publish::blocking;
 use crate::engine::record::{ProcessRecord, Record};
 use crate::engine::registry::Reference;
 use crate::host::cgroups::{CgroupError, Groups};
+use crate::host::idmap::Range;
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::namespaces;
 use crate::host::process::{self, Process};
@@ -50,6 +51,8 @@ pub struct Launched {
     pub status: ControllerStatus,
     /// What the controller will say.
     pub events: Events,
+    /// The ids that were chosen for it.
+    pub ids: Option<Range>,
 }
 
 /// Why nothing runs.
@@ -112,11 +115,13 @@ struct Prepared {
     groups: Groups,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
+    ids: Option<Range>,
 }
 
 impl Prepared {
     async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
         let domain = &spec.domain;
+        let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
         let groups = engine.cgroups.of(domain.name.as_str());
         let facts = HostFacts {
             layout: &engine.layout,
@@ -126,6 +131,7 @@ impl Prepared {
             log_keep: engine.config.console_log.keep,
             kill_at: killpoint::of_controller(),
             init_descriptors: spec.descriptors.len(),
+            ids,
         };
         let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
         let mut descriptors = Vec::new();
@@ -142,7 +148,7 @@ impl Prepared {
             step_failed("socket", "listen on", Some(&path), &e)
         })?;
         descriptors.insert(0, listener);
-        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors })
+        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors, ids })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -276,7 +282,10 @@ impl Spawned {
     async fn confirm(self, engine: &Engine, status: ControllerStatus) -> Result<Launched, Undone> {
         let Self { grouped, newborn, process } = self;
         match newborn.grown_up().await {
-            Ok((held, events)) => Ok(Launched { process: held, process_record: process, status, events }),
+            Ok((held, events)) => {
+                let ids = grouped.prepared.ids;
+                Ok(Launched { process: held, process_record: process, status, events, ids })
+            }
             Err((held, e)) => {
                 let error = StartError::Step(grouped.prepared.lost(engine, &e));
                 let mut residue = end(&held).await;

@@ -57,6 +57,8 @@ impl MetadataChange {
                     .map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
             }
         }
+        // Escapes make text longer: what is written must be readable when the daemon starts again.
+        domain.check_output().map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
         Ok(domain)
     }
 }
@@ -69,4 +71,28 @@ pub fn read(domain: &Domain, kind: MetadataKind, uri: Option<&str>) -> Result<St
         MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::BadParameter("uri"))?),
     };
     value.ok_or(Failure::NoSuchMetadata)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const XML: &str = "<domain type='lxc'><name>x</name><memory>1024</memory><os><type>exe</type><init>/i</init></os>\
+        <devices><filesystem type='mount'><source dir='/r'/><target dir='/'/></filesystem></devices></domain>";
+
+    #[test]
+    fn a_text_that_could_not_be_read_again_is_refused() {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let domain = berth_domain::parse(XML, &host).expect("a good document").domain;
+        let change = |value: String| MetadataChange {
+            kind: MetadataKind::Description,
+            uri: None,
+            key: None,
+            value: Some(value),
+            affect: Vec::new(),
+        };
+        assert!(change("short & good".into()).apply(&domain).is_ok());
+        // Each of these becomes five bytes.
+        assert!(change("&".repeat(300_000)).apply(&domain).is_err());
+    }
 }

@@ -3,6 +3,7 @@
 //! Does not know how requests arrive.
 
 pub mod history;
+mod ids;
 pub mod metadata;
 pub mod publish;
 pub mod reads;
@@ -28,6 +29,7 @@ use crate::engine::registry::{Entry, Reference, Registry};
 use crate::engine::store::{Store, StoreError};
 use crate::failure::Failure;
 use crate::host::cgroups::Cgroups;
+use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
 use crate::paths::Layout;
 
@@ -54,6 +56,8 @@ pub struct Engine {
     pub publisher: Publisher,
     /// How domains ended.
     pub history: Arc<History>,
+    /// Ranges of ids.
+    pub ids: Arc<IdRanges>,
 }
 
 /// What came of a definition.
@@ -234,6 +238,11 @@ impl Engine {
         let Parts { layout, config, controller, pretend_cgroups } = parts;
         let (run, tag) = (layout.run(), layout.tag());
         let cgroups = if pretend_cgroups { Cgroups::pretend(run, tag) } else { Cgroups::find(run, tag) };
+        let pool = Pool::new(&host_file("/etc/subuid"), &host_file("/etc/subgid"), config.idmap.pool);
+        let (ids, remark) = IdRanges::open(layout.id_ranges(), pool);
+        if let Some(remark) = remark {
+            tracing::warn!("{remark}");
+        }
         let host = berth_domain::Host {
             arch: crate::host::node::arch(),
             emulator: controller.display().to_string(),
@@ -246,9 +255,22 @@ impl Engine {
             registry: Registry::default(),
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
             history: Arc::new(History::new(layout.run().join("ended"))?),
+            ids: Arc::new(ids),
             controller,
             config,
             layout,
         }))
+    }
+}
+
+/// A file of the host that may not be there, and without which everything works.
+fn host_file(path: &str) -> String {
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => {
+            tracing::warn!("cannot read '{path}': {e}");
+            String::new()
+        }
     }
 }

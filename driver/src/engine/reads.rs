@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use berth_domain::{Domain, Live, LiveConsole};
+use berth_domain::{Domain, Live, LiveConsole, LiveIds};
 use berth_schemas::domain::{Affect, MetadataKind};
 use rustix::fs::OFlags;
 
@@ -125,7 +125,8 @@ impl Engine {
 fn live_xml(run: &Run) -> String {
     let consoles =
         run.consoles.iter().map(|c| LiveConsole { path: c.path.clone(), alias: c.device.clone() }).collect();
-    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles })
+    let ids = run.ids.map(|r| LiveIds { first: r.first, count: r.count });
+    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids })
 }
 
 /// Opens a log; one that is not there is empty.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::snapshot::ConsoleInfo;
+use crate::host::idmap::Range;
 use crate::paths::Layout;
 
 /// How far a domain had come.
@@ -67,6 +68,9 @@ pub struct Record {
     pub consoles: Vec<ConsoleInfo>,
     /// What runs, as a definition; none if nothing does.
     pub document: Option<String>,
+    /// The ids that were chosen for what runs.
+    #[serde(default)]
+    pub ids: Option<Range>,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

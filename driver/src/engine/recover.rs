@@ -71,6 +71,7 @@ impl Engine {
         }
         self.settle(settling).await;
         self.sweep().await?;
+        self.sweep_ids().await;
         Ok(report)
     }
 
@@ -131,6 +132,9 @@ impl Engine {
         let mut alive = None;
         if let Some(process) = held {
             alive = self.adopt(&record, process).await;
+        }
+        if alive.is_some() {
+            self.adopt_ids(&record, &live).await;
         }
         let unpublished = match (&mut alive, record.process) {
             (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,

@@ -9,6 +9,8 @@ use berth_schemas::domain::{Exit, Reason, State};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::host::idmap::Range;
+
 /// One console of a running domain.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ConsoleInfo {
@@ -33,6 +35,8 @@ pub struct Run {
     pub consoles: Vec<ConsoleInfo>,
     /// What runs.
     pub live: Arc<Domain>,
+    /// The ids that were chosen for it.
+    pub ids: Option<Range>,
 }
 
 /// One domain at one moment.

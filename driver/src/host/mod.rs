@@ -1,8 +1,9 @@
-//! The host's side of containers: control groups, controllers, and what the host is.
+//! The host's side of containers: control groups, ids, controllers, and what the host is.
 //!
 //! Does not know definitions, phases or clients.
 
 pub mod cgroups;
+pub mod idmap;
 pub mod link;
 pub mod namespaces;
 pub mod node;

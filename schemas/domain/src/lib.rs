@@ -18,6 +18,7 @@ mod format;
 mod metadata;
 pub mod model;
 mod parse;
+mod settings;
 mod start;
 pub mod tree;
 mod units;
@@ -31,6 +32,7 @@ pub mod syscalls;
 use std::fmt;
 
 pub use model::Domain;
+pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;
 
 /// What the defaults of a document need to know of the host.
@@ -124,6 +126,17 @@ pub struct Live {
     pub id: u32,
     /// The consoles, in the definition's order.
     pub consoles: Vec<LiveConsole>,
+    /// The ids that were chosen for it, where the definition has no `<idmap>`.
+    pub ids: Option<LiveIds>,
+}
+
+/// A range of ids on the host, of users and of groups, for the ids from 0 on inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveIds {
+    /// The first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
 }
 
 /// A console of a running domain.

@@ -65,7 +65,8 @@ impl Domain {
         metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
         metadata.children.extend(fresh.map(Node::Element));
         self.metadata = (!metadata.is_bare()).then_some(metadata);
-        if let Err(error) = self.check_output() {
+        let bad = self.settings_remarks().errors.into_iter().next().map(ParseError::one);
+        if let Some(error) = bad.or_else(|| self.check_output().err()) {
             self.metadata = before;
             return Err(error);
         }
@@ -82,6 +83,11 @@ impl Domain {
             problem.message = format!("as it would be kept: {}", problem.message);
             ParseError::one(problem)
         })
+    }
+
+    /// The element of a namespace.
+    pub(crate) fn metadata_of(&self, uri: &str) -> Option<&Element> {
+        self.metadata.as_ref()?.elements().find(|e| self.namespace_of(e) == Some(uri))
     }
 
     /// Namespace declarations around the children of `<metadata>`, the nearest first.

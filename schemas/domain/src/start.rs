@@ -20,7 +20,6 @@ const TABLE: &[Category] = &[
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::File)),
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Template)),
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Volume)),
-    ("domain/idmap", |d| one(d.idmap.as_ref().map(|m| m.pos), "an explicit id map")),
     ("domain/seclabel", seclabels),
     ("domain/memtune", |d| one(d.memtune.as_ref().map(|m| m.pos), "a domain with memory tuning")),
     ("domain/blkiotune", |d| one(d.blkiotune.as_ref().map(|b| b.pos), "a domain with block I/O tuning")),
@@ -51,8 +50,21 @@ impl Domain {
                 problems.push(problem);
             }
         }
+        if let (Some(map), Some(_)) = (&self.idmap, self.shares_namespaces()) {
+            let message = "a domain that shares namespaces cannot have ids of its own";
+            let mut problem = Diagnostic::new(map.pos, "domain/idmap", message);
+            problem.hint = Some("leave out <idmap> or <lxc:namespace>".into());
+            problems.push(problem);
+        }
         problems.sort_by_key(|d| (d.line, d.column));
         problems
+    }
+}
+
+impl Domain {
+    /// Where it asks for a namespace of somebody else, if it does.
+    pub fn shares_namespaces(&self) -> Option<Pos> {
+        self.namespace.as_ref().filter(|n| !n.shares.is_empty()).map(|n| n.pos)
     }
 }
 

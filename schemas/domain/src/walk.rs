@@ -281,7 +281,7 @@ impl<'a> Walk<'a> {
             match node {
                 Node::Element(child) if !taken => {
                     let path = format!("{}/{}", self.path, child.name);
-                    let message = "unknown element: kept and otherwise ignored";
+                    let message = format!("unknown element '{}': kept and otherwise ignored", child.name);
                     self.cx.warn(Diagnostic::new(child.pos, path, message));
                     extra.children.push(child.clone());
                 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use berth_domain::{Domain, parse};
+use berth_domain::{Domain, IdMapMode, SETTINGS_NAMESPACE, parse};
 use common::{document, host};
 
 const APP: &str = "urn:example:app:1";
@@ -84,4 +84,50 @@ fn what_could_not_be_read_again_is_refused() {
     assert_eq!(d.set_metadata_element(APP, "app", Some(&long)), Ok(true));
     d.description = Some("'".repeat(10_000));
     assert!(d.check_output().is_err());
+}
+
+fn settings(inside: &str) -> String {
+    document(
+        &format!("<metadata><b:settings xmlns:b='{SETTINGS_NAMESPACE}'>{inside}</b:settings></metadata>"),
+        "",
+    )
+}
+
+#[test]
+fn our_own_settings_are_read_and_checked() {
+    assert_eq!(domain("").id_map_mode(), None);
+    for (value, mode) in [("none", IdMapMode::None), ("auto", IdMapMode::Auto)] {
+        let parsed = parse(&settings(&format!("<b:idmap mode='{value}'/>")), &host()).unwrap();
+        assert_eq!(parsed.domain.id_map_mode(), Some(mode));
+        assert_eq!(parsed.warnings, []);
+    }
+    let other = "<metadata><settings xmlns='urn:other'><idmap mode='none'/></settings></metadata>";
+    assert_eq!(domain(other).id_map_mode(), None);
+    for (inside, word) in [
+        ("<b:idmap mode='some'/>", "'some'"),
+        ("<b:idmap/>", "'mode' is missing"),
+        ("<b:idmap mode='auto'/><b:idmap mode='auto'/>", "second"),
+    ] {
+        let error = parse(&settings(inside), &host()).unwrap_err();
+        assert_eq!(error.diagnostics.len(), 1, "{error}");
+        assert!(error.to_string().contains(word) && error.diagnostics[0].line > 0, "{error}");
+    }
+    for (inside, word) in [("<b:other/>", "'other'"), ("<b:idmap mode='none' x='1'/>", "'x' of 'idmap'")] {
+        let warnings = parse(&settings(inside), &host()).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].message.contains(word), "{}", warnings[0]);
+    }
+}
+
+#[test]
+fn bad_settings_cannot_be_set_either() {
+    let mut d = domain("");
+    let set = |d: &mut Domain, mode: &str| {
+        let xml = format!("<settings><idmap mode='{mode}'/></settings>");
+        d.set_metadata_element(SETTINGS_NAMESPACE, "berth", Some(&xml))
+    };
+    assert!(set(&mut d, "some").is_err());
+    assert_eq!(d.metadata, None);
+    assert_eq!(set(&mut d, "none"), Ok(true));
+    assert_eq!(d.id_map_mode(), Some(IdMapMode::None));
 }

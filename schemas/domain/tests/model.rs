@@ -5,7 +5,7 @@
 
 mod common;
 
-use berth_domain::{Diagnostic, Live, LiveConsole, parse};
+use berth_domain::{Diagnostic, Live, LiveConsole, LiveIds, parse};
 use common::{document, host};
 
 fn problems(rest: &str, devices: &str) -> Vec<Diagnostic> {
@@ -42,12 +42,6 @@ fn each_category_that_cannot_be_started_is_named() {
         ("", fs("file", "file='/x'"), "filesystem", "'file'"),
         ("", fs("template", "name='x'"), "filesystem", "'template'"),
         ("", fs("volume", "pool='p' volume='v'"), "filesystem", "'volume'"),
-        (
-            "<idmap><uid start='0' target='9' count='9'/><gid start='0' target='9' count='9'/></idmap>",
-            String::new(),
-            "idmap",
-            "id map",
-        ),
         ("<seclabel type='dynamic' model='apparmor'/>", String::new(), "seclabel", "'dynamic'"),
         ("<memtune><hard_limit>1</hard_limit></memtune>", String::new(), "memtune", "memory tuning"),
         ("<blkiotune><weight>10</weight></blkiotune>", String::new(), "blkiotune", "block I/O"),
@@ -80,7 +74,11 @@ fn a_running_domain_shows_its_id_and_consoles() {
     let text = document("", "<console type='pty'/><console type='pty'><alias name='ua-x'/></console>");
     let domain = parse(&text, &host()).unwrap().domain;
     let console = |n: u32| LiveConsole { path: format!("/dev/pts/{n}"), alias: format!("console{n}") };
-    let shown = domain.to_live_xml(&Live { id: 42, consoles: vec![console(0), console(1)] });
+    let shown = domain.to_live_xml(&Live {
+        id: 42,
+        consoles: vec![console(0), console(1)],
+        ids: Some(LiveIds { first: 1 << 30, count: 65_536 }),
+    });
     assert!(shown.starts_with("<domain type='lxc' id='42'>\n"), "{shown}");
     let expected = "    <console type='pty' tty='/dev/pts/0'>
       <source path='/dev/pts/0'/>
@@ -94,7 +92,14 @@ fn a_running_domain_shows_its_id_and_consoles() {
     </console>
 ";
     assert!(shown.contains(expected), "{shown}");
-    let again = parse(&shown, &host()).unwrap();
+    let ids = "  <idmap>
+    <uid start='0' target='1073741824' count='65536'/>
+    <gid start='0' target='1073741824' count='65536'/>
+  </idmap>
+";
+    assert!(shown.contains(ids), "{shown}");
+    assert!(!domain.to_xml().contains("idmap"));
+    let again = parse(&shown.replace(ids, ""), &host()).unwrap();
     assert_eq!(again.domain, domain);
     assert_eq!(again.warnings, []);
 }

@@ -38,6 +38,10 @@ pub struct LaunchPlan {
     /// Paths inside that are made read-only; a missing one is skipped.
     #[serde(rename = "readonlyPaths")]
     pub readonly_paths: Vec<String>,
+    /// The container's own ids; null means that root inside is root outside.
+    #[serde(rename = "idMap")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<PlanIdMap>,
     /// Namespaces that are taken from elsewhere instead of being made.
     #[serde(rename = "sharedNamespaces")]
     pub shared_namespaces: Vec<PlanNamespace>,
@@ -102,6 +106,30 @@ impl PlanAction {
             Self::Restart => "restart",
         }
     }
+}
+
+/// A user namespace. Each list maps the id 0 of the container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanIdMap {
+    /// `uids`.
+    pub uids: Vec<PlanIdRange>,
+    /// `gids`.
+    pub gids: Vec<PlanIdRange>,
+    /// A root or mount whose top belongs to one of the host's ids of the map already is mounted as it is; all others are
+    /// mounted with the map.
+    #[serde(rename = "keepShifted")]
+    pub keep_shifted: bool,
+}
+
+/// A range of ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanIdRange {
+    /// First id inside.
+    pub inside: i64,
+    /// First id on the host.
+    pub host: i64,
+    /// `count`.
+    pub count: i64,
 }
 
 /// The root directory.

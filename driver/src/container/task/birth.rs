@@ -133,7 +133,7 @@ fn found_run(found: &Found) -> Run {
     let record = &found.record;
     let id = record.process.map_or(0, |p| p.pid);
     match &found.alive {
-        Some((_, status, _)) => run_of(status, id, found.live.clone()),
+        Some((_, status, _)) => run_of(status, id, found.live.clone(), record.ids),
         None => Run {
             id,
             init_pid: record.init_pid,
@@ -141,6 +141,7 @@ fn found_run(found: &Found) -> Run {
             restarts: record.restarts,
             consoles: record.consoles.clone(),
             live: found.live.clone(),
+            ids: record.ids,
         },
     }
 }

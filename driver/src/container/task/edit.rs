@@ -30,9 +30,16 @@ impl Task {
         self.lifecycle = self.lifecycle.after(Fact::Undefined);
         if self.lifecycle.phase() == Phase::Absent {
             self.engine.remember(self.entry.uuid, None).await;
+            self.give_back_ids().await;
         }
         self.publish(vec![Draft::new(EventKind::Undefined, "removed")]).await;
         Ok(Answer::Done)
+    }
+
+    /// Nothing runs: its ids are only kept, and not even that if nobody knows the domain any more.
+    pub(super) async fn give_back_ids(&self) {
+        let gone = self.lifecycle.phase() == Phase::Absent;
+        self.engine.give_back_ids(self.entry.uuid, gone).await;
     }
 
     pub(super) async fn set_autostart(&mut self, on: bool) -> Result<Answer, Failure> {

@@ -325,6 +325,7 @@ impl Task {
             sequence: 0,
             consoles: Vec::new(),
             document: None,
+            ids: None,
             last_exit: self.last_exit.clone(),
         }
     }
@@ -340,6 +341,7 @@ impl Task {
             restarts: active.run.restarts,
             sequence: active.sequence,
             consoles: active.run.consoles.clone(),
+            ids: active.run.ids,
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

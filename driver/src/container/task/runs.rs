@@ -20,6 +20,7 @@ use crate::engine::publish::{Draft, now_usec};
 use crate::engine::record::Record;
 use crate::engine::snapshot::{ConsoleInfo, Run};
 use crate::failure::Failure;
+use crate::host::idmap::Range;
 use crate::host::link::Events;
 use crate::host::process::Process;
 
@@ -50,9 +51,9 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events } = launched;
+        let Launched { process, process_record, status, events, ids } = launched;
         let process = Arc::new(process);
-        let run = run_of(&status, process.pid(), starting.domain);
+        let run = run_of(&status, process.pid(), starting.domain, ids);
         self.active = Some(Active {
             run,
             process: Some(process.clone()),
@@ -81,6 +82,7 @@ impl Task {
             tracing::warn!("domain '{}': {left}", self.entry.name);
         }
         self.lifecycle = self.lifecycle.after(Fact::StartFailed);
+        self.give_back_ids().await;
         self.publish(Vec::new()).await;
         let failure = match undone.error {
             StartError::Step(step) => {
@@ -194,6 +196,7 @@ impl Task {
         }
         drafts.extend(active::stop_drafts(&exit, self.reason));
         self.lifecycle = self.lifecycle.after(Fact::Stopped);
+        self.give_back_ids().await;
         if self.lifecycle.persistent() {
             let past = Past { exit: exit.clone(), reason: self.reason };
             self.engine.remember(self.entry.uuid, Some(past)).await;
@@ -218,7 +221,7 @@ impl Task {
     }
 }
 
-pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>) -> Run {
+pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, ids: Option<Range>) -> Run {
     let consoles = status
         .consoles
         .iter()
@@ -231,6 +234,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>) -> R
         restarts: status.restarts,
         consoles,
         live,
+        ids,
     }
 }
 

@@ -19,7 +19,8 @@ impl Domain {
         render(&domain(self, None))
     }
 
-    /// The same with what a running domain has: its id, and the PTYs and aliases of its consoles.
+    /// The same with what a running domain has: its id, the ids chosen for it, and the PTYs and aliases
+    /// of its consoles.
     pub fn to_live_xml(&self, live: &Live) -> String {
         render(&domain(self, Some(live)))
     }
@@ -53,7 +54,7 @@ fn domain(d: &Domain, live: Option<&Live>) -> Element {
         .maybe(d.numatune.as_ref().map(numatune))
         .maybe(d.resource.as_ref().map(resource))
         .child(os(&d.os))
-        .maybe(d.idmap.as_ref().map(idmap))
+        .maybe(d.idmap.as_ref().map(idmap).or_else(|| live.and_then(|l| l.ids).map(live_idmap)))
         .maybe(features(&d.features))
         .child(clock(&d.clock))
         .leaf("on_poweroff", Some(d.on_poweroff), x)
@@ -153,6 +154,11 @@ fn os(o: &Os) -> Element {
         .leaf("initgroup", o.initgroup.as_ref(), x)
         .leaf("cmdline", o.cmdline.as_ref(), x)
         .extra(x)
+}
+
+fn live_idmap(ids: crate::LiveIds) -> Element {
+    let range = |name| Element::new(name).attr("start", 0).attr("target", ids.first).attr("count", ids.count);
+    Element::new("idmap").child(range("uid")).child(range("gid"))
 }
 
 fn idmap(map: &IdMap) -> Element {

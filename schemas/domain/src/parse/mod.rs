@@ -37,6 +37,14 @@ pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
     let (mut errors, mut warnings) = cx.finish();
     if let Some(domain) = &domain {
         errors.extend(domain.validate());
+        let remarks = domain.settings_remarks();
+        errors.extend(remarks.errors);
+        warnings.extend(remarks.warnings);
+        if let (Some(pos), None) = (domain.shares_namespaces(), &domain.idmap) {
+            let message =
+                "a domain that shares namespaces gets no ids of its own: root inside is root outside";
+            warnings.push(Diagnostic::new(pos, "domain/lxc:namespace", message));
+        }
     }
     let place = |d: &Diagnostic| (d.line, d.column);
     errors.sort_by_key(place);
