@@ -77,8 +77,10 @@ steps! {
     User = "user",
     /// Gets a session with the first console as its terminal.
     Terminal = "terminal",
-    /// Gives up capabilities, becomes the user.
+    /// Gives up capabilities.
     Capabilities = "capabilities",
+    /// Gets the filter of system calls; becomes the user.
+    SystemCalls = "system-calls",
     /// Goes to the working directory.
     Directory = "directory",
     /// Becomes init.

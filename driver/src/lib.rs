@@ -13,4 +13,5 @@ pub mod failure;
 pub mod host;
 pub mod killpoint;
 pub mod paths;
+pub mod seccomp;
 pub mod wire;

@@ -47,7 +47,12 @@ fn plans_are_as_written() {
             init_descriptors: if domain.name.as_str() == "two" { 2 } else { 0 },
         };
         let (got, extension) = match plan(&domain, &facts) {
-            Ok(plan) => (serde_json::to_string_pretty(&plan).expect("serialises") + "\n", "json"),
+            Ok(mut plan) => {
+                // Has golden files of its own, in another form: see the test of the filters.
+                assert!(!plan.system_call_filter.is_empty(), "{}", path.display());
+                plan.system_call_filter.clear();
+                (serde_json::to_string_pretty(&plan).expect("serialises") + "\n", "json")
+            }
             Err(e) => (format!("{e}\n"), "txt"),
         };
         let golden = path.with_extension(extension);

@@ -41,6 +41,7 @@ const START: &[&str] = &[
     "user",
     "terminal",
     "capabilities",
+    "system-calls",
     "directory",
     "exec",
 ];

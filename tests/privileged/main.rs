@@ -4,6 +4,7 @@
 mod adoption;
 mod console;
 mod debian;
+mod escape;
 mod failures;
 mod idmap;
 mod inside;
@@ -24,6 +25,7 @@ fn main() {
         kills::TESTS,
         adoption::TESTS,
         soak::TESTS,
+        escape::TESTS,
         debian::TESTS,
     ]
     .into_iter()

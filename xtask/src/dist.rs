@@ -13,7 +13,7 @@ pub fn build() -> Result<PathBuf, String> {
     Ok(dist)
 }
 
-/// Builds the three programs only.
+/// Builds the three programs, and the tests' probe, only.
 pub fn binaries() -> Result<PathBuf, String> {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     run::check(run::cargo().args([
@@ -39,13 +39,20 @@ pub fn binaries() -> Result<PathBuf, String> {
             ])
             .arg(&musl),
     )?;
+    // What the tests run inside of containers, where there may be no library. It is not installed.
+    run::check(
+        run::cargo()
+            .args(["build", "--release", "--quiet", "--package", "berth-probe", "--target"])
+            .arg(&musl),
+    )?;
     let target = run::target();
     let dist = target.join("dist");
     fs::create_dir_all(&dist).map_err(|e| format!("error: cannot make '{}': {e}", dist.display()))?;
     for (from, name) in [
         (target.join("release"), "berthd"),
         (target.join("release"), "virsh-lite"),
-        (target.join(musl).join("controller"), "berth-controller"),
+        (target.join(&musl).join("controller"), "berth-controller"),
+        (target.join(&musl).join("release"), "berth-probe"),
     ] {
         replace(&from.join(name), &dist.join(name))?;
     }

@@ -12,7 +12,9 @@ use crate::failure::{Doing, Outcome, Step};
 use super::dev::Terminal;
 use super::handshake::{Handshake, News};
 use super::sources::Sources;
-use super::{caps, devices, directory, exec, filesystems, hide, namespaces, network, rootfs, special, user};
+use super::{
+    caps, devices, directory, exec, filesystems, hide, namespaces, network, rootfs, seccomp, special, user,
+};
 
 /// What the controller has prepared.
 #[derive(Debug)]
@@ -168,6 +170,8 @@ fn settle<'a>(
     let terminal = devices::take_terminal(slaves, &identity)?;
     r.enter(Step::Capabilities);
     caps::limit(plan.capabilities)?;
+    r.enter(Step::SystemCalls);
+    seccomp::install(plan)?;
     user::become_user(&identity)?;
     caps::clear()?;
     r.enter(Step::Directory);

@@ -22,6 +22,7 @@ pub mod network;
 pub mod passwd;
 pub mod resolve;
 pub mod rootfs;
+pub mod seccomp;
 pub mod sources;
 pub mod special;
 pub mod user;

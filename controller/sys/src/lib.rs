@@ -9,6 +9,7 @@ pub mod mount;
 pub mod net;
 pub mod poll;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
 
 /// Result of a kernel call.

@@ -18,6 +18,7 @@ use crate::config::IdMapDefault;
 use crate::host::cgroups::Groups;
 use crate::host::idmap::Range;
 use crate::paths::Layout;
+use crate::seccomp::{self, FilterError};
 
 /// What a plan needs to know of the host.
 #[derive(Debug)]
@@ -74,24 +75,43 @@ pub fn asked_ids(domain: &Domain) -> impl Iterator<Item = Range> + '_ {
 }
 
 /// Hidden from the container: what tells about the host or lets it be changed. The reasons are in proc(5) and in the
-/// lists of the other runtimes; kcore is memory, keys and timer_list tell of others, the rest is the machine's.
+/// lists of the other runtimes; kcore is memory, keys and timer_list tell of others, kallsyms and vmcoreinfo tell
+/// addresses of the kernel, mtrr, uevent_helper and power change the machine, the rest describes it. /proc/kmsg is not
+/// here: a file that ends at once keeps rsyslog reading it without a pause.
 const MASKED: &[&str] = &[
     "/proc/acpi",
+    "/proc/config.gz",
+    "/proc/dynamic_debug",
+    "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
+    "/proc/kallsyms",
     "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
     "/proc/kpagecgroup",
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/mtrr",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
     "/sys/fs/bpf",
+    "/sys/fs/selinux",
+    "/sys/kernel/config",
     "/sys/kernel/debug",
     "/sys/kernel/security",
     "/sys/kernel/tracing",
+    "/sys/kernel/uevent_helper",
+    "/sys/kernel/vmcoreinfo",
+    "/sys/power",
 ];
 
 /// Made read-only in the container. `/proc/sys` is the controller's own matter: parts of it are namespaced.
@@ -165,6 +185,9 @@ pub enum PlanError {
         /// Where it should be.
         target: String,
     },
+    /// No filter of system calls.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
 }
 
 /// Makes the plan.
@@ -178,6 +201,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
             file_descriptor: number(index),
         })
         .collect();
+    let calls = domain.seccomp().unwrap_or_default();
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
     Ok(LaunchPlan {
@@ -196,6 +220,8 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         init: init(domain),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
+        system_call_filter: seccomp::filter(&calls, host.arch, |name| is_given(domain, name))?,
+        no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         cgroups: PlanCgroups {
             unified: text(&host.groups.unified),
             legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),
@@ -349,6 +375,13 @@ fn capabilities(wanted: Option<&Capabilities>) -> i64 {
         };
         if named(name).unwrap_or(by_policy) { mask | (1 << bit) } else { mask }
     })
+}
+
+/// Whether the document gives this capability by its name.
+fn is_given(domain: &Domain, name: &str) -> bool {
+    let named = domain.features.capabilities.as_ref().map(|c| &c.named);
+    let capability = berth_domain::model::Capability::find(name);
+    named.zip(capability).and_then(|(named, capability)| named.get(&capability).copied()).unwrap_or(false)
 }
 
 fn action(action: LifecycleAction) -> PlanAction {

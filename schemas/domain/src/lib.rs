@@ -26,6 +26,9 @@ mod validate;
 mod walk;
 mod write;
 
+pub mod seccomp;
+pub mod syscalls;
+
 use std::fmt;
 
 pub use model::Domain;

@@ -76,6 +76,7 @@ impl Domain {
     /// Whether [`Domain::to_xml`] can be read again: to be asked before a changed definition is kept. What one change
     /// adds may be small enough by itself, and too large, too many or too deep where it stands.
     pub fn check_output(&self) -> Result<(), ParseError> {
+        self.seccomp().map_err(|diagnostics| ParseError { diagnostics })?;
         parse_tree(&self.to_xml()).map(drop).map_err(|mut problem| {
             // The place is in no document that anyone has seen.
             (problem.line, problem.column) = (0, 0);
@@ -103,6 +104,12 @@ impl Domain {
         let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
         let mut attrs = element.attrs.iter().chain(metadata).chain(&self.extra.attrs);
         attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+    }
+
+    /// The elements of a namespace directly below `<metadata>`.
+    pub(crate) fn metadata_elements<'a>(&'a self, uri: &'a str) -> impl Iterator<Item = &'a Element> {
+        let all = self.metadata.iter().flat_map(Element::elements);
+        all.filter(move |e| self.namespace_of(e) == Some(uri))
     }
 }
 

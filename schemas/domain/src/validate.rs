@@ -17,6 +17,7 @@ impl Domain {
         self.check_seclabels(&mut problems);
         self.check_names(&mut problems);
         self.check_namespace(&mut problems);
+        problems.extend(self.seccomp().err().unwrap_or_default());
         problems
     }
 

@@ -54,6 +54,13 @@ pub struct LaunchPlan {
     pub init_file_descriptors: Vec<i64>,
     /// Capabilities that stay in the bounding set: bit N is capability N of linux/capability.h.
     pub capabilities: i64,
+    /// Program that decides about each system call of the container, for seccomp(2): one number per instruction, which is
+    /// code, both distances of a jump, and constant (16, 8, 8 and 32 bits from the top). Never empty.
+    #[serde(rename = "systemCallFilter")]
+    pub system_call_filter: Vec<i64>,
+    /// Nothing inside becomes more by exec: no setuid, no file capabilities; see PR_SET_NO_NEW_PRIVS in prctl(2).
+    #[serde(rename = "noNewPrivileges")]
+    pub no_new_privileges: bool,
     /// `cgroups`.
     pub cgroups: PlanCgroups,
     /// `onPoweroff`.

@@ -1,0 +1,39 @@
+//! The filter of system calls (invariant I12), as it came with the plan.
+//!
+//! It is installed while `CAP_SYS_ADMIN` of the container is still effective: without it the kernel takes filters only
+//! of those who gave up new privileges, which a distribution's `su` needs. What is left of the set-up uses nothing that
+//! a profile refuses. This module does not know what the program decides.
+
+use berth_schemas::controller::LaunchPlan;
+use berth_sys::seccomp::{Instruction, set_filter};
+use rustix::io::Errno;
+use rustix::thread::set_no_new_privs;
+
+use crate::failure::{Doing, Outcome, Step};
+
+/// Installs it.
+pub fn install(plan: &LaunchPlan) -> Outcome<()> {
+    let doing = |operation| Doing::new(Step::SystemCalls, operation);
+    if plan.no_new_privileges {
+        set_no_new_privs(true).map_err(|e| doing("PR_SET_NO_NEW_PRIVS").failed(e))?;
+    }
+    if plan.system_call_filter.is_empty() {
+        return Err(doing("seccomp").refused("the plan has no filter of system calls"));
+    }
+    let program: Vec<Instruction> = plan.system_call_filter.iter().map(|n| unpack(*n)).collect();
+    set_filter(&program).map_err(|e| match e {
+        Errno::NOSYS => doing("seccomp").failed_because(e, "the kernel has no CONFIG_SECCOMP_FILTER"),
+        e => doing("seccomp").failed(e),
+    })
+}
+
+/// Code, both distances, constant, from the top.
+fn unpack(packed: i64) -> Instruction {
+    let bytes = packed.to_be_bytes();
+    Instruction {
+        code: u16::from_be_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    }
+}
