@@ -15,8 +15,12 @@ impl Lxc {
             return Ok(None);
         }
         let folder = work.join("lxc");
+        // What containers made by lxc-create include.
+        let common = "/usr/share/lxc/config/common.conf";
+        let include =
+            if Path::new(common).exists() { format!("lxc.include = {common}\n") } else { String::new() };
         let config = format!(
-            "lxc.rootfs.path = dir:{}\nlxc.uts.name = peer\nlxc.init.cmd = {}\nlxc.net.0.type = empty\nlxc.tty.max = 0\n\
+            "{include}lxc.rootfs.path = dir:{}\nlxc.uts.name = peer\nlxc.init.cmd = {}\nlxc.net.0.type = empty\nlxc.tty.max = 0\n\
              lxc.pty.max = 16\nlxc.mount.auto = proc:mixed sys:ro cgroup:mixed\n",
             root.display(),
             init.join(" ")
