@@ -253,17 +253,16 @@ fn stuck() -> Outcome {
         "i=0; while :; do head -c 1000000 /dev/zero | tr '\\0' y; i=$((i+1)); echo $i > /tmp/count; done";
     daemon.define("t-stk", &domain_xml("t-stk", &root, &["/bin/sh", "-c", script], ""))?;
     daemon.ok(&["start", "t-stk"])?;
+    // The file is empty for a moment each time it is written.
     let count = |root: &Path| {
-        std::fs::read_to_string(root.join("tmp/count"))
-            .ok()
-            .and_then(|t| t.trim().parse::<u64>().ok())
-            .unwrap_or(0)
+        let read = || std::fs::read_to_string(root.join("tmp/count")).ok()?.trim().parse::<u64>().ok();
+        wait_for("the count", 5, read)
     };
     let stuck = attach(&daemon, "t-stk", "shared")?;
     std::thread::sleep(Duration::from_secs(1));
-    let before = count(&root);
+    let before = count(&root)?;
     std::thread::sleep(Duration::from_secs(2));
-    let after = count(&root);
+    let after = count(&root)?;
     ensure!(after > before + 2, "init came from {before} to {after} MB in 2 s while a reader was stuck");
     // Another reader is served at the same time.
     let mut good = attach(&daemon, "t-stk", "view")?;
