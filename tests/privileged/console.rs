@@ -375,15 +375,17 @@ fn memory() -> Outcome {
     // A controller that has nothing to do for a second gives its code back; what has grown for good stays.
     let settle = || std::thread::sleep(Duration::from_millis(2500));
     settle();
-    let idle = host::memory(controller, "Pss").ok_or("no memory figures")?;
-    ensure!(idle <= 600, "an idle controller has a PSS of {idle} KiB, its budget is 600");
+    // What is its own: pages of the program are shared, and how many of them are in memory is the page cache's choice.
+    // The whole PSS is a row of the benchmark.
+    let idle = host::memory(controller, "Pss_Anon").ok_or("no memory figures")?;
+    ensure!(idle <= 200, "an idle controller has {idle} KiB of its own");
     console.write_all(b"go\n").map_err(|e| e.to_string())?;
     // This reader is stuck from now on.
     wait_for("a gigabyte", 240, || root.join("tmp/done").exists().then_some(()))?;
     settle();
-    let after = host::memory(controller, "Pss").ok_or("no memory figures")?;
+    let after = host::memory(controller, "Pss_Anon").ok_or("no memory figures")?;
     // The ring that is replayed to viewers, 64 KiB, is made with the first output.
-    ensure!(after <= idle + 80, "the PSS grew from {idle} to {after} KiB");
+    ensure!(after <= idle + 80, "its own memory grew from {idle} to {after} KiB");
     daemon.ok(&["destroy", "t-gig"]).map(drop)
 }
 
