@@ -3,8 +3,10 @@
 //!
 //! It knows the programs only from outside: their arguments, their files and their sockets.
 
+pub mod canary;
 pub mod daemon;
 pub mod host;
+pub mod picture;
 pub mod roots;
 pub mod suite;
 pub mod terminal;

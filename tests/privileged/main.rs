@@ -6,6 +6,7 @@ mod console;
 mod debian;
 mod escape;
 mod failures;
+mod hostile;
 mod idmap;
 mod inside;
 mod kills;
@@ -26,6 +27,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,
+        hostile::TESTS,
         debian::TESTS,
     ]
     .into_iter()
