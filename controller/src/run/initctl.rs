@@ -5,10 +5,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_sys::process::{Cloned, clone, close_all_but, exit_now, namespace, setns};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open};
 use rustix::io::Errno;
 
 use crate::setup::mapped::become_root_of;
+use crate::setup::{mounts, resolve};
 
 /// Where the fifo is, by init: sysvinit 2.88 and later, before, and on other systems.
 const PATHS: &[&str] = &["/run/initctl", "/dev/initctl", "/etc/.initctl"];
@@ -51,9 +52,11 @@ fn ask(init: &OwnedFd, mapped: bool, restart: bool) -> Result<(), Errno> {
         become_root_of(init.as_fd()).map_err(|(_, e)| e)?;
     }
     setns(init.as_fd(), namespace::MOUNT)?;
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let view = mounts::view_without_devices(root.as_fd())?;
     for path in PATHS {
-        let Ok(fifo) = open(*path, flags, Mode::empty()) else { continue };
+        let Ok(fifo) = resolve::open_inside(&view, path, flags, ResolveFlags::empty()) else { continue };
         if FileType::from_raw_mode(fstat(&fifo)?.st_mode) == FileType::Fifo {
             // Less than PIPE_BUF: written whole or not at all.
             return rustix::io::write(&fifo, &request(restart)).map(drop);

@@ -34,6 +34,15 @@ pub fn clone_tree(from: BorrowedFd<'_>, below: bool) -> Result<OwnedFd, Errno> {
     open_tree(from, "", flags)
 }
 
+/// All mounts below a root once more, mounted nowhere, and no device can be opened through it. What is opened to be read
+/// or written could be exchanged for a device until the last moment, and there are devices for which the open alone does
+/// something: a watchdog that nobody feeds afterwards resets the host.
+pub fn view_without_devices(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let view = clone_tree(root, true)?;
+    berth_sys::mount::set_attributes(view.as_fd(), true, berth_sys::mount::NODEV, 0)?;
+    Ok(view)
+}
+
 /// Attaches a mount that is mounted nowhere at the file of a descriptor.
 pub fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -44,51 +44,63 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
-/// A mount point and what had to be made for it: paths, outermost first, each with the directory it was made in.
-#[derive(Debug)]
-pub struct MountPoint {
-    /// O_PATH descriptor of it.
-    pub fd: OwnedFd,
-    /// What was made: path inside and number of the mount it is in.
-    pub made: Vec<(String, u64)>,
+/// Something that was made because it was missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its path inside.
+    pub path: String,
+    /// Number of the mount that it is in.
+    pub mount: u64,
+    /// Whether it is a directory, and not an empty file.
+    pub directory: bool,
 }
 
 /// Finds `path` inside `root`, or makes it: directories with mode 0755, and at the end a directory or an empty file.
-pub fn find_or_make(root: BorrowedFd<'_>, path: &str, directory: bool) -> Result<MountPoint, Errno> {
+/// What was made is added to `made`, outermost first, also if something below it cannot be made.
+pub fn find_or_make(
+    root: BorrowedFd<'_>,
+    path: &str,
+    directory: bool,
+    made: &mut Vec<Made>,
+) -> Result<OwnedFd, Errno> {
     match find(root, path) {
         Err(Errno::NOENT) => {}
-        found => return Ok(MountPoint { fd: found?, made: Vec::new() }),
+        found => return found,
     }
     let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
-    let mut made = Vec::new();
     let mut so_far = String::new();
     let mut at = find(root, "/")?;
     for (index, name) in names.iter().enumerate() {
         let last = index + 1 == names.len();
-        let before = so_far.clone();
         so_far.push('/');
         so_far.push_str(name);
         match find(root, &so_far) {
             Ok(fd) => at = fd,
             // What is missing is made by name in a directory that is held open: `..` has no meaning there.
             Err(Errno::NOENT) if *name != ".." => {
+                let directory = directory || !last;
                 let mount = mount_id(at.as_fd())?;
-                at = if last && !directory { make_file(&at, name)? } else { make_directory(&at, name)? };
-                made.push((format!("{before}/{name}"), mount));
+                if directory {
+                    make_directory(&at, name)?
+                } else {
+                    make_file(&at, name)?
+                }
+                made.push(Made { path: so_far.clone(), mount, directory });
+                let kind = if directory { OFlags::DIRECTORY } else { OFlags::empty() };
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
+                at = openat(&at, *name, flags, Mode::empty())?;
             }
             Err(e) => return Err(e),
         }
     }
-    Ok(MountPoint { fd: at, made })
+    Ok(at)
 }
 
-fn make_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
-    openat(parent, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+fn make_directory(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    mkdirat(parent, name, Mode::from_raw_mode(0o755))
 }
 
-fn make_file(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+fn make_file(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(openat(parent, name, flags, Mode::from_raw_mode(0o644))?);
-    openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }

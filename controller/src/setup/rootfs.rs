@@ -12,6 +12,7 @@ use crate::failure::{Doing, Outcome, Step};
 
 use super::handshake::{Created, Handshake, News};
 use super::inside::Prepared;
+use super::resolve::Made;
 use super::{mounts, resolve};
 
 /// Attaches the tree over the host's root of this mount namespace.
@@ -77,26 +78,28 @@ impl<'a> Inside<'a> {
 
     /// The mount point at `path`, made if it is missing.
     pub fn mount_point(&self, step: Step, path: &str, directory: bool) -> Outcome<OwnedFd> {
-        let point = resolve::find_or_make(self.root(), path, directory).map_err(|e| {
+        let mut made = Vec::new();
+        let point = resolve::find_or_make(self.root(), path, directory, &mut made).map_err(|e| {
             let doing = Doing::new(step, "make mount point").path(path);
-            if e == Errno::ROFS {
-                doing.failed_because(e, "it is missing, and cannot be made")
-            } else {
-                doing.failed(e)
+            match e {
+                Errno::ROFS => doing.failed_because(e, "it is missing, and cannot be made"),
+                Errno::EXIST => doing.failed_because(e, "a symbolic link in it leads nowhere"),
+                e => doing.failed(e),
             }
-        })?;
-        let made = point.made.len();
-        for (index, (path, mount)) in point.made.into_iter().enumerate() {
-            self.tell_created(path, mount, directory || index + 1 < made);
+        });
+        // Also of one that could not be made to its end.
+        for made in made {
+            self.tell_created(made);
         }
-        Ok(point.fd)
+        point
     }
 
     /// What was made in the root is removed when the container ends. What was made in a volume stays: nobody knows who
     /// else uses that, and removing a directory takes the mounts of others off it.
-    fn tell_created(&self, path: String, mount: u64, directory: bool) {
-        if mount == self.mount {
-            let _ = self.handshake.tell(&News::Created(Created { path, directory }));
+    fn tell_created(&self, made: Made) {
+        if made.mount == self.mount {
+            let created = Created { path: made.path, directory: made.directory };
+            let _ = self.handshake.tell(&News::Created(created));
         }
     }
 

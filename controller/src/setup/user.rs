@@ -1,5 +1,7 @@
 //! Who init is: names looked up in the container's own files, read through the root, never through the C library.
 
+use std::os::fd::OwnedFd;
+
 use berth_schemas::controller::PlanInit;
 use rustix::fs::{Gid, OFlags, ResolveFlags, Uid, fstat};
 use rustix::io::Errno;
@@ -8,7 +10,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::failure::{Doing, Outcome, Step};
 
 use super::rootfs::Inside;
-use super::{passwd, resolve};
+use super::{mounts, passwd, resolve};
 
 /// Longest file that is read.
 const LONGEST: usize = 1 << 20;
@@ -29,8 +31,10 @@ pub fn look_up(inside: &Inside<'_>, init: &PlanInit) -> Outcome<Identity> {
     if init.user.is_none() && init.group.is_none() {
         return Ok(Identity::default());
     }
-    let users = read(inside, "/etc/passwd")?;
-    let groups = read(inside, "/etc/group")?;
+    let view = mounts::view_without_devices(inside.root())
+        .map_err(|e| Doing::new(Step::User, "open_tree").path("/").failed(e))?;
+    let users = read(&view, "/etc/passwd")?;
+    let groups = read(&view, "/etc/group")?;
     let mut identity = match &init.user {
         Some(user) => by_user(user, &users, &groups)?,
         None => Identity::default(),
@@ -71,12 +75,16 @@ fn by_group(group: &str, groups: &str) -> Outcome<u32> {
 }
 
 /// A file of the container as text; a missing one is empty.
-fn read(inside: &Inside<'_>, path: &str) -> Outcome<String> {
+fn read(view: &OwnedFd, path: &str) -> Outcome<String> {
     let doing = Doing::new(Step::User, "read").path(path);
     // Non-blocking: the container's owner may have put a fifo there.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match resolve::open_inside(inside.root(), path, flags, ResolveFlags::empty()) {
+    let file = match resolve::open_inside(view, path, flags, ResolveFlags::empty()) {
         Err(Errno::NOENT) => return Ok(String::new()),
+        // Not by its mode: by the view.
+        Err(e @ Errno::ACCESS) => {
+            return Err(doing.failed_because(e, "it is a device, or not for init to read"));
+        }
         opened => opened.map_err(|e| doing.failed(e))?,
     };
     let stat = fstat(&file).map_err(|e| doing.failed(e))?;

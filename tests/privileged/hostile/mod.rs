@@ -124,6 +124,7 @@ impl One<'_> {
         let host = Traces::of(&self.name, self.daemon.work());
         let picture = Picture::of(root, Detail::Contents)?;
         let data = Picture::of(self.places.data, Detail::Contents)?;
+        let devices = self.hostile.watch_devices(root)?;
         let started = self.command(&["start", &self.name])?;
         match self.hostile.expected(self.own_ids) {
             Expected::Refused(word) => {
@@ -141,6 +142,9 @@ impl One<'_> {
         }
         let left = Traces::of(&self.name, self.daemon.work()).difference(&host);
         ensure_eq!(left, Vec::<String>::new(), "left on the host");
+        if let Ok(events) = devices.read_events() {
+            return Err(format!("a device of the root was opened: {:?}", events.first().map(|e| e.mask)));
+        }
         let changed = Picture::of(root, Detail::Contents)?.difference(&picture);
         ensure_eq!(changed, Vec::<String>::new(), "changed in the root");
         let changed = Picture::of(self.places.data, Detail::Contents)?.difference(&data);

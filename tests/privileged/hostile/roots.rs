@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use berth_tests::daemon::{domain_xml, escape};
 use berth_tests::{Outcome, roots};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::fs::{FileType, IFlags, Mode, OFlags, XattrFlags};
 
 /// A line of the table.
@@ -85,6 +86,17 @@ impl Hostile {
             set_fixed(&inside(root, &OsString::from(&change[1])), false).map_err(|e| e.to_string())?;
         }
         fs::remove_dir_all(root).map_err(|e| format!("cannot remove '{}': {e}", root.display()))
+    }
+
+    /// Notices if somebody opens one of the devices in the root.
+    pub fn watch_devices(&self, root: &Path) -> Result<Inotify, String> {
+        let failed = |e| format!("cannot watch the devices: {e}");
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
+        for change in self.changes.iter().filter(|c| c[0] == "char" || c[0] == "block") {
+            let path = inside(root, &OsString::from(&change[1]));
+            watch.add_watch(&path, AddWatchFlags::IN_OPEN).map_err(failed)?;
+        }
+        Ok(watch)
     }
 
     /// The document.
