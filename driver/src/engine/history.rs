@@ -50,7 +50,7 @@ impl History {
     /// What was noted last of each domain. A line that a crash cut short says nothing.
     pub fn load(&self) -> io::Result<HashMap<Uuid, Past>> {
         let mut all = HashMap::new();
-        for line in fs::read_to_string(&self.path)?.lines() {
+        for line in crate::files::read(&self.path)?.lines() {
             match serde_json::from_str::<Line>(line) {
                 Ok(Line { uuid, past: Some(past) }) => drop(all.insert(uuid, past)),
                 Ok(Line { uuid, past: None }) => drop(all.remove(&uuid)),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::snapshot::ConsoleInfo;
+use crate::files;
 use crate::host::idmap::Range;
 use crate::paths::Layout;
 
@@ -105,7 +106,7 @@ pub fn read_all(layout: &Layout) -> io::Result<(Vec<Record>, Vec<String>)> {
     for entry in fs::read_dir(layout.state())? {
         let path = entry?.path();
         match path.extension().and_then(|e| e.to_str()) {
-            Some("json") => match fs::read(&path).map(|bytes| serde_json::from_slice::<Record>(&bytes)) {
+            Some("json") => match files::read(&path).map(|text| serde_json::from_str::<Record>(&text)) {
                 Ok(Ok(record)) if layout.record(record.uuid) == path => records.push(record),
                 _ => {
                     bad.push(path.display().to_string());
@@ -121,7 +122,7 @@ pub fn read_all(layout: &Layout) -> io::Result<(Vec<Record>, Vec<String>)> {
 
 /// Reads what a controller left behind, if it is of that run.
 pub fn read_exit(layout: &Layout, uuid: Uuid, pid: i32) -> Option<ExitRecord> {
-    let bytes = fs::read(layout.exit_record(uuid)).ok()?;
-    let record: ExitRecord = serde_json::from_slice(&bytes).ok()?;
+    let text = files::read(&layout.exit_record(uuid)).ok()?;
+    let record: ExitRecord = serde_json::from_str(&text).ok()?;
     (record.pid == i64::from(pid) && record.uuid == uuid.to_string()).then_some(record)
 }

@@ -19,6 +19,7 @@ use crate::engine::publish::blocking;
 use crate::engine::record::{self, Record, RecordPhase};
 use crate::engine::registry::Reference;
 use crate::engine::store::Loaded;
+use crate::files;
 use crate::host::process::Process;
 use crate::paths::Layout;
 
@@ -296,10 +297,10 @@ impl Engine {
         let marker = self.layout.run().join("autostarted");
         let boot = self.publisher.boot_id().to_owned();
         let first = blocking(move || {
-            if std::fs::read_to_string(&marker).is_ok_and(|text| text.trim() == boot) {
+            if files::read(&marker).is_ok_and(|text| text.trim() == boot) {
                 return Ok(false);
             }
-            std::fs::write(&marker, format!("{boot}\n"))?;
+            files::overwrite(&marker, &format!("{boot}\n"))?;
             Ok(true)
         })
         .await?;

@@ -163,11 +163,7 @@ impl Cgroups {
 
     fn note_parent(&self, parent: &Path) -> Result<(), CgroupError> {
         use io::Write;
-        let mut file = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.note)
-            .map_err(failed("open", &self.note))?;
+        let mut file = crate::files::append(&self.note).map_err(failed("open", &self.note))?;
         let line = format!("{}\n", parent.display());
         file.write_all(line.as_bytes()).map_err(failed("write", &self.note))
     }
@@ -191,7 +187,7 @@ impl Cgroups {
 
     /// Removes the parents that were made here, once they are empty.
     fn remove_parents(&self) {
-        let Ok(noted) = fs::read_to_string(&self.note) else { return };
+        let Ok(noted) = crate::files::read(&self.note) else { return };
         let mut all_gone = true;
         for parent in noted.lines() {
             match fs::remove_dir(parent) {

@@ -1,0 +1,75 @@
+//! Small files of our own: read and written without following a link, and never more than is meant to be in them.
+//!
+//! Who can plant a link in our folders is root already; but a link there must not turn a daemon into what reads or
+//! overwrites another file (invariant I9). Does not know what is in any of them. All functions block.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Longest file that is read: more than a thousand domains need.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Reads a plain file.
+pub fn read(path: &Path) -> io::Result<String> {
+    // Non-blocking, as it could be a fifo.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
+    }
+    Ok(text)
+}
+
+/// Opens a file to add to its end; one that is missing is made.
+pub fn append(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// Replaces what is in a file.
+pub fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn links_are_not_followed_and_only_files_are_read() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = |name: &str| dir.path().join(name);
+        overwrite(&path("a"), "one").expect("written");
+        overwrite(&path("a"), "2").expect("written again");
+        append(&path("a")).and_then(|mut f| f.write_all(b"3")).expect("added");
+        assert_eq!(read(&path("a")).expect("read"), "23");
+        std::os::unix::fs::symlink(path("a"), path("link")).expect("linked");
+        assert!(read(&path("link")).is_err());
+        assert!(append(&path("link")).is_err());
+        assert!(overwrite(&path("link"), "x").is_err());
+        std::os::unix::fs::symlink(path("new"), path("dangling")).expect("linked");
+        assert!(append(&path("dangling")).is_err() && overwrite(&path("dangling"), "x").is_err());
+        assert!(!path("new").exists());
+        assert!(read(dir.path()).is_err());
+        assert!(read(Path::new("/dev/zero")).is_err());
+        let flags = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), rustix::fs::FileType::Fifo, flags, 0)
+            .expect("made");
+        assert!(read(&path("fifo")).is_err());
+        File::create(path("long")).and_then(|f| f.set_len(MAX_BYTES + 1)).expect("made");
+        assert!(read(&path("long")).is_err());
+        assert_eq!(read(&path("a")).expect("read"), "23");
+    }
+}
