@@ -63,13 +63,16 @@ impl Canary {
         // The first look at a folder may change when it was last read; the second does not.
         Picture::of(&top, Detail::Everything)?;
         let before = Picture::of(&top, Detail::Everything)?;
+        // Not the end of an opening: a process that another thread makes has a copy of the descriptors of our own look for
+        // a moment, and may be the last to close one.
+        let touches = AddWatchFlags::IN_ALL_EVENTS - AddWatchFlags::IN_CLOSE;
         let watch =
             Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| e.to_string())?;
         for place in ["", "sub", "sub/deep", "proc", "proc/self", "sys", "sys/fs", "sys/fs/cgroup"]
             .into_iter()
             .chain(FOLDERS.iter().copied())
         {
-            watch.add_watch(&top.join(place), AddWatchFlags::IN_ALL_EVENTS).map_err(|e| e.to_string())?;
+            watch.add_watch(&top.join(place), touches).map_err(|e| e.to_string())?;
         }
         Ok(Self { folder, before, watch, listener, initctl })
     }

@@ -23,6 +23,7 @@ pub struct Daemon {
     work: tempfile::TempDir,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    words: Vec<String>,
 }
 
 /// What a command printed, and how it ended.
@@ -61,7 +62,7 @@ impl Daemon {
             .tempdir()
             .map_err(|e| format!("cannot make a folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut daemon = Self { work, child: None, environment };
+        let mut daemon = Self { work, child: None, environment, words: Vec::new() };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;
         daemon.launch()?;
         Ok(daemon)
@@ -92,6 +93,11 @@ impl Daemon {
         self.environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     }
 
+    /// Further words of the command line, from the next start on.
+    pub fn set_words(&mut self, words: &[&str]) {
+        self.words = words.iter().map(|w| (*w).to_owned()).collect();
+    }
+
     /// Starts the daemon, which must not be running, and waits until it answers.
     pub fn launch(&mut self) -> Outcome {
         self.spawn()?;
@@ -116,6 +122,7 @@ impl Daemon {
             .arg("--root")
             .arg(self.root())
             .args(["--log", "info"])
+            .args(&self.words)
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -253,6 +260,7 @@ impl Drop for Daemon {
         // Whatever a failed test left running ends with it; a test that went well has nothing left.
         if self.child.is_none() {
             self.environment.clear();
+            self.words.clear();
             if fs::read_dir(self.root().join("run/berth/state")).is_ok_and(|mut d| d.next().is_some()) {
                 let _ = self.launch();
             }

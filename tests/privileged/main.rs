@@ -9,6 +9,7 @@ mod failures;
 mod hostile;
 mod idmap;
 mod inside;
+mod invariants;
 mod kills;
 mod life;
 mod soak;
@@ -28,6 +29,7 @@ fn main() {
         soak::TESTS,
         escape::TESTS,
         hostile::TESTS,
+        invariants::TESTS,
         debian::TESTS,
     ]
     .into_iter()

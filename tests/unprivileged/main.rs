@@ -3,15 +3,17 @@
 mod command;
 mod definitions;
 mod house;
+mod invariants;
 mod wire;
 
 use berth_tests::{daemon, suite};
 
 fn main() {
-    let tests: Vec<suite::Test> = [house::TESTS, wire::TESTS, command::TESTS, definitions::TESTS]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect();
+    let tests: Vec<suite::Test> =
+        [house::TESTS, invariants::TESTS, wire::TESTS, command::TESTS, definitions::TESTS]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
     suite::run(&tests, daemon::dist().err());
 }
