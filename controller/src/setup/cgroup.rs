@@ -23,6 +23,36 @@ pub fn payload(groups: &PlanCgroups) -> String {
     format!("{}/payload", groups.unified)
 }
 
+/// The container's group in a v1 hierarchy. With the host's ids, root inside can mount the hierarchy from its own group
+/// on and write everything there, limits and device rules too: so its own is one below the domain's (invariant I11).
+/// With ids of its own it can write none, and no group more has to be made.
+pub fn legacy_payload(group: &str) -> String {
+    format!("{group}/payload")
+}
+
+/// Makes the container's group in a v1 hierarchy. A v1 cpuset without processors and memory nodes takes nobody.
+fn make_legacy_payload(group: &str) -> Outcome<()> {
+    let payload = legacy_payload(group);
+    make(&payload)?;
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let Ok(value) = fs::read_to_string(format!("{group}/{file}")) else { continue };
+        let path = format!("{payload}/{file}");
+        let file = open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        file.and_then(|file| rustix::io::write(&file, value.trim().as_bytes()))
+            .map_err(|e| Doing::new(Step::Cgroup, "write").path(&path).failed(e))?;
+    }
+    Ok(())
+}
+
+fn make(path: &str) -> Outcome<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            Err(Doing::new(Step::Cgroup, "mkdir").path(path).failed(errno(&e)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a container may change in its own group: cgroup-v2.rst, "Model of Delegation".
 const DELEGATED: &[&str] = &["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
 
@@ -45,17 +75,13 @@ fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
 pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let controller = format!("{}/controller", groups.unified);
     for path in [&payload(groups), &controller] {
-        match fs::create_dir(path) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
-                return Err(Doing::new(Step::Cgroup, "mkdir").path(path).failed(errno(&e)));
-            }
-            _ => {}
-        }
+        make(path)?;
     }
-    if owner != Owner::HOST {
-        delegate(groups, owner)?;
+    if owner == Owner::HOST {
+        groups.legacy.iter().try_for_each(|group| make_legacy_payload(group))
+    } else {
+        delegate(groups, owner)
     }
-    Ok(())
 }
 
 /// Moves the controller into its own group. The kernel lets a grace period of RCU go by before it moves a process
@@ -134,10 +160,10 @@ pub fn is_populated(events: Option<&OwnedFd>) -> bool {
 /// How often the kernel has killed in the domain's group for want of memory.
 pub fn oom_kills(groups: &PlanCgroups) -> u64 {
     let unified = format!("{}/memory.events", groups.unified);
-    let legacy = groups.legacy_memory.as_ref().map(|g| format!("{g}/memory.oom_control"));
-    [Some(unified), legacy]
-        .into_iter()
-        .flatten()
+    // A v1 hierarchy tells it to the group of the process alone.
+    let legacy = groups.legacy_memory.iter().flat_map(|g| [g.clone(), legacy_payload(g)]);
+    std::iter::once(unified)
+        .chain(legacy.map(|g| format!("{g}/memory.oom_control")))
         .filter_map(|path| fs::read_to_string(path).ok())
         .filter_map(|text| counter(&text, "oom_kill"))
         .sum()

@@ -47,7 +47,7 @@ pub fn join(p: &Prepared<'_>, join_payload: bool) -> Outcome<()> {
         cgroup::join(Step::Namespaces, &cgroup::payload(groups))?;
     }
     for group in &groups.legacy {
-        cgroup::join(Step::Namespaces, group)?;
+        cgroup::join(Step::Namespaces, &cgroup::legacy_payload(group))?;
     }
     unshare(namespace::CGROUP)
         .map_err(|e| Doing::new(Step::Namespaces, "unshare").path("cgroup").failed(e))?;
