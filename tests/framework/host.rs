@@ -1,4 +1,4 @@
-//! What of a domain can be found on the host: processes, control groups, mounts, links, files.
+//! What of a domain can be found on the host: processes, control groups, mounts, loop devices, links, files.
 //!
 //! Everything is looked for by the name of the domain or the folder of the test, because other tests run beside.
 
@@ -25,6 +25,12 @@ impl Traces {
         }
         for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
             found.insert(format!("link {}", entry.file_name().to_string_lossy()));
+        }
+        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+            if file.contains(&work_text) {
+                found.insert(format!("loop device of {}", file.trim()));
+            }
         }
         files(work, work, &mut found);
         Self(found)

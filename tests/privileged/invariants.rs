@@ -56,6 +56,7 @@ cd / && mount --bind '{0}' /proc && exec '{1}' \"$@\"
     let written: Vec<PathBuf> = files(&fake).into_iter().filter(|f| length(f) > 0).collect();
     ensure_eq!(written, Vec::<PathBuf>::new(), "what was written to a false procfs");
     ensure!(files(&fake).len() > 1000, "the false procfs was not made: {started:?}");
+    println!("with a false procfs the start is: {} {}", started.status, started.err);
     if started.status == 0 {
         // The true one has it then.
         let init = daemon.pid_of("t-i2", "initPid")?;
