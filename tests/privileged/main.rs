@@ -10,6 +10,7 @@ mod idmap;
 mod inside;
 mod kills;
 mod life;
+mod program;
 mod soak;
 
 use berth_tests::{daemon, roots, suite};
@@ -26,6 +27,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,
+        program::TESTS,
         debian::TESTS,
     ]
     .into_iter()
