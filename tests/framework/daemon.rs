@@ -1,5 +1,6 @@
 //! A daemon of one's own under a temporary folder, and the command that talks to it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,7 @@ pub struct Daemon {
     work: tempfile::TempDir,
     child: Option<Child>,
     environment: Vec<(String, String)>,
-    words: Vec<String>,
+    controller: Option<PathBuf>,
 }
 
 /// What a command printed, and how it ended.
@@ -62,7 +63,7 @@ impl Daemon {
             .tempdir()
             .map_err(|e| format!("cannot make a folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut daemon = Self { work, child: None, environment, words: Vec::new() };
+        let mut daemon = Self { work, child: None, environment, controller: None };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;
         daemon.launch()?;
         Ok(daemon)
@@ -93,9 +94,9 @@ impl Daemon {
         self.environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     }
 
-    /// Further words of the command line, from the next start on.
-    pub fn set_words(&mut self, words: &[&str]) {
-        self.words = words.iter().map(|w| (*w).to_owned()).collect();
+    /// The controller's program of the next start, in place of the one beside the daemon.
+    pub fn set_controller(&mut self, program: &Path) {
+        self.controller = Some(program.to_owned());
     }
 
     /// Starts the daemon, which must not be running, and waits until it answers.
@@ -122,7 +123,7 @@ impl Daemon {
             .arg("--root")
             .arg(self.root())
             .args(["--log", "info"])
-            .args(&self.words)
+            .args(self.controller.iter().flat_map(|c| [OsStr::new("--controller"), c.as_os_str()]))
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -260,7 +261,6 @@ impl Drop for Daemon {
         // Whatever a failed test left running ends with it; a test that went well has nothing left.
         if self.child.is_none() {
             self.environment.clear();
-            self.words.clear();
             if fs::read_dir(self.root().join("run/berth/state")).is_ok_and(|mut d| d.next().is_some()) {
                 let _ = self.launch();
             }

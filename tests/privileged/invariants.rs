@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_tests::daemon::{Daemon, dist, domain_xml};
+use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::alive;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
@@ -15,7 +15,6 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags}
 use crate::inside::{report, script};
 
 pub const TESTS: &[Test] = &[
-    ("invariants::a_false_procfs_gets_no_map", false_procfs),
     ("invariants::the_daemon_opens_nothing_in_a_root", daemon_opens),
     ("invariants::the_controller_has_nothing_of_the_daemon", controller_descriptors),
     ("invariants::no_abstract_sockets", abstract_sockets),
@@ -23,60 +22,6 @@ pub const TESTS: &[Test] = &[
     ("invariants::a_pid_that_is_used_again_is_left_alone", pid_used_again),
     ("invariants::nobody_inherits_capabilities", capabilities),
 ];
-
-/// I2: something else is mounted over the controller's /proc, with a file wherever it could want to write.
-fn false_procfs() -> Outcome {
-    let mut daemon = Daemon::start()?;
-    let fake = daemon.work().join("fake");
-    fs::create_dir(&fake).map_err(|e| e.to_string())?;
-    let controller = dist()?.join("berth-controller");
-    let wrapper = daemon.work().join("wrapper");
-    // Its own pid stays; the processes that it makes get the next ones. The real files are hidden by what looks alike.
-    let text = format!(
-        "#!/bin/sh
-[ -n \"$BERTH_APART\" ] || BERTH_APART=1 exec unshare --mount --propagation private \"$0\" \"$@\"
-unset BERTH_APART
-cd '{0}' && for pid in self $(seq $$ $(($$ + 300))); do
-  mkdir -p $pid/ns $pid/task/$pid $pid/attr && touch $pid/uid_map $pid/gid_map $pid/setgroups $pid/ns/user $pid/ns/net $pid/attr/current
-done
-cd / && mount --bind '{0}' /proc && exec '{1}' \"$@\"
-",
-        fake.display(),
-        controller.display()
-    );
-    fs::write(&wrapper, text).map_err(|e| e.to_string())?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
-    daemon.kill();
-    let word = wrapper.to_string_lossy().into_owned();
-    daemon.set_words(&["--controller", &word]);
-    daemon.launch()?;
-    let root = daemon.busybox("t-i2")?;
-    daemon.define("t-i2", &domain_xml("t-i2", &root, &["/bin/sleep", "1000"], ""))?;
-    let started = daemon.virsh(&["start", "t-i2"])?;
-    let written: Vec<PathBuf> = files(&fake).into_iter().filter(|f| length(f) > 0).collect();
-    ensure_eq!(written, Vec::<PathBuf>::new(), "what was written to a false procfs");
-    ensure!(files(&fake).len() > 1000, "the false procfs was not made: {started:?}");
-    println!("with a false procfs the start is: {} {}", started.status, started.err);
-    if started.status == 0 {
-        // The true one has it then.
-        let init = daemon.pid_of("t-i2", "initPid")?;
-        let map = fs::read_to_string(format!("/proc/{init}/uid_map")).map_err(|e| e.to_string())?;
-        ensure!(map.split_whitespace().nth(2) == Some("65536"), "the map of ids: {map}");
-        daemon.ok(&["destroy", "t-i2"]).map(drop)
-    } else {
-        ensure!(started.err.contains("proc"), "the error does not say what is wrong: {started:?}");
-        Ok(())
-    }
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-    entries.flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] }).collect()
-}
-
-fn length(path: &Path) -> u64 {
-    path.metadata().map_or(0, |m| m.len())
-}
 
 /// I4: the kernel tells who opens what in the root.
 fn daemon_opens() -> Outcome {

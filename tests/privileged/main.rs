@@ -12,6 +12,7 @@ mod inside;
 mod invariants;
 mod kills;
 mod life;
+mod program;
 mod soak;
 
 use berth_tests::{daemon, roots, suite};
@@ -30,6 +31,7 @@ fn main() {
         escape::TESTS,
         hostile::TESTS,
         invariants::TESTS,
+        program::TESTS,
         debian::TESTS,
     ]
     .into_iter()

@@ -126,9 +126,14 @@ impl World {
     }
 
     pub fn controller(&self) -> Controller {
+        self.controller_by(Path::new(env!("CARGO_BIN_EXE_berth-controller")))
+    }
+
+    /// By a program that becomes the controller.
+    pub fn controller_by(&self, program: &Path) -> Controller {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_berth-controller"))
+        let child = Command::new(program)
             .arg("test")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
