@@ -28,12 +28,15 @@ pub const TESTS: &[Test] = &[
 /// Longest time for any single command.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Something that a canary has to notice.
+type Touch = fn(&Path);
+
 /// A canary that never sings would prove nothing.
 fn canary() -> Outcome {
     let mut quiet = Canary::new()?;
     quiet.check()?;
     quiet.check().map_err(|e| format!("its own look is taken for a touch: {e}"))?;
-    let cases: [(&str, fn(&Path)); 6] = [
+    let cases: [(&str, Touch); 6] = [
         ("opened", |top| drop(std::fs::read(top.join("secret")))),
         ("opened", |top| drop(std::fs::create_dir(top.join("sub/new")))),
         ("opened", |top| drop(std::fs::read_dir(top.join("sub")))),
