@@ -22,6 +22,9 @@ pub fn mount_all(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
             },
             PlanFilesystemKind::Bind => bind_source(inside, filesystem)?,
             PlanFilesystemKind::Ram => (Some(make_ram(filesystem)?), true),
+            PlanFilesystemKind::Image => {
+                return Err(doing(filesystem, "mount").refused("images are not there yet"));
+            }
         };
         let point = inside.mount_point(Step::Filesystems, &filesystem.target, directory)?;
         check_kinds_match(filesystem, &point, directory)?;

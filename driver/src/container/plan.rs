@@ -213,6 +213,8 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         root: root(domain)?,
         id_map: id_map(domain, host.ids),
         filesystems: filesystems(domain)?,
+        devices: Vec::new(),
+        host_interfaces: Vec::new(),
         masked_paths: strings(MASKED),
         readonly_paths: strings(READ_ONLY),
         shared_namespaces,
@@ -271,7 +273,7 @@ fn root(domain: &Domain) -> Result<PlanRoot, PlanError> {
     match &found.source {
         FsSource::Mount { dir } => {
             let host = is_host_root(dir);
-            Ok(PlanRoot { source: dir.clone(), readonly: found.readonly || host, host })
+            Ok(PlanRoot { source: dir.clone(), image: None, readonly: found.readonly || host, host })
         }
         _ => Err(cannot_mount(found)),
     }
@@ -296,7 +298,14 @@ fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
         }
         _ => return Err(cannot_mount(from)),
     };
-    Ok(PlanFilesystem { kind, source, target: from.target.clone(), readonly: from.readonly, size_bytes })
+    Ok(PlanFilesystem {
+        kind,
+        source,
+        image: None,
+        target: from.target.clone(),
+        readonly: from.readonly,
+        size_bytes,
+    })
 }
 
 fn namespace_kind(kind: NamespaceKind) -> PlanNamespaceKind {
