@@ -11,6 +11,7 @@ mod idmap;
 mod inside;
 mod kills;
 mod life;
+mod program;
 mod soak;
 
 use berth_tests::{daemon, roots, suite};
@@ -28,6 +29,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,
+        program::TESTS,
         debian::TESTS,
     ]
     .into_iter()
