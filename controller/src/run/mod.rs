@@ -20,7 +20,7 @@ use berth_sys::poll::{ERR, HUP, IN, OUT, PRI, PollSet};
 use crate::console::Consoles;
 use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
-use crate::setup::{cgroup, handshake::Created};
+use crate::setup::{cgroup, handshake::Created, held::Held};
 
 use history::History;
 use life::{Init, Phase};
@@ -44,8 +44,11 @@ pub struct Controller {
     network: Option<OwnedFd>,
     /// The user namespace that the kept network belongs to, if the container has ids of its own.
     user: Option<OwnedFd>,
-    root_lock: OwnedFd,
+    /// Until the end; a mount of an image must be gone before the image's device.
+    root_lock: Option<OwnedFd>,
     created: Vec<Created>,
+    /// What of the host's the container has.
+    pub(crate) held: Held,
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
@@ -156,6 +159,10 @@ impl Controller {
             self.moved = true;
             if let Err(e) = cgroup::settle(&self.plan.cgroups) {
                 crate::note(&format!("cannot move the controller into its group, ignoring: {e}"));
+            }
+            for server in self.held.servers() {
+                // It ends with us in any case.
+                let _ = cgroup::settle_process(&self.plan.cgroups, server);
             }
         }
         berth_sys::memory::forget_code();

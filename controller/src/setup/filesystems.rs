@@ -16,9 +16,9 @@ use super::{mounts, resolve};
 pub fn mount_all(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     for (index, filesystem) in p.plan.filesystems.iter().enumerate() {
         let (tree, directory) = match filesystem.kind {
-            PlanFilesystemKind::Mount => match p.sources.filesystems.get(index) {
+            PlanFilesystemKind::Mount | PlanFilesystemKind::Image => match p.sources.filesystems.get(index) {
                 Some(Some(tree)) => (None, tree.directory),
-                _ => return Err(doing(filesystem, "mount").refused("a mount needs a source")),
+                _ => return Err(doing(filesystem, "mount").refused("it needs a source")),
             },
             PlanFilesystemKind::Bind => bind_source(inside, filesystem)?,
             PlanFilesystemKind::Ram => (Some(make_ram(filesystem)?), true),

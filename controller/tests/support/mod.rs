@@ -102,12 +102,14 @@ impl World {
     pub fn plan(&self) -> Value {
         let memory = self.legacy.iter().find(|p| p.join("memory.oom_control").exists());
         json!({
-            "version": 2,
+            "version": 3,
             "name": "test",
             "uuid": "8b5c6f2e-4a0f-4c3e-9d4e-000000000001",
             "hostname": "inside",
             "root": {"source": self.root, "readonly": false, "host": false},
             "filesystems": [],
+            "devices": [],
+            "hostInterfaces": [],
             // Allows everything: a single return.
             "systemCallFilter": [0x6_0000_7fff_0000_i64],
             "noNewPrivileges": false,
@@ -131,10 +133,23 @@ impl World {
 
     /// By a program that becomes the controller.
     pub fn controller_by(&self, program: &Path) -> Controller {
+        let mut command = Command::new(program);
+        command.arg("test");
+        self.spawn(command)
+    }
+
+    /// After a script without single quotes, in a mount namespace of its own.
+    pub fn controller_in(&self, script: &str) -> Controller {
+        let script = format!("exec unshare --mount sh -ec '{script}\nexec \"$0\" test' \"$0\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_berth-controller")]);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Controller {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let child = Command::new(program)
-            .arg("test")
+        let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(log)

@@ -6,6 +6,7 @@ mod active;
 pub mod lifecycle;
 pub mod messages;
 pub mod plan;
+pub mod plan_devices;
 pub mod start;
 pub mod stop;
 pub mod task;

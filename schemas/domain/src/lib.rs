@@ -14,6 +14,7 @@
 //! assert!(parsed.warnings.is_empty());
 //! ```
 
+mod devices;
 mod format;
 mod metadata;
 pub mod model;
@@ -31,6 +32,7 @@ pub mod syscalls;
 
 use std::fmt;
 
+pub use devices::name_in_dev;
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;

@@ -32,6 +32,15 @@ pub struct LaunchPlan {
     pub root: PlanRoot,
     /// In the order they are mounted.
     pub filesystems: Vec<PlanFilesystem>,
+    /// Devices of the host, and images as devices, besides those that every container has.
+    pub devices: Vec<PlanDevice>,
+    /// Network interfaces of the host that are moved into the container.
+    #[serde(rename = "hostInterfaces")]
+    pub host_interfaces: Vec<PlanHostInterface>,
+    /// Absolute path of qemu-nbd(8) on the host; null where it is not installed.
+    #[serde(rename = "qemuNbd")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_nbd: Option<String>,
     /// Paths inside that are hidden; a missing one is skipped.
     #[serde(rename = "maskedPaths")]
     pub masked_paths: Vec<String>,
@@ -135,15 +144,56 @@ pub struct PlanIdRange {
 /// The root directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanRoot {
-    /// Absolute path on the host.
+    /// Absolute path on the host: of a directory, or of what `image` says.
     pub source: String,
+    /// What has to be mounted first; null for a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PlanImage>,
     /// `readonly`.
     pub readonly: bool,
     /// The source is the host's own root: mounted read-only, with private mounts on top.
     pub host: bool,
 }
 
-/// A mount, a bind of a path inside, or a tmpfs.
+/// What a block device is made of: it is one already, or a file that becomes one by a loop device or by qemu-nbd(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PlanBacking {
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+    /// `loop`.
+    #[serde(rename = "loop")]
+    Loop,
+    /// `nbd`.
+    #[serde(rename = "nbd")]
+    Nbd,
+}
+
+impl PlanBacking {
+    /// All values.
+    pub const ALL: &'static [PlanBacking] = &[Self::Block, Self::Loop, Self::Nbd];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Loop => "loop",
+            Self::Nbd => "nbd",
+        }
+    }
+}
+
+/// How the file system of a device or of an image is reached. Its type is detected by the controller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanImage {
+    /// `backing`.
+    pub backing: PlanBacking,
+    /// Of nbd: format of the image as qemu-nbd names it ("qcow2"); null leaves it to be found out. Of loop: null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// A mount of a directory or file, a bind of a path inside, a tmpfs, or the file system of a block device or an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PlanFilesystemKind {
     /// `mount`.
@@ -155,11 +205,14 @@ pub enum PlanFilesystemKind {
     /// `ram`.
     #[serde(rename = "ram")]
     Ram,
+    /// `image`.
+    #[serde(rename = "image")]
+    Image,
 }
 
 impl PlanFilesystemKind {
     /// All values.
-    pub const ALL: &'static [PlanFilesystemKind] = &[Self::Mount, Self::Bind, Self::Ram];
+    pub const ALL: &'static [PlanFilesystemKind] = &[Self::Mount, Self::Bind, Self::Ram, Self::Image];
 
     /// The value as it is on the wire.
     pub fn as_str(self) -> &'static str {
@@ -167,6 +220,7 @@ impl PlanFilesystemKind {
             Self::Mount => "mount",
             Self::Bind => "bind",
             Self::Ram => "ram",
+            Self::Image => "image",
         }
     }
 }
@@ -176,9 +230,12 @@ impl PlanFilesystemKind {
 pub struct PlanFilesystem {
     /// `kind`.
     pub kind: PlanFilesystemKind,
-    /// Absolute path on the host (mount) or inside (bind); null for ram.
+    /// Absolute path on the host (mount, image) or inside (bind); null for ram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of image: how it is reached; else null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PlanImage>,
     /// Absolute path inside.
     pub target: String,
     /// `readonly`.
@@ -187,6 +244,85 @@ pub struct PlanFilesystem {
     #[serde(rename = "sizeBytes")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
+}
+
+/// Kinds of device files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PlanDeviceKind {
+    /// `char`.
+    #[serde(rename = "char")]
+    Char,
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+}
+
+impl PlanDeviceKind {
+    /// All values.
+    pub const ALL: &'static [PlanDeviceKind] = &[Self::Char, Self::Block];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Char => "char",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// A device that the container may open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanDevice {
+    /// Where its file is inside: below /dev, without it, for example "vda" or "bus/usb/001/002".
+    pub name: String,
+    /// `kind`.
+    pub kind: PlanDeviceKind,
+    /// Absolute path on the host: of the device, or of the image that `backing` makes one of.
+    pub source: String,
+    /// Of char: block, which means that nothing has to be made.
+    pub backing: PlanBacking,
+    /// As in PlanImage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// `readonly`.
+    pub readonly: bool,
+}
+
+/// An interface of the host's network namespace that the container gets for as long as it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanHostInterface {
+    /// Its name, on the host and inside.
+    pub name: String,
+    /// `addresses`.
+    pub addresses: Vec<PlanAddress>,
+    /// `routes`.
+    pub routes: Vec<PlanRoute>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanAddress {
+    /// As text, IPv4 or IPv6.
+    pub address: String,
+    /// Bits of the network.
+    pub prefix: i64,
+    /// Address of the other end of a point-to-point link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+}
+
+/// A route through an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRoute {
+    /// Network, as text.
+    pub network: String,
+    /// `prefix`.
+    pub prefix: i64,
+    /// `gateway`.
+    pub gateway: String,
+    /// `metric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<i64>,
 }
 
 /// Kinds of namespaces that can be shared.
