@@ -77,11 +77,16 @@ pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     for path in [&payload(groups), &controller] {
         make(path)?;
     }
+    if owner == Owner::HOST { Ok(()) } else { delegate(groups, owner) }
+}
+
+/// Makes the container's groups in the v1 hierarchies, where it has some. After the device rules: a v1 group takes no
+/// new list when there are groups below it, and a group that is made gets that of its parent.
+pub fn prepare_legacy(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     if owner == Owner::HOST {
-        groups.legacy.iter().try_for_each(|group| make_legacy_payload(group))
-    } else {
-        delegate(groups, owner)
+        groups.legacy.iter().try_for_each(|group| make_legacy_payload(group))?;
     }
+    Ok(())
 }
 
 /// Moves the controller into its own group. The kernel lets a grace period of RCU go by before it moves a process

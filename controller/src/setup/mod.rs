@@ -121,6 +121,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     let sources = sources::open_all(plan, held, user)?;
     reach(plan, Step::Rules);
     held.rules = begin_rules(plan, held)?;
+    cgroup::prepare_legacy(&plan.cgroups, owner)?;
     let prepared = Prepared {
         plan,
         descriptors: request.descriptors,

@@ -87,7 +87,7 @@ impl Rules {
         }
         if let Some(group) = legacy_group(groups).filter(|_| self.legacy) {
             for rule in list.iter().filter(|r| !self.list.contains(r)) {
-                write(group, "devices.allow", &line(rule))?;
+                allow(group, rule)?;
             }
             let gone: Vec<Rule> = self.list.iter().filter(|r| !list.contains(r)).copied().collect();
             for rule in &gone {
@@ -95,7 +95,7 @@ impl Rules {
             }
             // What another rule for the same device allows has gone with it.
             for rule in list.iter().filter(|r| gone.iter().any(|g| g.major == r.major)) {
-                write(group, "devices.allow", &line(rule))?;
+                allow(group, rule)?;
             }
         }
         self.list = list;
@@ -125,6 +125,14 @@ fn load(groups: &PlanCgroups, list: &[Rule], replaced: Option<&OwnedFd>) -> Outc
 /// The domain's group in the hierarchy of the devices controller, if there is one.
 fn legacy_group(groups: &PlanCgroups) -> Option<&str> {
     groups.legacy.iter().map(|g| &**g).find(|group| Path::new(group).join("devices.deny").exists())
+}
+
+/// Allows it in the domain's group and in the container's own below, if there is one: what is denied above is denied
+/// below, but what is allowed is not.
+fn allow(group: &str, rule: &Rule) -> Outcome<()> {
+    write(group, "devices.allow", &line(rule))?;
+    let own = cgroup::legacy_payload(group);
+    if Path::new(&own).exists() { write(&own, "devices.allow", &line(rule)) } else { Ok(()) }
 }
 
 fn begin_legacy(groups: &PlanCgroups, list: &[Rule]) -> Option<Outcome<()>> {
