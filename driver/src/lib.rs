@@ -10,6 +10,7 @@ pub mod config;
 pub mod container;
 pub mod engine;
 pub mod failure;
+pub mod file;
 pub mod host;
 pub mod killpoint;
 pub mod paths;

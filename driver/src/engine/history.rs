@@ -49,15 +49,7 @@ impl History {
 
     /// What was noted last of each domain. A line that a crash cut short says nothing.
     pub fn load(&self) -> io::Result<HashMap<Uuid, Past>> {
-        let mut all = HashMap::new();
-        for line in fs::read_to_string(&self.path)?.lines() {
-            match serde_json::from_str::<Line>(line) {
-                Ok(Line { uuid, past: Some(past) }) => drop(all.insert(uuid, past)),
-                Ok(Line { uuid, past: None }) => drop(all.remove(&uuid)),
-                Err(_) => {}
-            }
-        }
-        Ok(all)
+        Ok(parse(&fs::read(&self.path)?))
     }
 
     /// Notes an end, or that there is nothing to know any more.
@@ -88,6 +80,19 @@ impl History {
         file.write_all(&text)?;
         fs::rename(new, &self.path)
     }
+}
+
+/// Reads the lines. One that a crash or a bad disk spoilt says nothing, and spoils no other.
+pub fn parse(bytes: &[u8]) -> HashMap<Uuid, Past> {
+    let mut all = HashMap::new();
+    for line in bytes.split(|b| *b == b'\n') {
+        match serde_json::from_slice::<Line>(line) {
+            Ok(Line { uuid, past: Some(past) }) => drop(all.insert(uuid, past)),
+            Ok(Line { uuid, past: None }) => drop(all.remove(&uuid)),
+            Err(_) => {}
+        }
+    }
+    all
 }
 
 fn open(path: &std::path::Path, append: bool) -> io::Result<fs::File> {
