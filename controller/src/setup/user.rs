@@ -31,12 +31,17 @@ pub fn look_up(inside: &Inside<'_>, init: &PlanInit) -> Outcome<Identity> {
     }
     let users = read(inside, "/etc/passwd")?;
     let groups = read(inside, "/etc/group")?;
-    let mut identity = match &init.user {
-        Some(user) => by_user(user, &users, &groups)?,
+    identity(init.user.as_deref(), init.group.as_deref(), &users, &groups)
+}
+
+/// The same from the texts of both files.
+pub fn identity(user: Option<&str>, group: Option<&str>, users: &str, groups: &str) -> Outcome<Identity> {
+    let mut identity = match user {
+        Some(user) => by_user(user, users, groups)?,
         None => Identity::default(),
     };
-    if let Some(group) = &init.group {
-        identity.gid = by_group(group, &groups)?;
+    if let Some(group) = group {
+        identity.gid = by_group(group, groups)?;
     }
     Ok(identity)
 }
