@@ -42,7 +42,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
         }
     }
-    assert!(seeds.len() > 1, "{target} has no seeds");
+    assert!(!seeds.is_empty(), "{target} has no seeds");
     seeds
 }
 
