@@ -45,6 +45,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
 
 /// The seeds, the past findings and a few changes of them, without libFuzzer.
 pub fn replay() -> Result<(), String> {
+    run::check(run::cargo().current_dir(workspace()).args(["fmt", "--all", "--check"]))?;
     let target = run::root().join(run::target());
     let mut cargo = run::cargo();
     cargo.current_dir(workspace()).args(["test", "--quiet", "--locked"]).env("CARGO_TARGET_DIR", target);

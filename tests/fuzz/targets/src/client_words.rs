@@ -31,7 +31,7 @@ fn line(text: &str) {
     for words in commands.iter().filter(|w| !w.is_empty()) {
         let quoted: Vec<String> = words.iter().map(|w| format!("'{}'", w.replace('\'', "'\\''"))).collect();
         match parse::split(&quoted.join(" ")) {
-            Ok(again) => assert_eq!(again, [words.clone()]),
+            Ok(again) => assert_eq!(again, std::slice::from_ref(words)),
             Err(e) => panic!("own words refused: {e}"),
         }
     }
