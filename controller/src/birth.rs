@@ -139,9 +139,28 @@ fn answer_early(connection: &mut Connection, message: &[u8]) -> Option<(LaunchPl
     None
 }
 
-/// Refuses a plan that cannot be meant, before anything is done.
+/// Refuses a plan and descriptors that cannot be meant, before anything is done.
 fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
     reach(plan, Step::Plan);
+    check_plan(plan)?;
+    reach(plan, Step::Descriptors);
+    let indexes = [plan.listen_file_descriptor]
+        .into_iter()
+        .chain(plan.init_file_descriptors.iter().copied())
+        .chain(plan.shared_namespaces.iter().map(|n| n.file_descriptor));
+    for index in indexes {
+        crate::setup::inside::descriptor(Step::Descriptors, descriptors, index)?;
+    }
+    let listener = &descriptors[plan.listen_file_descriptor as usize];
+    match socket_acceptconn(listener) {
+        Ok(true) => Ok(()),
+        other => Err(Doing::new(Step::Descriptors, "accept")
+            .failed_because(other.err().unwrap_or(Errno::INVAL), "not a listening socket")),
+    }
+}
+
+/// The same for what the plan says by itself.
+pub fn check_plan(plan: &LaunchPlan) -> Outcome<()> {
     let doing = |operation| Doing::new(Step::Plan, operation);
     if plan.version != LAUNCH_PLAN_VERSION {
         let detail = format!("version {} of the plan, and {LAUNCH_PLAN_VERSION} is understood", plan.version);
@@ -158,6 +177,7 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
         .chain(plan.consoles.iter().map(|c| &c.log_path))
         .chain(plan.filesystems.iter().map(|f| &f.target))
         .chain(plan.filesystems.iter().filter_map(|f| f.source.as_ref()))
+        .chain(plan.masked_paths.iter().chain(&plan.readonly_paths))
         .chain(plan.devices.iter().map(|d| &d.source))
         .chain(&plan.qemu_nbd);
     for path in absolute {
@@ -175,28 +195,17 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
     }
     let ranges = plan.id_map.iter().flat_map(|m| m.uids.iter().chain(&m.gids));
     for range in ranges {
-        let bounds = 0..i64::from(u32::MAX);
-        if ![range.inside, range.host, range.count].iter().all(|n| bounds.contains(n)) || range.count == 0 {
+        // -1 is no id, so the last one is below.
+        let most = i64::from(u32::MAX);
+        let fits = |first: i64| first >= 0 && first.checked_add(range.count).is_some_and(|end| end <= most);
+        if range.count < 1 || !fits(range.inside) || !fits(range.host) {
             return Err(doing("check").refused("a range of ids is out of bounds"));
         }
     }
     if plan.id_map.is_some() && !plan.shared_namespaces.is_empty() {
         return Err(doing("check").refused("shared namespaces do not go with ids of its own"));
     }
-    reach(plan, Step::Descriptors);
-    let indexes = [plan.listen_file_descriptor]
-        .into_iter()
-        .chain(plan.init_file_descriptors.iter().copied())
-        .chain(plan.shared_namespaces.iter().map(|n| n.file_descriptor));
-    for index in indexes {
-        crate::setup::inside::descriptor(Step::Descriptors, descriptors, index)?;
-    }
-    let listener = &descriptors[plan.listen_file_descriptor as usize];
-    match socket_acceptconn(listener) {
-        Ok(true) => Ok(()),
-        other => Err(Doing::new(Step::Descriptors, "accept")
-            .failed_because(other.err().unwrap_or(Errno::INVAL), "not a listening socket")),
-    }
+    Ok(())
 }
 
 /// Answers what failed, and sees to it that the answer is taken, for a second at most.

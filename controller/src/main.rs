@@ -1,28 +1,5 @@
-//! `berth-controller`: one process that sets up one container, holds its consoles, and takes it down.
-//!
-//! Born by berthd with a socket as descriptor 0, told everything in one call, serving the same interface from then on.
-//! It does not know XML, configuration, other domains or the daemon's state; it looks no name up on the host.
-
-mod birth;
-mod console;
-mod failure;
-mod run;
-mod serve;
-mod setup;
-
-/// A line for the log. That it cannot be written, on a full disk, is no reason to end: so not `eprintln`.
-fn note(line: &str) {
-    use std::io::Write;
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
-}
+//! The program: see the library of the same name, which is one so that its readers can be tried alone.
 
 fn main() {
-    let status = match birth::take_over() {
-        Ok(socket) => birth::launch(socket),
-        Err(message) => {
-            note(&message);
-            2
-        }
-    };
-    std::process::exit(status);
+    std::process::exit(berth_controller::main());
 }

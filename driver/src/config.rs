@@ -114,7 +114,8 @@ impl Config {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    /// Reads the text; else the line, from 1, and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let config: Self = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start.min(text.len()));
             (text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1, e.message().to_owned())

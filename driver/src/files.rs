@@ -10,23 +10,28 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Longest file that is read: more than a thousand domains need.
-const MAX_BYTES: u64 = 16 << 20;
+/// Longest file of our own that is read: more than a thousand domains need.
+pub const MOST: u64 = 16 << 20;
 
-/// Reads a plain file.
-pub fn read(path: &Path) -> io::Result<String> {
+/// The bytes of a regular file that is no link and has at most `most` bytes.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Non-blocking, as it could be a fifo.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {most} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// The same as text, for a file of at most [`MOST`] bytes.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path, MOST)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Opens a file to add to its end; one that is missing is made.
@@ -54,22 +59,23 @@ mod test {
         overwrite(&path("a"), "one").expect("written");
         overwrite(&path("a"), "2").expect("written again");
         append(&path("a")).and_then(|mut f| f.write_all(b"3")).expect("added");
-        assert_eq!(read(&path("a")).expect("read"), "23");
+        assert_eq!(read_text(&path("a")).expect("read"), "23");
         std::os::unix::fs::symlink(path("a"), path("link")).expect("linked");
-        assert!(read(&path("link")).is_err());
+        assert!(read_text(&path("link")).is_err());
         assert!(append(&path("link")).is_err());
         assert!(overwrite(&path("link"), "x").is_err());
         std::os::unix::fs::symlink(path("new"), path("dangling")).expect("linked");
         assert!(append(&path("dangling")).is_err() && overwrite(&path("dangling"), "x").is_err());
         assert!(!path("new").exists());
-        assert!(read(dir.path()).is_err());
-        assert!(read(Path::new("/dev/zero")).is_err());
+        assert!(read_text(dir.path()).is_err());
+        assert!(read_text(Path::new("/dev/zero")).is_err());
         let flags = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), rustix::fs::FileType::Fifo, flags, 0)
             .expect("made");
-        assert!(read(&path("fifo")).is_err());
-        File::create(path("long")).and_then(|f| f.set_len(MAX_BYTES + 1)).expect("made");
-        assert!(read(&path("long")).is_err());
-        assert_eq!(read(&path("a")).expect("read"), "23");
+        assert!(read_text(&path("fifo")).is_err());
+        File::create(path("long")).and_then(|f| f.set_len(MOST + 1)).expect("made");
+        assert!(read_text(&path("long")).is_err());
+        assert_eq!(read(&path("a"), 1).expect_err("too long").to_string(), "longer than 1 bytes");
+        assert_eq!(read_text(&path("a")).expect("read"), "23");
     }
 }

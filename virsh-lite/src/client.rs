@@ -187,7 +187,7 @@ pub struct Upgraded {
 }
 
 /// Reads a reply.
-fn decode<Out: DeserializeOwned>(method: &'static str, message: &[u8]) -> Result<Reply<Out>, CallError> {
+pub fn decode<Out: DeserializeOwned>(method: &'static str, message: &[u8]) -> Result<Reply<Out>, CallError> {
     let reply = wire::parse_reply(message).map_err(CallError::lost)?;
     if let Some(error) = reply.error {
         return Err(decode_error(method, &error, reply.parameters));

@@ -3,6 +3,7 @@
 //! A [`Failure`] is ready to print; it does not know what went wrong. [`CallError`] does: it is what a varlink call
 //! comes back with.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use berth_schemas::domain;
@@ -58,14 +59,23 @@ impl Failure {
         let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
         let mut text = String::new();
         for line in &self.lines {
-            text.push_str(&format!("{red}error:{off} {line}\n"));
+            text.push_str(&format!("{red}error:{off} {}\n", printable(line)));
         }
         text.push_str(&self.excerpt);
         for hint in &self.hints {
-            text.push_str(&format!("{cyan}hint:{off} {hint}\n"));
+            text.push_str(&format!("{cyan}hint:{off} {}\n", printable(hint)));
         }
         text
     }
+}
+
+/// What a daemon says, who may be another host's, without what a terminal would obey.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().flat_map(|c| if obeyed(c) { c.escape_debug().collect() } else { vec![c] }).collect()
 }
 
 impl fmt::Display for Failure {

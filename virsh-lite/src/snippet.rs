@@ -5,6 +5,8 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use berth_schemas::domain::Diagnostic;
 
+use crate::error::printable;
+
 /// How bad a remark is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -23,6 +25,7 @@ pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnosti
     };
     let mut text = String::new();
     for remark in remarks {
+        let remark = &without_controls(remark);
         let Some(span) = span(source, remark) else {
             text.push_str(&without_source(severity, file, remark));
             continue;
@@ -36,6 +39,17 @@ pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnosti
         text.push('\n');
     }
     text
+}
+
+/// The remark as it can be shown: it may come from another host.
+fn without_controls(remark: &Diagnostic) -> Diagnostic {
+    let clean = |text: &str| printable(text).into_owned();
+    Diagnostic {
+        element: clean(&remark.element),
+        message: clean(&remark.message),
+        hint: remark.hint.as_deref().map(clean),
+        ..remark.clone()
+    }
 }
 
 /// A remark whose position is not in the text.

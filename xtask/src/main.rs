@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod fuzz;
 mod r#gen;
 mod install;
 mod man;
@@ -27,6 +28,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   vm [--only PATTERN] [--keep]
                             run the tests that start containers in a virtual machine with control groups v2 alone;
                             --keep leaves the machine on afterwards, with a shell on the terminal
+  fuzz [TARGET...] [--executions N]
+                            run the fuzz targets with libFuzzer, see tests/fuzz/README.md
   gen [--check]             write (or compare) the types that are generated from schemas/varlink";
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Some((&"install", rest)) => install::run(rest),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&"vm", rest)) => vm::run(rest),
+        Some((&"fuzz", rest)) => fuzz::run(rest),
         Some((&"gen", [])) => generate(r#gen::Mode::Write),
         Some((&"gen", ["--check"])) => generate(r#gen::Mode::Check),
         Some((&("help" | "--help" | "-h"), _)) => {

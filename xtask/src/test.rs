@@ -58,6 +58,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
                 .env("BERTH_DIST", &built),
         )
     })?;
+    lap("fuzz targets: seeds, findings, random changes", &mut crate::fuzz::replay)?;
     let suites: &[&str] = if quick { &["unprivileged"] } else { &["unprivileged", "privileged"] };
     for suite in suites {
         lap(suite, &mut || {

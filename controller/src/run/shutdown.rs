@@ -136,8 +136,13 @@ impl Controller {
 
 /// What the kernel knows about init. Its pid is not another's: we have not reaped it.
 fn look(pid: i32) -> Init {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    // Init chose its name, which need not be UTF-8.
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    Init::from_proc(&status, &program.to_string_lossy(), &String::from_utf8_lossy(&arguments))
+    Init::from_proc(
+        &String::from_utf8_lossy(&status),
+        &program.to_string_lossy(),
+        &String::from_utf8_lossy(&arguments),
+    )
 }

@@ -110,10 +110,19 @@ impl Handshake {
             Err(Errno::CONNRESET) => return Ok(None),
             got => got?,
         };
-        let packet = &buffer[..length];
-        let Some((kind, rest)) = packet.split_first() else { return Ok(None) };
-        let text = || std::str::from_utf8(rest).map_err(|_| Errno::PROTO);
-        let news = match kind {
+        if length == 0 {
+            return Ok(None);
+        }
+        News::read(&buffer[..length]).map(Some).ok_or(Errno::PROTO)
+    }
+}
+
+impl News {
+    /// Reads a packet; none if it is not one of ours.
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        let (kind, rest) = packet.split_first()?;
+        let text = || std::str::from_utf8(rest).ok();
+        match kind {
             b's' => Step::from_name(text()?).map(News::Enter),
             b'c' => read_created(text()?).map(News::Created),
             b'f' => serde_json::from_slice(rest).ok().map(News::Failed),
@@ -122,8 +131,7 @@ impl Handshake {
             b'k' => Some(News::KillMe),
             b'r' => Some(News::Ready),
             _ => None,
-        };
-        news.map(Some).ok_or(Errno::PROTO)
+        }
     }
 }
 

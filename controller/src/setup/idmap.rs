@@ -131,7 +131,9 @@ pub fn refused(errno: Errno, path: &str, kind: &str) -> Failure {
 
 /// The mount at or below `path` that takes no map, and the type of its file system: each is tried alone.
 fn culprit(path: &str, user: BorrowedFd<'_>) -> Option<(String, String)> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // Others' mounts may be on paths that are not UTF-8.
+    let bytes = std::fs::read("/proc/self/mountinfo").ok()?;
+    let text = String::from_utf8_lossy(&bytes);
     let mut points: Vec<(String, String)> = text.lines().filter_map(mount_point).collect();
     // The mount that the path itself is on comes first, by its own name.
     let around = |point: &str| point == "/" || is_below(path, point);

@@ -35,12 +35,17 @@ pub fn look_up(inside: &Inside<'_>, init: &PlanInit) -> Outcome<Identity> {
         .map_err(|e| Doing::new(Step::User, "open_tree").path("/").failed(e))?;
     let users = read(&view, "/etc/passwd")?;
     let groups = read(&view, "/etc/group")?;
-    let mut identity = match &init.user {
-        Some(user) => by_user(user, &users, &groups)?,
+    identity(init.user.as_deref(), init.group.as_deref(), &users, &groups)
+}
+
+/// The same from the texts of both files.
+pub fn identity(user: Option<&str>, group: Option<&str>, users: &str, groups: &str) -> Outcome<Identity> {
+    let mut identity = match user {
+        Some(user) => by_user(user, users, groups)?,
         None => Identity::default(),
     };
-    if let Some(group) = &init.group {
-        identity.gid = by_group(group, &groups)?;
+    if let Some(group) = group {
+        identity.gid = by_group(group, groups)?;
     }
     Ok(identity)
 }

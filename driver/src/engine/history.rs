@@ -14,6 +14,8 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::files;
+
 /// The file is written anew when it is longer than this.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -49,15 +51,7 @@ impl History {
 
     /// What was noted last of each domain. A line that a crash cut short says nothing.
     pub fn load(&self) -> io::Result<HashMap<Uuid, Past>> {
-        let mut all = HashMap::new();
-        for line in crate::files::read(&self.path)?.lines() {
-            match serde_json::from_str::<Line>(line) {
-                Ok(Line { uuid, past: Some(past) }) => drop(all.insert(uuid, past)),
-                Ok(Line { uuid, past: None }) => drop(all.remove(&uuid)),
-                Err(_) => {}
-            }
-        }
-        Ok(all)
+        Ok(parse(&files::read(&self.path, files::MOST)?))
     }
 
     /// Notes an end, or that there is nothing to know any more.
@@ -88,6 +82,19 @@ impl History {
         file.write_all(&text)?;
         fs::rename(new, &self.path)
     }
+}
+
+/// Reads the lines. One that a crash or a bad disk spoilt says nothing, and spoils no other.
+pub fn parse(bytes: &[u8]) -> HashMap<Uuid, Past> {
+    let mut all = HashMap::new();
+    for line in bytes.split(|b| *b == b'\n') {
+        match serde_json::from_slice::<Line>(line) {
+            Ok(Line { uuid, past: Some(past) }) => drop(all.insert(uuid, past)),
+            Ok(Line { uuid, past: None }) => drop(all.remove(&uuid)),
+            Err(_) => {}
+        }
+    }
+    all
 }
 
 fn open(path: &std::path::Path, append: bool) -> io::Result<fs::File> {

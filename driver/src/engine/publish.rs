@@ -190,7 +190,7 @@ impl Publisher {
 }
 
 fn read_sequence(path: &Path, boot_id: &str) -> i64 {
-    let text = crate::files::read(path).unwrap_or_default();
+    let text = crate::files::read_text(path).unwrap_or_default();
     match text.trim().split_once(' ') {
         Some((number, boot)) if boot == boot_id => number.parse().unwrap_or(0),
         _ => 0,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use berth_schemas::controller::ExitRecord;
 use berth_schemas::domain::{Exit, Reason};
+use berth_schemas::name::DomainName;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -76,6 +77,24 @@ pub struct Record {
     pub last_exit: Option<Exit>,
 }
 
+/// Longest record: twice the longest document, as quotes and line ends are escaped in it, and what is around it.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// Longest exit record. A controller remembers some hundred events.
+const MAX_EXIT: u64 = 1 << 20;
+
+impl Record {
+    /// Reads a record; none if it is not one that this daemon can have written.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let record: Self = serde_json::from_slice(bytes).ok()?;
+        let is_good = DomainName::parse(&record.name).is_ok()
+            && record.process.is_none_or(|p| p.pid >= 0)
+            && record.init_pid.is_none_or(|pid| pid >= 0)
+            && record.ids.is_none_or(Range::is_possible);
+        is_good.then_some(record)
+    }
+}
+
 /// Writes a record, whole or not at all.
 pub fn write(layout: &Layout, record: &Record) -> io::Result<()> {
     let path = layout.record(record.uuid);
@@ -106,8 +125,8 @@ pub fn read_all(layout: &Layout) -> io::Result<(Vec<Record>, Vec<String>)> {
     for entry in fs::read_dir(layout.state())? {
         let path = entry?.path();
         match path.extension().and_then(|e| e.to_str()) {
-            Some("json") => match files::read(&path).map(|text| serde_json::from_str::<Record>(&text)) {
-                Ok(Ok(record)) if layout.record(record.uuid) == path => records.push(record),
+            Some("json") => match files::read(&path, MAX_RECORD).map(|bytes| Record::parse(&bytes)) {
+                Ok(Some(record)) if layout.record(record.uuid) == path => records.push(record),
                 _ => {
                     bad.push(path.display().to_string());
                     remove(&path)?;
@@ -122,7 +141,11 @@ pub fn read_all(layout: &Layout) -> io::Result<(Vec<Record>, Vec<String>)> {
 
 /// Reads what a controller left behind, if it is of that run.
 pub fn read_exit(layout: &Layout, uuid: Uuid, pid: i32) -> Option<ExitRecord> {
-    let text = files::read(&layout.exit_record(uuid)).ok()?;
-    let record: ExitRecord = serde_json::from_str(&text).ok()?;
+    let record = parse_exit(&files::read(&layout.exit_record(uuid), MAX_EXIT).ok()?)?;
     (record.pid == i64::from(pid) && record.uuid == uuid.to_string()).then_some(record)
+}
+
+/// Reads an exit record.
+pub fn parse_exit(bytes: &[u8]) -> Option<ExitRecord> {
+    serde_json::from_slice(bytes).ok()
 }

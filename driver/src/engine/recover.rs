@@ -297,7 +297,7 @@ impl Engine {
         let marker = self.layout.run().join("autostarted");
         let boot = self.publisher.boot_id().to_owned();
         let first = blocking(move || {
-            if files::read(&marker).is_ok_and(|text| text.trim() == boot) {
+            if files::read_text(&marker).is_ok_and(|text| text.trim() == boot) {
                 return Ok(false);
             }
             files::overwrite(&marker, &format!("{boot}\n"))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use berth_schemas::name::DomainName;
 use rustix::fs::OFlags;
 
-use crate::killpoint;
+use crate::{files, killpoint};
 
 /// Largest file that is read: larger than any document that was accepted.
 const MAX_FILE: u64 = 4 << 20;
@@ -171,18 +171,8 @@ impl Store {
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {
-    use io::Read;
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
-    }
-    Ok(text)
+    String::from_utf8(files::read(path, MAX_FILE)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
 
 fn write_new(path: &Path, document: &str) -> io::Result<()> {

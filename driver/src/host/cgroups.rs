@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One v1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Legacy {
+pub struct Legacy {
     mount: PathBuf,
     /// Controllers, and `name=...` of a hierarchy without one.
     controllers: Vec<String>,
@@ -67,8 +67,9 @@ impl Cgroups {
     /// Finds the hierarchies; on a host without a v2 tree one is mounted in the run directory.
     pub fn find(run: &Path, tag: &str) -> Result<Self, CgroupError> {
         let mountinfo = Path::new("/proc/self/mountinfo");
-        let text = fs::read_to_string(mountinfo).map_err(failed("read", mountinfo))?;
-        let (unified, legacy) = parse_mountinfo(&text);
+        // Users may mount (fuse), on paths that need not be UTF-8: those of control groups are ours to expect.
+        let text = fs::read(mountinfo).map_err(failed("read", mountinfo))?;
+        let (unified, legacy) = parse_mountinfo(&String::from_utf8_lossy(&text));
         let unified = match unified {
             Some(path) => path,
             None => mount_unified(&run.join("cgroup"))?,
@@ -187,7 +188,7 @@ impl Cgroups {
 
     /// Removes the parents that were made here, once they are empty.
     fn remove_parents(&self) {
-        let Ok(noted) = crate::files::read(&self.note) else { return };
+        let Ok(noted) = crate::files::read_text(&self.note) else { return };
         let mut all_gone = true;
         for parent in noted.lines() {
             match fs::remove_dir(parent) {
@@ -360,7 +361,7 @@ fn remove_tree(path: &Path) -> Result<(), CgroupError> {
 }
 
 /// The v2 tree and the v1 hierarchies among the mounts. Of several mounts of one hierarchy the first is taken.
-fn parse_mountinfo(text: &str) -> (Option<PathBuf>, Vec<Legacy>) {
+pub fn parse_mountinfo(text: &str) -> (Option<PathBuf>, Vec<Legacy>) {
     let (mut unified, mut legacy) = (None, Vec::<Legacy>::new());
     for line in text.lines() {
         let Some((front, back)) = line.split_once(" - ") else { continue };

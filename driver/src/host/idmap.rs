@@ -15,12 +15,20 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::files;
+
 /// Ids of a domain: enough for every id that a distribution uses, "nobody" (65534) included.
 pub const COUNT: u32 = 65_536;
 
 /// Ranges where neither `/etc/subuid` nor `berthd.toml` names some: within what systemd keeps for containers
 /// (524288 to 1879048191, see systemd.io/UIDS-GIDS), above what useradd gives out (SUB_UID_MAX, 600100000).
 pub const BUILT_IN: Range = Range { first: 0x4000_0000, count: 0x3000_0000 };
+
+/// Longest table: more than the 65,535 ranges that there can be at once, of some 50 bytes.
+const MAX_TABLE: u64 = 8 << 20;
+
+/// Most lines of a file of subordinate ids that count: those of one kind are compared with all of the other.
+const MAX_LINES: usize = 64;
 
 /// Ids from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,6 +43,11 @@ impl Range {
     /// A domain's range.
     pub fn of_domain(first: u32) -> Self {
         Self { first, count: COUNT }
+    }
+
+    /// Whether all of it can be ids of domains: not the host's root, and not -1, which means "no id".
+    pub fn is_possible(self) -> bool {
+        self.first > 0 && self.count > 0 && self.end() <= u64::from(u32::MAX)
     }
 
     fn end(self) -> u64 {
@@ -79,11 +92,23 @@ impl Pool {
         let both = uids.iter().flat_map(|u| gids.iter().filter_map(|g| u.both(*g)));
         let mut areas: Vec<Range> = both.filter(|r| r.count >= COUNT).collect();
         areas.sort_unstable();
-        areas.dedup();
-        if areas.is_empty() {
-            areas.push(configured.unwrap_or(BUILT_IN));
+        // An id is one id, however often the files name it.
+        let mut merged: Vec<Range> = Vec::new();
+        for area in areas {
+            match merged.last_mut().filter(|last| last.meets(area)) {
+                Some(last) => last.count = last.count.max(area.first - last.first + area.count),
+                None => merged.push(area),
+            }
         }
-        Self(areas)
+        if merged.is_empty() {
+            merged.push(configured.unwrap_or(BUILT_IN));
+        }
+        Self(merged)
+    }
+
+    /// The areas, in order and disjoint.
+    pub fn areas(&self) -> &[Range] {
+        &self.0
     }
 
     fn starts(&self) -> impl Iterator<Item = u32> + '_ {
@@ -122,7 +147,8 @@ impl Pool {
 
 /// Lines `berth:START:COUNT` of subuid(5).
 fn of_berth(text: &str) -> Vec<Range> {
-    text.lines().filter_map(|l| l.strip_prefix("berth:")).filter_map(|r| Range::parse(r).ok()).collect()
+    let ours = text.lines().filter_map(|l| l.strip_prefix("berth:"));
+    ours.filter_map(|r| Range::parse(r).ok()).take(MAX_LINES).collect()
 }
 
 /// FNV-1a of 64 bits.
@@ -279,13 +305,23 @@ impl IdRanges {
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<Uuid, u32>> {
-    let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        opened => opened?,
-    };
-    let document: Document = serde_json::from_reader(io::BufReader::new(file))?;
-    Ok(document.ranges)
+    match files::read(path, MAX_TABLE) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        read => parse_table(&read?),
+    }
+}
+
+/// Reads the text of a table. What is in it may not fit the pool, and two domains may have the same range there:
+/// [`IdRanges::take`] looks for another then.
+pub fn parse_table(bytes: &[u8]) -> io::Result<BTreeMap<Uuid, u32>> {
+    let document: Document = serde_json::from_slice(bytes)?;
+    match document.ranges.iter().find(|(_, first)| !Range::of_domain(**first).is_possible()) {
+        Some((uuid, first)) => {
+            let message = format!("the ids of {uuid} cannot begin at {first}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        }
+        None => Ok(document.ranges),
+    }
 }
 
 /// Whole or not at all, and on the disk when it comes back.
@@ -324,6 +360,11 @@ mod test {
             Pool(vec![Range { first: 100_000, count: COUNT }])
         );
         assert_eq!(Pool::new(uids, "berth:5000000:65536", Some(configured)), Pool(vec![configured]));
+        let overlapping = "berth:100000:131072\nberth:165536:131072\nberth:100000:65536\n".repeat(40);
+        assert_eq!(
+            Pool::new(&overlapping, &overlapping, None).areas(),
+            [Range { first: 100_000, count: 196_608 }]
+        );
         for bad in ["", "5", "0:65536", "5:65535", "4294901760:65536", "x:65536", "1:1:1"] {
             assert!(Range::parse(bad).is_err(), "{bad}");
         }

@@ -69,11 +69,14 @@ impl Process {
 
 /// When a process started, in ticks since boot: field 22 of proc(5)'s stat.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable stat"))
+    // The process chose its name, which need not be UTF-8.
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&String::from_utf8_lossy(&stat))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable stat"))
 }
 
-fn parse_start_time(stat: &str) -> Option<u64> {
+/// The same from the text of that file.
+pub fn parse_start_time(stat: &str) -> Option<u64> {
     // The second field is a name in parentheses that may have anything in it, also parentheses.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }

@@ -3,7 +3,7 @@
 //! This module does not know what any of them means, our own included.
 
 use crate::model::Domain;
-use crate::tree::{Attr, Element, Node, Pos, is_plain_name, parse_tree};
+use crate::tree::{Attr, Element, Node, Pos, is_plain_name, is_xml_char, parse_tree};
 use crate::write::{Style, write};
 use crate::{Diagnostic, ParseError};
 
@@ -43,6 +43,12 @@ impl Domain {
             Some(xml) => {
                 if uri.is_empty() {
                     return Err(refuse("the namespace of a metadata element is empty".into()));
+                }
+                if !uri.chars().all(is_xml_char) {
+                    return Err(refuse(format!(
+                        "'{}' has a character that cannot be in a document",
+                        uri.escape_debug()
+                    )));
                 }
                 if !is_plain_name(prefix) || prefix.starts_with("xml") {
                     return Err(refuse(format!(
