@@ -15,6 +15,7 @@
 //! ```
 
 mod format;
+mod hotplug;
 mod metadata;
 pub mod model;
 mod parse;
@@ -31,6 +32,7 @@ pub mod syscalls;
 
 use std::fmt;
 
+pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;
