@@ -76,9 +76,10 @@ fn make_top_writable(tree: &OwnedFd, source: &str) -> Outcome<bool> {
 }
 
 /// The map of the plan, and the user namespace that has it.
-type Ids<'a> = (&'a PlanIdMap, BorrowedFd<'a>);
+pub type Ids<'a> = (&'a PlanIdMap, BorrowedFd<'a>);
 
-fn clone_host_path(path: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
+/// Clones a tree of the host.
+pub fn clone_host_path(path: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
     let doing = |operation| Doing::new(Step::Sources, operation).path(path);
     let host =
         open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| doing("open").failed(e))?;

@@ -288,7 +288,8 @@ fn filesystems(domain: &Domain) -> Result<Vec<PlanFilesystem>, PlanError> {
     others.map(filesystem).collect()
 }
 
-fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
+/// One file system of the plan.
+pub fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
     let (kind, source, size_bytes) = match &from.source {
         FsSource::Mount { dir } => (PlanFilesystemKind::Mount, Some(dir.clone()), None),
         FsSource::Bind { dir } => (PlanFilesystemKind::Bind, Some(dir.clone()), None),
