@@ -13,10 +13,11 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::failure::{Doing, Outcome, Step};
 use crate::setup::filesystems::make_ram;
 use crate::setup::handshake::{Handshake, News};
+use crate::setup::host_device::HostDevice;
 use crate::setup::idmap::Owner;
 use crate::setup::mapped::become_root_of;
 use crate::setup::rootfs::open_root;
-use crate::setup::sources::{Tree, clone_host_path};
+use crate::setup::sources::{Tree, clone_host_path, mount_image};
 
 use super::lock;
 use super::mounting::{self, Inside};
@@ -53,6 +54,8 @@ pub struct Job<'a> {
     pub plan: &'a LaunchPlan,
     /// The container's user namespace, if it has ids of its own.
     pub user: Option<BorrowedFd<'a>>,
+    /// The device that an image is on.
+    pub image: Option<&'a HostDevice>,
 }
 
 /// Starts the child. Its exit status is 0 if everything is done; what failed comes over the socket before its end.
@@ -61,7 +64,9 @@ pub fn start(job: &Job<'_>) -> Result<(OwnedFd, Handshake), Errno> {
     match clone(0, None)? {
         Cloned::Parent { pidfd, .. } => Ok((pidfd, ours)),
         Cloned::Child => {
-            let keep: Vec<BorrowedFd<'_>> = [theirs.as_fd(), job.init].into_iter().chain(job.user).collect();
+            let image = job.image.map(AsFd::as_fd);
+            let keep: Vec<BorrowedFd<'_>> =
+                [theirs.as_fd(), job.init].into_iter().chain(job.user).chain(image).collect();
             // Viewers and clients of the controller must see its end of their connections close when it does that.
             if close_others(&keep).is_err() {
                 exit_now(1);
@@ -118,10 +123,10 @@ fn work(job: &Job<'_>, handshake: &Handshake) -> Outcome<()> {
 fn source(job: &Job<'_>, filesystem: &PlanFilesystem) -> Outcome<Option<Tree>> {
     let refused =
         |detail: &str| Doing::new(Step::Filesystems, "mount").target(&filesystem.target).refused(detail);
+    let ids = job.plan.id_map.as_ref().zip(job.user);
     match filesystem.kind {
         PlanFilesystemKind::Mount => {
             let source = filesystem.source.as_deref().ok_or_else(|| refused("a mount needs a source"))?;
-            let ids = job.plan.id_map.as_ref().zip(job.user);
             clone_host_path(source, filesystem.readonly, ids).map(Some)
         }
         PlanFilesystemKind::Ram => {
@@ -129,6 +134,11 @@ fn source(job: &Job<'_>, filesystem: &PlanFilesystem) -> Outcome<Option<Tree>> {
             Ok(Some(Tree { fd, directory: true }))
         }
         PlanFilesystemKind::Bind => Ok(None),
-        PlanFilesystemKind::Image => Err(refused("images are not there yet")),
+        PlanFilesystemKind::Image => {
+            let (Some(device), Some(source)) = (job.image, &filesystem.source) else {
+                return Err(refused("an image needs a source"));
+            };
+            mount_image(device, source, filesystem.readonly, ids).map(Some)
+        }
     }
 }

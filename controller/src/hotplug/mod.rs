@@ -4,6 +4,7 @@
 //! on. The plan follows each change, so that a restarted container has what this one had.
 
 mod child;
+mod device;
 mod lock;
 mod mounting;
 
@@ -19,10 +20,12 @@ use berth_sys::process::send_signal;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
-use crate::failure::{Doing, Failure, Step};
+use crate::failure::{Doing, Failure, Outcome, Step};
 use crate::run::{Controller, life::Phase};
 use crate::serve::call;
 use crate::setup::handshake::{Created, Handshake, News};
+use crate::setup::held::take_image;
+use crate::setup::host_device::HostDevice;
 use crate::setup::mount_points;
 
 use child::{Job, Task};
@@ -62,6 +65,8 @@ struct Work {
     connection: u64,
     oneway: bool,
     change: Change,
+    /// The device that an image is on.
+    image: Option<HostDevice>,
     /// What the child has told.
     id: Option<u64>,
     made: Vec<Created>,
@@ -157,7 +162,7 @@ impl Controller {
                 self.check_presence(self.has_filesystem(&filesystem.target), replace, &filesystem.target)?;
                 self.begin(id, oneway, Change::Attach { filesystem, replace })
             }
-            (None, Some(_), None) => Err(invalid("device")),
+            (None, Some(device), None) => self.attach_file(device, replace),
             (None, None, Some(_)) => Err(invalid("hostInterface")),
             _ => Err(invalid("filesystem")),
         }
@@ -188,13 +193,17 @@ impl Controller {
                 self.check_presence(there, true, &target)?;
                 self.begin(id, oneway, Change::Detach { target })
             }
-            (None, Some(_), None) => Err(invalid("device")),
+            (None, Some(name), None) => self.detach_file(&name, if_there),
             (None, None, Some(_)) => Err(invalid("hostInterface")),
             _ => Err(invalid("filesystem")),
         }
     }
 
     fn begin(&mut self, connection: u64, oneway: bool, change: Change) -> Handled {
+        let image = match &change {
+            Change::Attach { filesystem, .. } => self.image_of(filesystem).map_err(|f| failed(*f))?,
+            Change::Detach { .. } => None,
+        };
         let Some(init) = &self.init else { return Err(state("init is not running")) };
         let known = self.hotplug.mounts.iter().find(|m| same_path(&m.target, change.target())).map(|m| m.id);
         let task = match &change {
@@ -202,7 +211,7 @@ impl Controller {
             Change::Detach { target } => Task::Detach { target, known },
         };
         let user = self.user.as_ref().map(AsFd::as_fd);
-        let job = Job { task, init: init.pidfd.as_fd(), plan: &self.plan, user };
+        let job = Job { task, init: init.pidfd.as_fd(), plan: &self.plan, user, image: image.as_ref() };
         let (helper, handshake) =
             child::start(&job).map_err(|e| failed(*Doing::new(Step::Filesystems, "clone3").failed(e)))?;
         let deadline = Instant::now() + DEADLINE;
@@ -215,12 +224,23 @@ impl Controller {
             connection,
             oneway,
             change,
+            image,
             id: None,
             made: Vec::new(),
             failure: None,
         });
         self.set_busy(connection, true);
         Ok(None)
+    }
+
+    /// Takes hold of the device of a file system that is on one.
+    fn image_of(&self, filesystem: &PlanFilesystem) -> Outcome<Option<HostDevice>> {
+        match (&filesystem.image, &filesystem.source) {
+            (Some(image), Some(source)) => {
+                take_image(&self.plan, image, source, filesystem.readonly).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The child tells something.
@@ -271,7 +291,7 @@ impl Controller {
             self.remove_points(&work.made);
             state("the container ended")
         } else if done {
-            self.remember(work.change, work.id, work.made)
+            self.remember(work.change, work.id, work.made, work.image)
         } else {
             self.remove_points(&work.made);
             let target = work.change.target();
@@ -296,15 +316,27 @@ impl Controller {
     }
 
     /// What was done becomes part of the plan. Answers the reply.
-    fn remember(&mut self, change: Change, id: Option<u64>, made: Vec<Created>) -> Vec<u8> {
+    fn remember(
+        &mut self,
+        change: Change,
+        id: Option<u64>,
+        made: Vec<Created>,
+        image: Option<HostDevice>,
+    ) -> Vec<u8> {
         let target = change.target().to_owned();
         let place = self.plan.filesystems.iter().position(|f| same_path(&f.target, &target));
         let mut before = self.forget_mount(&target);
         match change {
             Change::Attach { filesystem, .. } => {
                 match place {
-                    Some(at) => self.plan.filesystems[at] = filesystem,
-                    None => self.plan.filesystems.push(filesystem),
+                    Some(at) => {
+                        self.plan.filesystems[at] = filesystem;
+                        self.held.filesystems[at] = image;
+                    }
+                    None => {
+                        self.plan.filesystems.push(filesystem);
+                        self.held.filesystems.push(image);
+                    }
                 }
                 self.created.extend(made.iter().cloned());
                 before.extend(made);
@@ -314,6 +346,7 @@ impl Controller {
             Change::Detach { .. } => {
                 if let Some(at) = place {
                     self.plan.filesystems.remove(at);
+                    self.held.filesystems.remove(at);
                 }
                 self.remove_points(&before);
                 call::good(&DetachDeviceOut {})
@@ -324,7 +357,8 @@ impl Controller {
     /// Removes mount points that nobody needs any more, innermost first; those that others need stay to be removed at
     /// the end.
     fn remove_points(&mut self, made: &[Created]) {
-        let gone = mount_points::remove_now(&self.root_lock, made);
+        let gone =
+            self.root_lock.as_ref().map(|root| mount_points::remove_now(root, made)).unwrap_or_default();
         self.created.retain(|c| !gone.contains(c));
         let missing: Vec<Created> =
             made.iter().filter(|m| !gone.contains(m) && !self.created.contains(m)).cloned().collect();

@@ -15,6 +15,7 @@ use crate::console::Consoles;
 use crate::failure::{Outcome, Step};
 use crate::hotplug::Hotplug;
 use crate::serve::call;
+use crate::setup::held::Held;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
@@ -91,7 +92,8 @@ pub fn now_u_sec() -> i64 {
 impl Controller {
     /// Launches the container. When that fails nothing of it is left.
     pub fn launch(plan: LaunchPlan, descriptors: Vec<OwnedFd>, signals: OwnedFd) -> Outcome<Self> {
-        let root_lock = sources::lock_root(&plan)?;
+        let mut held = Held::take(&plan)?;
+        let root_lock = sources::lock_root(&plan, &held)?;
         let consoles = Consoles::make(&plan.consoles)?;
         let mut created = Vec::new();
         let oom_kills = cgroup::oom_kills(&plan.cgroups);
@@ -102,7 +104,7 @@ impl Controller {
             kept_user: None,
             signals: signals.as_fd(),
         };
-        let started = setup::start(&request, &mut created).inspect_err(|_| {
+        let started = setup::start(&request, &mut held, &mut created).inspect_err(|_| {
             empty_now(&plan.cgroups);
             let mut left = cgroup::remove(&plan.cgroups);
             left.extend(mount_points::remove(&root_lock, &mut created));
@@ -124,8 +126,9 @@ impl Controller {
             next_connection: 0,
             network: None,
             user: None,
-            root_lock,
+            root_lock: Some(root_lock),
             created,
+            held,
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
@@ -265,7 +268,7 @@ impl Controller {
             kept_user: self.user.as_ref().map(AsFd::as_fd),
             signals: self.signals.as_fd(),
         };
-        match setup::start(&request, &mut self.created) {
+        match setup::start(&request, &mut self.held, &mut self.created) {
             Ok(started) => {
                 self.restarts += 1;
                 let pid = started.pid;
@@ -291,7 +294,11 @@ impl Controller {
         self.finish_asking();
         self.finish_hotplug_now();
         let mut residue = cgroup::remove(&self.plan.cgroups);
-        residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
+        if let Some(root) = self.root_lock.take() {
+            residue.extend(mount_points::remove(&root, &mut self.created));
+        }
+        // Devices that were made of images go, now that nothing is mounted from them.
+        self.held = Held::default();
         residue.extend(
             self.init
                 .take()

@@ -21,7 +21,7 @@ use crate::console::Consoles;
 use crate::hotplug::Hotplug;
 use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
-use crate::setup::{cgroup, handshake::Created};
+use crate::setup::{cgroup, handshake::Created, held::Held};
 
 use history::History;
 use life::{Init, Phase};
@@ -46,8 +46,11 @@ pub struct Controller {
     network: Option<OwnedFd>,
     /// The user namespace that the kept network belongs to, if the container has ids of its own.
     pub(crate) user: Option<OwnedFd>,
-    pub(crate) root_lock: OwnedFd,
+    /// Until the end; a mount of an image must be gone before the image's device.
+    pub(crate) root_lock: Option<OwnedFd>,
     pub(crate) created: Vec<Created>,
+    /// What of the host's the container has.
+    pub(crate) held: Held,
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,

@@ -17,15 +17,12 @@ use super::{mounts, resolve};
 pub fn mount_all(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     for (index, filesystem) in p.plan.filesystems.iter().enumerate() {
         let (tree, directory) = match filesystem.kind {
-            PlanFilesystemKind::Mount => match p.sources.filesystems.get(index) {
+            PlanFilesystemKind::Mount | PlanFilesystemKind::Image => match p.sources.filesystems.get(index) {
                 Some(Some(tree)) => (None, tree.directory),
-                _ => return Err(doing(filesystem, "mount").refused("a mount needs a source")),
+                _ => return Err(doing(filesystem, "mount").refused("it needs a source")),
             },
             PlanFilesystemKind::Bind => bind_source(inside, filesystem)?,
             PlanFilesystemKind::Ram => (Some(make_ram(filesystem, Owner::of(p.plan)?)?), true),
-            PlanFilesystemKind::Image => {
-                return Err(doing(filesystem, "mount").refused("images are not there yet"));
-            }
         };
         let point = inside.mount_point(Step::Filesystems, &filesystem.target, directory)?;
         check_kinds_match(filesystem, &point, directory)?;

@@ -2,6 +2,7 @@
 //!
 //! Pure. Does not know whether the domain runs, nor where definitions are kept.
 
+use berth_domain::model::HostdevSource;
 use berth_domain::{Device, DeviceError, Domain};
 use berth_schemas::controller::{
     AttachDeviceIn, DetachDeviceIn, ListDevicesOut, PlanDevice, PlanFilesystem, PlanHostInterface,
@@ -9,8 +10,9 @@ use berth_schemas::controller::{
 use berth_schemas::domain::Affect;
 use serde::{Deserialize, Serialize};
 
-use crate::container::plan;
+use crate::container::{plan, plan_devices};
 use crate::failure::Failure;
+use crate::host::usb::UsbDevice;
 
 /// What is done with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +62,20 @@ pub enum Step {
 
 impl Item {
     /// A device of a definition.
-    pub fn of(device: &Device) -> Result<Self, Failure> {
+    pub fn of(device: &Device, usb: &[UsbDevice]) -> Result<Self, Failure> {
         match device {
             Device::Filesystem(fs) => {
                 plan::filesystem(fs).map(Self::Filesystem).map_err(|e| Failure::Failed(e.to_string()))
             }
-            Device::Disk(_) | Device::Hostdev(_) => {
-                Err(Failure::Failed("this device cannot be changed while the domain runs".into()))
-            }
+            Device::Disk(disk) => Ok(Self::Device(plan_devices::disk(disk))),
+            Device::Hostdev(dev) => match plan_devices::host_interface(dev) {
+                Some(interface) => Ok(Self::HostInterface(interface)),
+                None => match plan_devices::host_device(dev, usb) {
+                    Ok(Some(device)) => Ok(Self::Device(device)),
+                    Ok(None) => Err(Failure::Failed("this device has no file".into())),
+                    Err(e) => Err(Failure::Failed(e.to_string())),
+                },
+            },
         }
     }
 }
@@ -112,6 +120,16 @@ impl Step {
             },
         }
     }
+}
+
+/// A USB device that may have been pulled out: its address is enough to take its file away.
+fn unplugged(mut device: Device) -> Device {
+    if let Device::Hostdev(dev) = &mut device
+        && let HostdevSource::Usb { id, address: Some(_) } = &mut dev.source
+    {
+        *id = None;
+    }
+    device
 }
 
 /// Whether the running and whether the kept definition are meant.
@@ -160,21 +178,24 @@ impl DeviceChange {
     }
 
     /// What the controller of `live` is asked for, and what takes that back.
-    pub fn steps(&self, live: &Domain) -> Result<(Step, Step), Failure> {
+    /// `usb` is what is plugged in.
+    pub fn steps(&self, live: &Domain, usb: &[UsbDevice]) -> Result<(Step, Step), Failure> {
         let before = || match live.device(&self.device) {
-            Some(device) => Item::of(&device),
+            Some(device) => {
+                Item::of(&device, usb).or_else(|e| Item::of(&unplugged(device), usb).map_err(|_| e))
+            }
             None => Err(Failure::NoSuchDevice("the device is not there".into())),
         };
         Ok(match self.act {
             Act::Attach => {
-                let item = Item::of(&self.device)?;
+                let item = Item::of(&self.device, usb)?;
                 (Step::Attach(item.clone()), Step::Detach(item))
             }
             Act::Detach => {
                 let item = before()?;
                 (Step::Detach(item.clone()), Step::Attach(item))
             }
-            Act::Update => (Step::Replace(Item::of(&self.device)?), Step::Replace(before()?)),
+            Act::Update => (Step::Replace(Item::of(&self.device, usb)?), Step::Replace(before()?)),
         })
     }
 }
@@ -207,26 +228,26 @@ mod test {
     #[test]
     fn each_step_has_its_opposite() {
         let (without, with) = (domain(""), domain(&data("/a")));
-        let (forth, back) = change(Act::Attach, &data("/a")).steps(&without).expect("steps");
-        let (off, on) = change(Act::Detach, &data("/other")).steps(&with).expect("steps");
+        let (forth, back) = change(Act::Attach, &data("/a")).steps(&without, &[]).expect("steps");
+        let (off, on) = change(Act::Detach, &data("/other")).steps(&with, &[]).expect("steps");
         // Detached is what is there, whatever else the caller's element says.
         assert_eq!((&forth, &back), (&on, &off));
-        let (there, again) = change(Act::Update, &data("/b")).steps(&with).expect("steps");
+        let (there, again) = change(Act::Update, &data("/b")).steps(&with, &[]).expect("steps");
         assert!(matches!(&there, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/b")));
         assert!(matches!(&again, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/a")));
-        assert!(change(Act::Update, &data("/b")).steps(&without).is_err());
+        assert!(change(Act::Update, &data("/b")).steps(&without, &[]).is_err());
     }
 
     #[test]
     fn what_a_container_has_tells_what_was_done() {
-        let (forth, back) = change(Act::Attach, &data("/a")).steps(&domain("")).expect("steps");
+        let (forth, back) = change(Act::Attach, &data("/a")).steps(&domain(""), &[]).expect("steps");
         let empty =
             ListDevicesOut { filesystems: Vec::new(), devices: Vec::new(), host_interfaces: Vec::new() };
         let Step::Attach(Item::Filesystem(f)) = &forth else { panic!("{forth:?}") };
         let there = ListDevicesOut { filesystems: vec![f.clone()], ..empty.clone() };
         assert!(forth.is_done(&there) && !forth.is_done(&empty));
         assert!(back.is_done(&empty) && !back.is_done(&there));
-        let (update, _) = change(Act::Update, &data("/b")).steps(&domain(&data("/a"))).expect("steps");
+        let (update, _) = change(Act::Update, &data("/b")).steps(&domain(&data("/a")), &[]).expect("steps");
         assert!(!update.is_done(&there));
     }
 

@@ -7,6 +7,7 @@ pub mod hotplug;
 pub mod lifecycle;
 pub mod messages;
 pub mod plan;
+pub mod plan_devices;
 pub mod plug;
 pub mod start;
 pub mod stop;

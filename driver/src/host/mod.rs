@@ -8,3 +8,4 @@ pub mod link;
 pub mod namespaces;
 pub mod node;
 pub mod process;
+pub mod usb;

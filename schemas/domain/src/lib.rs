@@ -14,6 +14,7 @@
 //! assert!(parsed.warnings.is_empty());
 //! ```
 
+mod devices;
 mod format;
 mod hotplug;
 mod metadata;
@@ -32,6 +33,7 @@ pub mod syscalls;
 
 use std::fmt;
 
+pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};

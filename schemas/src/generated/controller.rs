@@ -37,6 +37,10 @@ pub struct LaunchPlan {
     /// Network interfaces of the host that are moved into the container.
     #[serde(rename = "hostInterfaces")]
     pub host_interfaces: Vec<PlanHostInterface>,
+    /// Absolute path of qemu-nbd(8) on the host; null where it is not installed.
+    #[serde(rename = "qemuNbd")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_nbd: Option<String>,
     /// Paths inside that are hidden; a missing one is skipped.
     #[serde(rename = "maskedPaths")]
     pub masked_paths: Vec<String>,

@@ -2,14 +2,17 @@
 //!
 //! Does not know what a device is.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Answer, Event, Plugging, Reply, Task, answer};
 use crate::container::hotplug::{DeviceChange, targets};
 use crate::container::lifecycle::{Denial, Fact, Phase};
+use crate::container::plan_devices::needs_usb;
 use crate::container::plug::{self, Plug, Plugged};
 use crate::engine::record::Pending;
 use crate::failure::Failure;
+use crate::host::usb;
 
 impl Task {
     pub(super) async fn change_device(&mut self, change: DeviceChange, reply: Reply) {
@@ -36,7 +39,12 @@ impl Task {
         };
         let Some(active) = self.active.as_ref().filter(|_| live) else { return Ok((None, next)) };
         let changed = change.apply_live(&active.run.live)?;
-        let (step, back) = change.steps(&active.run.live)?;
+        let usb = match needs_usb(&changed) || needs_usb(&active.run.live) {
+            true => usb::list(Path::new("/sys"))
+                .map_err(|e| Failure::Failed(format!("cannot list USB devices: {e}")))?,
+            false => Vec::new(),
+        };
+        let (step, back) = change.steps(&active.run.live, &usb)?;
         let plug = Plug {
             name: self.entry.name.to_string(),
             uuid: self.entry.uuid,

@@ -259,6 +259,11 @@ fn host_capability(w: &mut Walk<'_>, source: &mut Walk<'_>, kind: HostCapability
         if !leaf.text.starts_with('/') || parts < 2 || leaf.text.split('/').any(|p| p == "..") {
             let message = format!("'{}' is not an absolute path of a device", leaf.text.escape_debug());
             source.error_leaf(&leaf, message);
+        } else if crate::name_in_dev(&leaf.text).is_none() {
+            let path = leaf.text.escape_debug();
+            let message =
+                format!("'{path}' is not below '/dev', where the container has it at the same path");
+            source.error_leaf(&leaf, message);
         }
     }
     Some(match kind {
