@@ -167,6 +167,9 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
             return Err(doing("check").path(&device.name).refused("not a name below /dev"));
         }
     }
+    if !plan.host_interfaces.is_empty() && !crate::setup::namespaces::has_own_network(plan) {
+        return Err(doing("check").refused("a shared network takes no interfaces of the host"));
+    }
     let ranges = plan.id_map.iter().flat_map(|m| m.uids.iter().chain(&m.gids));
     for range in ranges {
         let bounds = 0..i64::from(u32::MAX);

@@ -44,10 +44,10 @@ steps! {
     Consoles = "consoles",
     /// The tmpfs that becomes /dev.
     Dev = "dev",
-    /// The root and all mounted host paths are cloned as detached trees.
-    Sources = "sources",
     /// Devices of the host and images become device files.
     Nodes = "nodes",
+    /// The root and all mounted host paths are cloned as detached trees.
+    Sources = "sources",
     /// Which devices may be opened is put in force.
     Rules = "rules",
     /// The future init is made.

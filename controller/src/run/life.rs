@@ -104,14 +104,20 @@ impl Controller {
             kept_user: None,
             signals: signals.as_fd(),
         };
-        let started = setup::start(&request, &mut held, &mut created).inspect_err(|_| {
-            empty_now(&plan.cgroups);
-            let mut left = cgroup::remove(&plan.cgroups);
-            left.extend(mount_points::remove(&root_lock, &mut created));
-            for residue in left {
-                crate::note(&format!("left behind: {residue}"));
+        let started = match setup::start(&request, &mut held, &mut created) {
+            Ok(started) => started,
+            Err(failure) => {
+                empty_now(&plan.cgroups);
+                let mut left = cgroup::remove(&plan.cgroups);
+                left.extend(mount_points::remove(&root_lock, &mut created));
+                drop(root_lock);
+                left.extend(held.give_back());
+                for residue in left {
+                    crate::note(&format!("left behind: {residue}"));
+                }
+                return Err(failure);
             }
-        })?;
+        };
         let mut controller = Self {
             plan,
             consoles,
@@ -298,7 +304,7 @@ impl Controller {
             residue.extend(mount_points::remove(&root, &mut self.created));
         }
         // Devices that were made of images go, now that nothing is mounted from them.
-        self.held = Held::default();
+        residue.extend(self.held.give_back());
         residue.extend(
             self.init
                 .take()

@@ -3,15 +3,16 @@
 //! Dropping it gives everything back but interfaces, which have to be moved. So does the kernel, when the controller is
 //! killed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use berth_schemas::controller::{LaunchPlan, PlanDevice, PlanDeviceKind, PlanImage};
 use rustix::fs::{major, minor};
 
-use crate::failure::{Outcome, Step};
+use crate::failure::{Doing, Outcome, Step};
 
 use super::host_device::{HostDevice, Wanted};
 use super::idmap::Owner;
+use super::interfaces::{self, Moved};
 use super::nodes;
 use super::rules::{self, Rule, Rules};
 
@@ -37,6 +38,10 @@ pub struct Held {
     pub devices: Vec<Device>,
     /// Which devices may be opened.
     pub rules: Rules,
+    /// Interfaces of the host that are in the container.
+    pub interfaces: Vec<Moved>,
+    /// The container's network namespace, if there are such: they can be given back as long as that is open.
+    network: Option<OwnedFd>,
     /// The tmpfs of /dev of the container that runs.
     pub dev: Option<OwnedFd>,
 }
@@ -63,6 +68,30 @@ impl Held {
     /// Makes the files of all devices in a new /dev.
     pub fn make_files(&self, dev: &OwnedFd, owner: Owner) -> Outcome<()> {
         self.devices.iter().try_for_each(|device| nodes::make(dev, &device.name, &device.host, owner))
+    }
+
+    /// Moves the plan's interfaces into the container's network namespace; those of a run before are there already.
+    pub fn move_interfaces(&mut self, plan: &LaunchPlan, network: &OwnedFd) -> Outcome<()> {
+        if plan.host_interfaces.is_empty() {
+            return Ok(());
+        }
+        interfaces::refresh(&plan.host_interfaces, &self.interfaces, network.as_fd())?;
+        let failed = |e| Doing::new(Step::Interfaces, "keep the network of the container").failed(e);
+        self.network = Some(rustix::io::fcntl_dupfd_cloexec(network, 3).map_err(failed)?);
+        for wanted in &plan.host_interfaces {
+            if !self.interfaces.iter().any(|moved| moved.name == wanted.name) {
+                self.interfaces.push(interfaces::move_in(wanted, network.as_fd())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives everything back, the interfaces first. Answers what could not be.
+    pub fn give_back(&mut self) -> Vec<String> {
+        let network = self.network.take();
+        let left = interfaces::bring_all_back(&mut self.interfaces, network.as_ref().map(AsFd::as_fd));
+        *self = Self::default();
+        left
     }
 
     /// What the container may open.

@@ -18,12 +18,14 @@ pub mod host_device;
 pub mod idmap;
 pub mod images;
 pub mod inside;
+pub mod interfaces;
 pub mod loops;
 pub mod mapped;
 pub mod mount_points;
 pub mod mounts;
 pub mod namespaces;
 pub mod nbd;
+pub mod netlink;
 pub mod network;
 pub mod nodes;
 pub mod passwd;
@@ -134,7 +136,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
         None => make_init(&prepared)?,
         Some(user) => mapped::make_init(&prepared, user)?,
     };
-    match attend(request, &prepared, pid, &pidfd, &handshake, created) {
+    match attend(request, &prepared, held, pid, &pidfd, &handshake, created) {
         Ok(network) => {
             held.dev = Some(prepared.dev);
             Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user })
@@ -197,6 +199,7 @@ fn clone_into_payload(plan: &LaunchPlan, namespaces: i32) -> Outcome<(Cloned, bo
 fn attend(
     request: &Request<'_>,
     prepared: &Prepared<'_>,
+    held: &mut Held,
     pid: i32,
     pidfd: &OwnedFd,
     handshake: &Handshake,
@@ -215,7 +218,10 @@ fn attend(
             Some(News::Joined) => {
                 // Its pid cannot be another's: it is our child, and not reaped.
                 if namespaces::has_own_network(plan) {
-                    network = Some(open_network(pid)?);
+                    let opened = open_network(pid)?;
+                    reach(plan, Step::Interfaces);
+                    held.move_interfaces(plan, &opened)?;
+                    network = Some(opened);
                 }
                 if prepared.user.is_some() {
                     build(request, prepared, pidfd, deadline, created)?;
