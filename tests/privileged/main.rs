@@ -7,6 +7,7 @@ mod debian;
 mod devices;
 mod escape;
 mod failures;
+mod hotplug;
 mod idmap;
 mod inside;
 mod kills;
@@ -21,6 +22,7 @@ fn main() {
         life::TESTS,
         inside::TESTS,
         idmap::TESTS,
+        hotplug::TESTS,
         devices::TESTS,
         console::TESTS,
         failures::TESTS,

@@ -2,16 +2,18 @@
 
 mod command;
 mod definitions;
+mod devices;
 mod house;
 mod wire;
 
 use berth_tests::{daemon, suite};
 
 fn main() {
-    let tests: Vec<suite::Test> = [house::TESTS, wire::TESTS, command::TESTS, definitions::TESTS]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect();
+    let tests: Vec<suite::Test> =
+        [house::TESTS, wire::TESTS, command::TESTS, definitions::TESTS, devices::TESTS]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
     suite::run(&tests, daemon::dist().err());
 }

@@ -5,6 +5,7 @@
 
 mod child;
 mod device;
+mod interface;
 mod lock;
 mod mounting;
 
@@ -163,7 +164,7 @@ impl Controller {
                 self.begin(id, oneway, Change::Attach { filesystem, replace })
             }
             (None, Some(device), None) => self.attach_file(device, replace),
-            (None, None, Some(_)) => Err(invalid("hostInterface")),
+            (None, None, Some(interface)) => self.attach_interface(interface, replace),
             _ => Err(invalid("filesystem")),
         }
     }
@@ -194,7 +195,7 @@ impl Controller {
                 self.begin(id, oneway, Change::Detach { target })
             }
             (None, Some(name), None) => self.detach_file(&name, if_there),
-            (None, None, Some(_)) => Err(invalid("hostInterface")),
+            (None, None, Some(name)) => self.detach_interface(&name, if_there),
             _ => Err(invalid("filesystem")),
         }
     }

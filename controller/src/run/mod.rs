@@ -43,7 +43,7 @@ pub struct Controller {
     signals: OwnedFd,
     next_connection: u64,
     /// Kept open so that a restarted container has the network that the daemon has furnished.
-    network: Option<OwnedFd>,
+    pub(crate) network: Option<OwnedFd>,
     /// The user namespace that the kept network belongs to, if the container has ids of its own.
     pub(crate) user: Option<OwnedFd>,
     /// Until the end; a mount of an image must be gone before the image's device.
