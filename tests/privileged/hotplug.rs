@@ -274,7 +274,7 @@ fn busy() -> Outcome {
     let data = guest.folder("data")?;
     let xml = mount(&data, "/data", "");
     guest.plug(&daemon, "attach-device", &xml, &["--live"])?.ok()?;
-    guest.run("sleep 1000 < /data/name & echo $! > /pid")?;
+    guest.run("exec 5< /data/name; sleep 1000 & echo $! > /pid")?;
     let refused = guest.plug(&daemon, "detach-device", &xml, &["--live"])?.fails()?;
     ensure!(refused.contains("in use"), "{refused}");
     ensure!(daemon.ok(&["dumpxml", "t-hotbusy"])?.contains("/data"), "the live document lost it");
@@ -304,8 +304,13 @@ fn hostile() -> Outcome {
     symlink("/proc/1/root", evil("magic")).map_err(|e| e.to_string())?;
     nix::unistd::mkfifo(&evil("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666))
         .map_err(|e| e.to_string())?;
+    // Inside, the links lead to a folder of the same name below the root.
+    let below = |path: &Path| guest.root.join(path.strip_prefix("/").unwrap_or(path));
+    fs::create_dir_all(below(&outside)).map_err(|e| e.to_string())?;
+    symlink("/nowhere", evil("dangling")).map_err(|e| e.to_string())?;
     let begin = Instant::now();
     for (target, fails) in [
+        ("/dangling", true),
         ("/loop", true),
         ("/fifo", true),
         ("/magic/x", true),
@@ -319,7 +324,8 @@ fn hostile() -> Outcome {
     ensure!(!outside.join("in").exists(), "a mount point was made outside");
     let host = fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
     ensure!(!host.contains(&*guest.data.path().to_string_lossy()), "a mount is on the host: {host}");
-    for target in ["/absolute/in", "/relative/in"] {
+    // Both are in one place: the last one is on top.
+    for target in ["/relative/in", "/absolute/in"] {
         guest.plug(&daemon, "detach-device", &mount(&data, target, ""), &["--live"])?.ok()?;
     }
     // One that swaps folders all the time gets errors or mounts, and nothing else.

@@ -57,6 +57,13 @@ impl Controller {
             let doing = Doing::new(Step::Interfaces, "move the interface").path(&wanted.name);
             return Err(doing.refused("the container has no network of its own"));
         };
+        if self.held.network.is_none() {
+            let kept = network.try_clone();
+            self.held.network = Some(kept.map_err(|_| {
+                let doing = Doing::new(Step::Interfaces, "keep the network of the container");
+                doing.failed(rustix::io::Errno::MFILE)
+            })?);
+        }
         self.held.interfaces.push(move_in(wanted, network.as_fd())?);
         Ok(())
     }
