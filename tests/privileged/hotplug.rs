@@ -114,10 +114,10 @@ fn mount(source: &Path, target: &str, rest: &str) -> String {
 
 fn folder() -> Outcome {
     let daemon = Daemon::start()?;
-    let guest = Guest::start(&daemon, "t-hot", |xml| xml)?;
+    let guest = Guest::start(&daemon, "t-comes", |xml| xml)?;
     let data = guest.folder("data")?;
     let xml = mount(&data, "/mnt/deep/data", "");
-    let before = Traces::of("t-hot", &daemon.root());
+    let before = Traces::of("t-comes", &daemon.root());
     let said = guest.plug(&daemon, "attach-device", &xml, &["--live"])?.ok()?;
     ensure_eq!(said, "Device attached successfully\n\n", "what attach-device says");
     ensure_eq!(
@@ -128,9 +128,9 @@ fn folder() -> Outcome {
         "the folder inside"
     );
     ensure!(data.join("made").exists(), "what was made inside is not outside");
-    ensure!(daemon.ok(&["dumpxml", "t-hot"])?.contains("/mnt/deep/data"), "it is not in the live document");
+    ensure!(daemon.ok(&["dumpxml", "t-comes"])?.contains("/mnt/deep/data"), "it is not in the live document");
     ensure!(
-        !daemon.ok(&["dumpxml", "t-hot", "--inactive"])?.contains("/mnt/deep/data"),
+        !daemon.ok(&["dumpxml", "t-comes", "--inactive"])?.contains("/mnt/deep/data"),
         "it is in the definition"
     );
     let again = guest.plug(&daemon, "attach-device", &xml, &["--live"])?.fails()?;
@@ -148,9 +148,12 @@ fn folder() -> Outcome {
         "what is left inside"
     );
     ensure!(!guest.root.join("mnt").exists(), "the mount point is left in the root");
-    ensure_eq!(Traces::of("t-hot", &daemon.root()), before, "traces on the host");
+    let mut left = Traces::of("t-comes", &daemon.root()).difference(&before);
+    // Other tests make interfaces meanwhile.
+    left.retain(|trace| !trace.contains(": link "));
+    ensure!(left.is_empty(), "traces on the host: {left:?}");
     guest.plug(&daemon, "attach-device", &xml, &["--live"])?.ok()?;
-    daemon.ok(&["destroy", "t-hot"])?;
+    daemon.ok(&["destroy", "t-comes"])?;
     ensure!(!guest.root.join("mnt").exists(), "the mount point is left after the end");
     Ok(())
 }
