@@ -36,6 +36,9 @@ pub fn take_over() -> Result<OwnedFd, String> {
         .map_err(|e| format!("cannot open '/dev/null': {e}"))?;
     berth_sys::process::set_standard(null.as_fd(), 0).map_err(|e| format!("cannot replace stdin: {e}"))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    // What runs from a descriptor is called by its number. The kernel takes 15 bytes; see PR_SET_NAME in prctl(2).
+    rustix::thread::set_name(c"berth-controlle")
+        .map_err(|e| format!("cannot set the process's name: {e}"))?;
     // It is a session of its own already if the daemon has done that: EPERM.
     let _ = rustix::process::setsid();
     // Nobody may trace us or look into /proc/PID/fd, nor our child before it has left the host behind (CVE-2016-9962).

@@ -399,3 +399,87 @@ fn what_cannot_be_had_is_named() {
     drop(held);
     world.check_clean();
 }
+
+/// A kernel with one nbd device, which is a loop device in truth, and a qemu-nbd that only says that it serves.
+fn pretend_nbd(world: &World, device: &Loop, program: &str) -> String {
+    let dir = world.dir.to_str().expect("utf-8");
+    let path = world.dir.join("qemu-nbd");
+    fs::write(&path, format!("#!/bin/sh\ncd {dir}\necho \"$@\" > arguments\n{program}\n")).expect("write");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    fs::create_dir_all(world.dir.join("block/nbd0")).expect("mkdir");
+    fs::create_dir_all(world.dir.join("newdev")).expect("mkdir");
+    fs::write(world.dir.join("block/nbd0/size"), "0\n").expect("write");
+    format!(
+        "cd {dir}; mount --make-rprivate /; mount -t tmpfs none newdev; mkdir newdev/pts
+        cp -a /dev/null /dev/loop-control newdev; cp -a {} newdev/nbd0; ln -s pts/ptmx newdev/ptmx
+        mount --rbind /dev/pts newdev/pts; mount --rbind newdev /dev; mount --bind block /sys/block",
+        device.0
+    )
+}
+
+const SERVES: &str = "trap \"echo 0 > block/nbd0/size; echo asked > ended; exit 0\" TERM
+    sleep 0.1; echo 2048 > block/nbd0/size; while :; do sleep 0.05; done";
+
+#[test]
+fn images_of_other_formats_are_served() {
+    if skip() || lacks(&["losetup", "unshare"]) {
+        return;
+    }
+    let world = World::new();
+    let file = image(&world, "disk.qcow2", 1);
+    fs::write(&file, vec![b'q'; 1 << 20]).expect("write");
+    let real = Loop::of(&file);
+    let mut plan = world.plan();
+    let mut disk = device("vda", "block", &file, "nbd", true);
+    disk["format"] = json!("qcow2");
+    plan["devices"] = json!([disk]);
+    plan["qemuNbd"] = json!(world.dir.join("qemu-nbd"));
+    world.script("head -c 3 /dev/vda; exec sleep 1000");
+    let ended = world.dir.join("ended");
+    for killed in [false, true] {
+        let mut controller = world.controller_in(&pretend_nbd(&world, &real, SERVES));
+        let reply = controller.launch(&plan);
+        assert!(reply.get("error").is_none(), "{reply}");
+        let arguments = fs::read_to_string(world.dir.join("arguments")).expect("arguments");
+        let expected =
+            format!("--verbose --connect=/dev/nbd0 --format=qcow2 --read-only -- {}\n", file.display());
+        assert_eq!(arguments, expected);
+        let (mut viewer, _) = controller.client.attach("shared");
+        viewer.expect("qqq");
+        assert!(!ended.exists());
+        if killed {
+            controller.child.kill().expect("kill");
+        } else {
+            assert_eq!(controller.client.call("Destroy", json!({}))["error"], Value::Null);
+        }
+        controller.wait();
+        let end = Instant::now() + Duration::from_secs(5);
+        while !ended.exists() {
+            assert!(Instant::now() < end, "the server was not ended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        fs::remove_file(&ended).expect("rm");
+    }
+    // One that ends at once, one that is not there, and a device that another one serves.
+    for (program, qemu, detail) in [
+        (
+            "echo no such format >&2; exit 1",
+            "qemu-nbd",
+            "qemu-nbd has ended; what it said is in the controller's log",
+        ),
+        ("", "no-qemu-nbd", "qemu-nbd has ended"),
+        ("exit 0", "qemu-nbd", "all devices '/dev/nbdN' are in use"),
+    ] {
+        let script = pretend_nbd(&world, &real, program);
+        plan["qemuNbd"] = json!(world.dir.join(qemu));
+        if detail.contains("in use") {
+            fs::write(world.dir.join("block/nbd0/pid"), "1\n").expect("write");
+        }
+        let mut controller = world.controller_in(&script);
+        let failure = controller.launch(&plan)["parameters"]["failure"].clone();
+        assert!(failure["detail"].as_str().is_some_and(|d| d.contains(detail)), "{program}: {failure}");
+        controller.wait();
+    }
+    assert!(world.log().contains("no such format"), "{}", world.log());
+    assert!(world.log().contains("no-qemu-nbd': No such file"), "{}", world.log());
+}

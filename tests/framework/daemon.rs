@@ -1,5 +1,6 @@
 //! A daemon of one's own under a temporary folder, and the command that talks to it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,7 @@ pub struct Daemon {
     work: tempfile::TempDir,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    controller: Option<PathBuf>,
 }
 
 /// What a command printed, and how it ended.
@@ -61,7 +63,7 @@ impl Daemon {
             .tempdir()
             .map_err(|e| format!("cannot make a folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut daemon = Self { work, child: None, environment };
+        let mut daemon = Self { work, child: None, environment, controller: None };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;
         daemon.launch()?;
         Ok(daemon)
@@ -92,6 +94,11 @@ impl Daemon {
         self.environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     }
 
+    /// The controller's program of the next start, in place of the one beside the daemon.
+    pub fn set_controller(&mut self, program: &Path) {
+        self.controller = Some(program.to_owned());
+    }
+
     /// Starts the daemon, which must not be running, and waits until it answers.
     pub fn launch(&mut self) -> Outcome {
         self.spawn()?;
@@ -116,6 +123,7 @@ impl Daemon {
             .arg("--root")
             .arg(self.root())
             .args(["--log", "info"])
+            .args(self.controller.iter().flat_map(|c| [OsStr::new("--controller"), c.as_os_str()]))
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -37,7 +37,10 @@ pub fn report(daemon: &Daemon, name: &str, xml: impl Fn(&Path) -> String) -> Res
     let _ = fs::remove_file(&out);
     daemon.define(name, &xml(&root))?;
     let before = Traces::of(name, daemon.work());
-    daemon.ok(&["start", name])?;
+    daemon.ok(&["start", name]).map_err(|e| {
+        let log = daemon.root().join(format!("var/log/berth/{name}.log"));
+        format!("{e}\nlog: {}", fs::read_to_string(log).unwrap_or_default())
+    })?;
     daemon.wait_state(name, "shut off (shutdown)", 20).map_err(|e| {
         format!("{e}\nconsole: {}", daemon.ok(&["console", name, "--log"]).unwrap_or_default())
     })?;

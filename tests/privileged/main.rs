@@ -12,6 +12,7 @@ mod idmap;
 mod inside;
 mod kills;
 mod life;
+mod program;
 mod soak;
 
 use berth_tests::{daemon, roots, suite};
@@ -30,6 +31,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,
+        program::TESTS,
         debian::TESTS,
     ]
     .into_iter()

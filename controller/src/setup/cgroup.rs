@@ -62,7 +62,12 @@ pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
 /// (cgroup_threadgroup_rwsem; 8 to 12 ms here), in which nobody on the host can fork: most of the time that a start
 /// would take. So it is done once, when the controller has nothing else to do; until then it is found by its pidfd.
 pub fn settle(groups: &PlanCgroups) -> Result<(), Errno> {
-    write(&format!("{}/controller/cgroup.procs", groups.unified), "0")
+    settle_process(groups, 0)
+}
+
+/// The same for a process of ours; 0 is ourselves.
+pub fn settle_process(groups: &PlanCgroups, pid: i32) -> Result<(), Errno> {
+    write(&format!("{}/controller/cgroup.procs", groups.unified), &pid.to_string())
 }
 
 /// The payload group as a descriptor for CLONE_INTO_CGROUP.

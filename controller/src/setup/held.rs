@@ -94,6 +94,12 @@ impl Held {
         left
     }
 
+    /// Pids of the processes that serve devices of images.
+    pub fn servers(&self) -> impl Iterator<Item = i32> + '_ {
+        let images = self.root.iter().chain(self.filesystems.iter().flatten());
+        images.chain(self.devices.iter().map(|d| &d.host)).filter_map(HostDevice::server)
+    }
+
     /// What the container may open.
     pub fn rules(&self) -> Vec<Rule> {
         let mut list = rules::standard();

@@ -45,7 +45,7 @@ pub struct HostDevice {
     pub path: String,
     held: OwnedFd,
     // After the descriptor: the server ends when nobody has the device open.
-    _server: Option<nbd::Server>,
+    server: Option<nbd::Server>,
     image: bool,
 }
 
@@ -59,6 +59,11 @@ impl HostDevice {
     /// Whether a read-only one refuses to be written to whoever opens it: those that we have made do.
     pub fn is_readonly_itself(&self) -> bool {
         self.image
+    }
+
+    /// Pid of the process that serves it, if one does.
+    pub fn server(&self) -> Option<i32> {
+        self.server.as_ref().map(|server| server.pid)
     }
 
     /// Reads its beginning; answers how much that is.
@@ -116,7 +121,7 @@ impl Wanted<'_> {
                 mode: stat.st_mode & 0o666,
                 path: self.source.to_owned(),
                 held: host,
-                _server: None,
+                server: None,
                 image: false,
             });
         }
@@ -143,7 +148,7 @@ impl Wanted<'_> {
             mode: 0o660,
             path,
             held: fd,
-            _server: server,
+            server,
             image: true,
         })
     }

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Server {
     /// Path of the device.
     pub device: String,
+    /// Its pid, which is nobody else's until it is reaped here.
+    pub pid: i32,
     process: OwnedFd,
 }
 
@@ -72,8 +74,8 @@ pub fn serve(wanted: &Wanted<'_>) -> Outcome<Server> {
     }
     let Some(name) = find_free() else { return Err(doing.refused("all devices '/dev/nbdN' are in use")) };
     let device = format!("/dev/{name}");
-    let process = run(wanted, program, &device)?;
-    let server = Server { device, process };
+    let (pid, process) = run(wanted, program, &device)?;
+    let server = Server { device, pid, process };
     let deadline = Instant::now() + PATIENCE;
     while number(&name, "size").unwrap_or(0) == 0 {
         if ended(&server.process, Duration::from_millis(20)) {
@@ -95,19 +97,23 @@ fn arguments(wanted: &Wanted<'_>, program: &str, device: &str) -> Vec<String> {
     all
 }
 
-fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<OwnedFd> {
+fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<(i32, OwnedFd)> {
     let doing = |operation| Doing::new(wanted.step, operation).path(program);
     let words =
         arguments(wanted, program, device).into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     let words = words.map_err(|_| doing("run").refused("an argument has a zero byte"))?;
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| Doing::new(wanted.step, "open").path("/dev/null").failed(e))?;
+    let ourselves = rustix::process::getpid();
     match clone(0, None).map_err(|e| doing("clone3").failed(e))? {
-        Cloned::Parent { pidfd, .. } => Ok(pidfd),
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => {
-            // Asked politely: it may have something to write. A controller that died before this call is missed, and
-            // leaves a server that its device's next user ends.
+            // Asked politely: it may have something to write.
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+            if rustix::process::getppid() != Some(ourselves) {
+                // The controller died before that call.
+                exit_now(127);
+            }
             let _ = rustix::process::setsid();
             let log = rustix::stdio::stderr();
             let descriptors = [null.as_fd(), log, log];

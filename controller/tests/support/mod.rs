@@ -128,10 +128,19 @@ impl World {
     }
 
     pub fn controller(&self) -> Controller {
+        self.controller_after("exec \"$0\" test")
+    }
+
+    /// The same after a script without single quotes, in a mount namespace of its own.
+    pub fn controller_in(&self, script: &str) -> Controller {
+        self.controller_after(&format!("exec unshare --mount sh -ec '{script}\nexec \"$0\" test' \"$0\""))
+    }
+
+    fn controller_after(&self, script: &str) -> Controller {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_berth-controller"))
-            .arg("test")
+        let child = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_berth-controller")])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(log)

@@ -244,7 +244,7 @@ impl Grouped {
         let newborn = match link::spawn(&engine.controller, &self.prepared.name, &log) {
             Ok(newborn) => newborn,
             Err(e) => {
-                let failure = step_failed("spawn", "run", Some(&engine.controller), &e);
+                let failure = step_failed("spawn", "run", Some(engine.controller.path()), &e);
                 return Err((self, failure));
             }
         };

@@ -34,6 +34,7 @@ use crate::failure::Failure;
 use crate::host::cgroups::Cgroups;
 use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
+use crate::host::program::Program;
 use crate::paths::Layout;
 
 /// Everything that requests need.
@@ -46,7 +47,7 @@ pub struct Engine {
     /// What documents need to know of the host.
     pub host: berth_domain::Host,
     /// The controller program.
-    pub controller: PathBuf,
+    pub controller: Program,
     /// Control groups.
     pub cgroups: Cgroups,
     /// Where controllers listen.
@@ -267,6 +268,11 @@ impl Engine {
             arch: crate::host::node::arch(),
             emulator: controller.display().to_string(),
         };
+        let controller = Program::new(controller);
+        // Now, not at the first start: a package may be upgraded meanwhile.
+        if let Err(e) = controller.to_run() {
+            tracing::warn!("no container can be started: cannot run '{}': {e}", controller.path().display());
+        }
         Ok(Arc::new(Self {
             host,
             cgroups: cgroups.map_err(io::Error::other)?,

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::host::process::Process;
+use crate::host::program::Program;
 use crate::wire::{Channel, ChannelError};
 
 /// How long an ordinary call may take.
@@ -79,11 +80,12 @@ pub struct Newborn {
 }
 
 /// Runs a controller. It ends by itself if nobody ever gives it a plan.
-pub fn spawn(program: &Path, name: &str, log: &Path) -> io::Result<Newborn> {
+pub fn spawn(program: &Program, name: &str, log: &Path) -> io::Result<Newborn> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let log = open_log(log)?;
-    let mut child = Command::new(program)
+    let mut child = Command::new(program.to_run()?)
+        .arg0(program.path())
         .arg(name)
         .env_clear()
         .current_dir("/")

@@ -8,4 +8,5 @@ pub mod link;
 pub mod namespaces;
 pub mod node;
 pub mod process;
+pub mod program;
 pub mod usb;

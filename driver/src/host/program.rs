@@ -1,0 +1,96 @@
+//! The controller's program as a sealed copy in memory (invariant I5).
+//!
+//! A controller and its helpers run inside containers' namespaces, where `/proc/PID/exe` leads to what they run. That is
+//! never the file on disk (CVE-2019-5736): it is a memfd that nobody can write to any more, root included. The copy is
+//! made once for each daemon, so all its controllers share its pages, and a package upgrade below a running daemon
+//! gives it no controller that speaks another version. Does not know what a controller does.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+
+/// A program, copied when it is first needed.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    copy: OnceLock<File>,
+}
+
+impl Program {
+    /// The program of that absolute path. Nothing is opened yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, copy: OnceLock::new() }
+    }
+
+    /// Where it is on disk.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path that runs the copy, for a child of this process: see proc(5) about `/proc/self/fd`.
+    ///
+    /// # Errors
+    /// The program cannot be read, or there can be no executable memfd (`vm.memfd_noexec=2`, see memfd_create(2)).
+    pub fn to_run(&self) -> io::Result<PathBuf> {
+        let copy = match self.copy.get() {
+            Some(copy) => copy,
+            None => {
+                let made = seal(&self.path)?;
+                self.copy.get_or_init(|| made)
+            }
+        };
+        Ok(format!("/proc/self/fd/{}", copy.as_raw_fd()).into())
+    }
+}
+
+fn seal(path: &Path) -> io::Result<File> {
+    let mut from = File::open(path)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = match memfd_create(c"berth-controller", flags | MemfdFlags::EXEC) {
+        // The flag came with Linux 6.3; before, every memfd could be run.
+        Err(Errno::INVAL) => memfd_create(c"berth-controller", flags),
+        other => other,
+    };
+    let mut copy = File::from(memory.map_err(|e| match e {
+        Errno::ACCESS => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "no program may run from memory here: the sysctl vm.memfd_noexec is 2",
+        ),
+        e => e.into(),
+    })?);
+    io::copy(&mut from, &mut copy)?;
+    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_copy_cannot_be_changed() {
+        let program = Program::new("/bin/true".into());
+        let path = program.to_run().expect("a copy");
+        assert_eq!(path, program.to_run().expect("the same"));
+        assert!(std::process::Command::new(&path).status().expect("run").success());
+        // Opening it for writing still works for root, as with any memfd; writing does not.
+        let error = match File::options().write(true).open(&path) {
+            Ok(mut file) => file.write(b"#!").expect_err("a seal"),
+            Err(e) => e,
+        };
+        assert!(matches!(error.raw_os_error(), Some(1 | 13 | 26)), "{error}");
+        assert!(File::options().write(true).truncate(true).open(&path).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let error = Program::new("/nonexistent/program".into()).to_run().expect_err("nothing there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
