@@ -8,6 +8,7 @@ mod devices;
 mod escape;
 mod failures;
 mod hostile;
+mod hotplug;
 mod idmap;
 mod inside;
 mod invariants;
@@ -24,6 +25,7 @@ fn main() {
         life::TESTS,
         inside::TESTS,
         idmap::TESTS,
+        hotplug::TESTS,
         devices::TESTS,
         console::TESTS,
         failures::TESTS,

@@ -2,6 +2,7 @@
 
 mod command;
 mod definitions;
+mod devices;
 mod house;
 mod invariants;
 mod wire;
@@ -10,7 +11,7 @@ use berth_tests::{daemon, suite};
 
 fn main() {
     let tests: Vec<suite::Test> =
-        [house::TESTS, invariants::TESTS, wire::TESTS, command::TESTS, definitions::TESTS]
+        [house::TESTS, invariants::TESTS, wire::TESTS, command::TESTS, definitions::TESTS, devices::TESTS]
             .into_iter()
             .flatten()
             .copied()

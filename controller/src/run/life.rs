@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Consoles;
 use crate::failure::{Outcome, Step};
+use crate::hotplug::Hotplug;
 use crate::serve::call;
 use crate::setup::held::Held;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
@@ -125,6 +126,7 @@ impl Controller {
             phase: Phase::Running,
             init: None,
             asking: Vec::new(),
+            hotplug: Hotplug::default(),
             descriptors,
             signals,
             next_connection: 0,
@@ -181,6 +183,7 @@ impl Controller {
     }
 
     fn begin_emptying(&mut self, exit: ControllerExit, restart_after: Option<Duration>) {
+        self.abandon_hotplug();
         let events = cgroup::open_events(&self.plan.cgroups);
         let deadline = Instant::now() + PATIENCE;
         self.phase = Phase::Emptying(Emptying { events, exit, restart_after, deadline });
@@ -247,6 +250,7 @@ impl Controller {
     /// What is due.
     pub fn timers(&mut self, now: Instant) {
         self.give_up_asking(now);
+        self.expire_hotplug(now);
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }
@@ -294,6 +298,7 @@ impl Controller {
             console.disconnect();
         }
         self.finish_asking();
+        self.finish_hotplug_now();
         let mut residue = cgroup::remove(&self.plan.cgroups);
         if let Some(root) = self.root_lock.take() {
             residue.extend(mount_points::remove(&root, &mut self.created));

@@ -41,7 +41,7 @@ pub struct Held {
     /// Interfaces of the host that are in the container.
     pub interfaces: Vec<Moved>,
     /// The container's network namespace, if there are such: they can be given back as long as that is open.
-    network: Option<OwnedFd>,
+    pub network: Option<OwnedFd>,
     /// The tmpfs of /dev of the container that runs.
     pub dev: Option<OwnedFd>,
 }

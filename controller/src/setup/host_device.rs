@@ -3,7 +3,7 @@
 //! Each is one value that can be made and dropped alone; when it is dropped, what was made of an image goes. This module
 //! does not know where in the container it is seen.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::{PlanBacking, PlanDeviceKind};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -47,6 +47,12 @@ pub struct HostDevice {
     // After the descriptor: the server ends when nobody has the device open.
     server: Option<nbd::Server>,
     image: bool,
+}
+
+impl AsFd for HostDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.held.as_fd()
+    }
 }
 
 impl HostDevice {

@@ -235,7 +235,7 @@ fn attend(
                 let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             }
             Some(News::Ready) => ready = true,
-            Some(News::Born(_)) => {}
+            Some(News::Born(_) | News::Mounted(_)) => {}
             None if ready => return Ok(network),
             None => return Err(died(step, pidfd)),
         }
@@ -278,7 +278,7 @@ fn attend_builder(
             Some(News::KillMe) => {
                 let _ = send_signal(init.as_fd(), Signal::KILL.as_raw());
             }
-            Some(News::Joined | News::Ready | News::Born(_)) => {}
+            Some(News::Joined | News::Ready | News::Born(_) | News::Mounted(_)) => {}
             None => {
                 let status =
                     waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);

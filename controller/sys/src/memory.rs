@@ -20,8 +20,11 @@ fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut candidate = None;
     for line in smaps.lines() {
-        if let Some(dirty) = line.strip_prefix("Private_Dirty:") {
-            found.extend(candidate.take().filter(|_| dirty.trim() == "0 kB"));
+        if let Some(changed) = line.strip_prefix("Anonymous:") {
+            // Not "Private_Dirty": as long as a child lives, what was changed before its birth is shared with it.
+            candidate = candidate.filter(|_| changed.trim() == "0 kB");
+        } else if let Some(swapped) = line.strip_prefix("Swap:") {
+            found.extend(candidate.take().filter(|_| swapped.trim() == "0 kB"));
         } else if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
             candidate = of_file(line);
         }
@@ -47,8 +50,9 @@ mod test {
     #[test]
     fn only_what_is_as_in_the_file_is_found() {
         assert_eq!(of_file("1000-3000 r-xp 00004000 fe:00 17      /usr/bin/x"), Some((0x1000, 0x2000)));
-        let smaps = "1000-3000 r--p 00004000 fe:00 17 /usr/bin/x\nRss: 8 kB\nPrivate_Dirty:         4 kB\n\
-            3000-4000 r-xp 00004000 fe:00 17 /usr/bin/x\nPrivate_Dirty:         0 kB\n";
+        let smaps = "1000-3000 r--p 00004000 fe:00 17 /usr/bin/x\nPrivate_Dirty: 0 kB\nAnonymous: 4 kB\nSwap: 0 kB\n\
+            3000-4000 r-xp 00004000 fe:00 17 /usr/bin/x\nAnonymous:         0 kB\nSwap: 0 kB\n\
+            5000-6000 r--p 00004000 fe:00 17 /usr/bin/x\nAnonymous: 0 kB\nSwap: 4 kB\n";
         assert_eq!(unchanged(smaps), [(0x3000, 0x1000)]);
         for other in [
             "1000-3000 rwxp 00004000 fe:00 17      /usr/bin/x",

@@ -15,8 +15,8 @@ fn errno_text(errno: i64) -> String {
     }
 }
 
-/// The sentence for a step that failed in the controller or in the daemon.
-pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
+/// The sentence for a device that could not be attached or detached: what was tried and why it failed.
+pub fn device_failed(failure: &StepFailure) -> String {
     let mut what = failure.operation.clone();
     if let Some(path) = &failure.path {
         what.push_str(&format!(" '{path}'"));
@@ -30,9 +30,14 @@ pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
         (None, Some(detail)) => format!(": {detail}"),
         (None, None) => String::new(),
     };
+    format!("cannot {what}{cause}")
+}
+
+/// The sentence for a step that failed in the controller or in the daemon.
+pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
     let step = &failure.step;
     StartFailure {
-        message: format!("cannot start domain '{name}': step '{step}': cannot {what}{cause}"),
+        message: format!("cannot start domain '{name}': step '{step}': {}", device_failed(failure)),
         step: step.clone(),
         path: failure.path.clone(),
         errno: failure.errno,

@@ -16,6 +16,7 @@
 
 mod devices;
 mod format;
+mod hotplug;
 mod metadata;
 pub mod model;
 mod parse;
@@ -33,6 +34,7 @@ pub mod syscalls;
 use std::fmt;
 
 pub use devices::name_in_dev;
+pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;

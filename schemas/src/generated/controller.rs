@@ -787,6 +787,104 @@ pub struct OpenConsoleOut {
     pub viewer: i64,
 }
 
+/// Parameters of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct AttachDeviceIn {
+    /// `device`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PlanDevice>,
+    /// `filesystem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<PlanFilesystem>,
+    /// `hostInterface`.
+    #[serde(rename = "hostInterface")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<PlanHostInterface>,
+    /// It takes the place of the one with the same identity, which must be there, and is there again if this fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace: Option<bool>,
+}
+
+impl Parameters for AttachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            device: crate::wire::take_optional(&mut members, "device")?,
+            filesystem: crate::wire::take_optional(&mut members, "filesystem")?,
+            host_interface: crate::wire::take_optional(&mut members, "hostInterface")?,
+            replace: crate::wire::take_optional(&mut members, "replace")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct AttachDeviceOut {}
+
+/// Parameters of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DetachDeviceIn {
+    /// `device`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// `filesystem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<String>,
+    /// `hostInterface`.
+    #[serde(rename = "hostInterface")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<String>,
+    /// `ifThere`.
+    #[serde(rename = "ifThere")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_there: Option<bool>,
+}
+
+impl Parameters for DetachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            device: crate::wire::take_optional(&mut members, "device")?,
+            filesystem: crate::wire::take_optional(&mut members, "filesystem")?,
+            host_interface: crate::wire::take_optional(&mut members, "hostInterface")?,
+            if_there: crate::wire::take_optional(&mut members, "ifThere")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DetachDeviceOut {}
+
+/// Parameters of `ListDevices`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ListDevicesIn {}
+
+impl Parameters for ListDevicesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `ListDevices`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListDevicesOut {
+    /// `filesystems`.
+    pub filesystems: Vec<PlanFilesystem>,
+    /// `devices`.
+    pub devices: Vec<PlanDevice>,
+    /// `hostInterfaces`.
+    #[serde(rename = "hostInterfaces")]
+    pub host_interfaces: Vec<PlanHostInterface>,
+}
+
 /// Parameters of `ResizeConsole`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResizeConsoleIn {
@@ -838,6 +936,14 @@ pub enum Method {
     AttachConsole,
     /// Makes a PTY that is a viewer of a console, and answers its master.
     OpenConsole,
+    /// Adds one device to the running container, and to the plan, so that a restarted container has it again. Exactly one of
+    /// the three is given. Everything of it is there afterwards, or nothing.
+    AttachDevice,
+    /// Takes one device away, from the container and from the plan. Exactly one of the three is given: the name of a device
+    /// (below /dev), the target of a filesystem, or the name of an interface. `ifThere`: that it is not there is no error.
+    DetachDevice,
+    /// The devices that the container has now: those of the plan it was launched with, and all changes since.
+    ListDevices,
     /// Passes on a window size.
     ResizeConsole,
 }
@@ -852,6 +958,9 @@ impl Method {
         Self::Destroy,
         Self::AttachConsole,
         Self::OpenConsole,
+        Self::AttachDevice,
+        Self::DetachDevice,
+        Self::ListDevices,
         Self::ResizeConsole,
     ];
 
@@ -865,6 +974,9 @@ impl Method {
             Self::Destroy => "io.berth.Controller.Destroy",
             Self::AttachConsole => "io.berth.Controller.AttachConsole",
             Self::OpenConsole => "io.berth.Controller.OpenConsole",
+            Self::AttachDevice => "io.berth.Controller.AttachDevice",
+            Self::DetachDevice => "io.berth.Controller.DetachDevice",
+            Self::ListDevices => "io.berth.Controller.ListDevices",
             Self::ResizeConsole => "io.berth.Controller.ResizeConsole",
         }
     }
@@ -898,6 +1010,21 @@ pub enum Error {
         /// `message`.
         message: String,
     },
+    /// A part of an attach or detach failed; what was done before it is undone.
+    DeviceFailed {
+        /// `failure`.
+        failure: StepFailure,
+    },
+    /// No such device.
+    NoSuchDevice {
+        /// `message`.
+        message: String,
+    },
+    /// There is one with that identity.
+    DeviceExists {
+        /// `message`.
+        message: String,
+    },
 }
 
 impl Error {
@@ -908,6 +1035,9 @@ impl Error {
             Self::InvalidState { .. } => "io.berth.Controller.InvalidState",
             Self::NoSuchConsole { .. } => "io.berth.Controller.NoSuchConsole",
             Self::NotAnswering { .. } => "io.berth.Controller.NotAnswering",
+            Self::DeviceFailed { .. } => "io.berth.Controller.DeviceFailed",
+            Self::NoSuchDevice { .. } => "io.berth.Controller.NoSuchDevice",
+            Self::DeviceExists { .. } => "io.berth.Controller.DeviceExists",
         }
     }
 
@@ -934,6 +1064,21 @@ impl Error {
                 crate::wire::put(&mut map, "message", message);
                 Value::Object(map)
             }
+            Self::DeviceFailed { failure } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "failure", failure);
+                Value::Object(map)
+            }
+            Self::NoSuchDevice { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+            Self::DeviceExists { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
         }
     }
 
@@ -952,6 +1097,15 @@ impl Error {
             }
             "io.berth.Controller.NotAnswering" => {
                 Some(Self::NotAnswering { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Controller.DeviceFailed" => {
+                Some(Self::DeviceFailed { failure: crate::wire::take_member(&mut members, "failure").ok()? })
+            }
+            "io.berth.Controller.NoSuchDevice" => {
+                Some(Self::NoSuchDevice { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Controller.DeviceExists" => {
+                Some(Self::DeviceExists { message: crate::wire::take_member(&mut members, "message").ok()? })
             }
             _ => None,
         }

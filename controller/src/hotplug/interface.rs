@@ -1,0 +1,81 @@
+//! Interfaces of the host that come and go: moved by the controller, which knows the container's network namespace.
+
+use std::os::fd::AsFd;
+
+use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, PlanHostInterface};
+
+use crate::failure::{Doing, Outcome, Step};
+use crate::run::Controller;
+use crate::serve::call;
+use crate::setup::interfaces::{Moved, bring_back, move_in};
+
+use super::{Handled, failed, invalid};
+
+impl Controller {
+    /// An interface more, or with other addresses in the place of the one of that name.
+    pub(super) fn attach_interface(&mut self, wanted: PlanHostInterface, replace: bool) -> Handled {
+        if wanted.name.is_empty() || wanted.name.contains(['\0', '/']) {
+            return Err(invalid("hostInterface"));
+        }
+        self.can_change()?;
+        let there = self.plan.host_interfaces.iter().position(|i| i.name == wanted.name);
+        self.check_presence(there.is_some(), replace, &wanted.name)?;
+        match there {
+            None => {
+                self.enter(&wanted).map_err(|f| failed(*f))?;
+                self.plan.host_interfaces.push(wanted);
+            }
+            Some(at) => {
+                self.leave(&wanted.name).map_err(|f| failed(*f))?;
+                let before = self.plan.host_interfaces[at].clone();
+                if let Err(failure) = self.enter(&wanted) {
+                    if let Err(worse) = self.enter(&before) {
+                        crate::note(&crate::birth::describe(&worse));
+                    }
+                    return Err(failed(*failure));
+                }
+                self.plan.host_interfaces[at] = wanted;
+            }
+        }
+        Ok(Some(call::good(&AttachDeviceOut {})))
+    }
+
+    /// An interface less.
+    pub(super) fn detach_interface(&mut self, name: &str, if_there: bool) -> Handled {
+        self.can_change()?;
+        let Some(at) = self.plan.host_interfaces.iter().position(|i| i.name == name) else {
+            self.check_presence(false, !if_there, name)?;
+            return Ok(Some(call::good(&DetachDeviceOut {})));
+        };
+        self.leave(name).map_err(|f| failed(*f))?;
+        self.plan.host_interfaces.remove(at);
+        Ok(Some(call::good(&DetachDeviceOut {})))
+    }
+
+    fn enter(&mut self, wanted: &PlanHostInterface) -> Outcome<()> {
+        let Some(network) = &self.network else {
+            let doing = Doing::new(Step::Interfaces, "move the interface").path(&wanted.name);
+            return Err(doing.refused("the container has no network of its own"));
+        };
+        if self.held.network.is_none() {
+            let kept = network.try_clone();
+            self.held.network = Some(kept.map_err(|_| {
+                let doing = Doing::new(Step::Interfaces, "keep the network of the container");
+                doing.failed(rustix::io::Errno::MFILE)
+            })?);
+        }
+        self.held.interfaces.push(move_in(wanted, network.as_fd())?);
+        Ok(())
+    }
+
+    fn leave(&mut self, name: &str) -> Outcome<()> {
+        let at = self.held.interfaces.iter().position(|moved: &Moved| moved.name == name);
+        if let (Some(at), Some(network)) = (at, &self.network) {
+            bring_back(&self.held.interfaces[at], network.as_fd()).map_err(|said| {
+                Doing::new(Step::Interfaces, "move the interface").path(name).refused(said)
+            })?;
+            self.held.interfaces.remove(at);
+        }
+        Ok(())
+    }
+}
