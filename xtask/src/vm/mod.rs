@@ -11,7 +11,7 @@ mod machine;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::{dist, run};
@@ -31,7 +31,6 @@ const VERDICT: &str = "berth-vm: exit status ";
 
 /// Tests (or, with `::` at the end, modules) that are left out, and why.
 const SKIPS: &[(&str, &str)] = &[
-    ("debian::", "there is no network to make a Debian root from, and systemd takes minutes to boot here"),
     (
         "life::destroy_is_fast_and_does_not_ask",
         "its 150 ms are what an emulated processor needs, give or take",
@@ -73,13 +72,24 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     let dist = dist::binaries()?;
     let tests = test_program()?;
     let words = arguments(request.only.as_deref());
-    let contents =
-        image::Contents { dist: &dist, tests: &tests, words: &words, keep: request.keep, patience: PATIENCE };
+    let list = run::output(Command::new(&tests).args(&words).arg("--list"))?;
+    if !list.contains(": test") {
+        return Err(format!("error: there is no test '{}'", request.only.unwrap_or_default()));
+    }
+    let suites = suites(&list);
+    let contents = image::Contents {
+        dist: &dist,
+        tests: &tests,
+        words: &words,
+        roots: &suites,
+        keep: request.keep,
+        patience: PATIENCE,
+    };
     let machine = Machine {
         kernel: &kernel.image()?,
         initial: &image::initial(&place, &kernel)?,
         disk: &image::disk(&place, &contents)?,
-        roots: None,
+        roots: roots(&place, &suites)?,
         log: &place.join("console.log"),
         keep: request.keep,
         deadline: DEADLINE,
@@ -139,6 +149,34 @@ fn remove(dir: &Path) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// The Debian releases that tests in a list boot.
+fn suites(list: &str) -> Vec<String> {
+    let names = list.lines().filter_map(|l| l.strip_prefix("debian::")?.split_once('_'));
+    let suites: std::collections::BTreeSet<String> = names.map(|(suite, _)| suite.to_owned()).collect();
+    suites.into_iter().collect()
+}
+
+/// A disk with the root of each of these releases.
+fn roots(place: &Path, suites: &[String]) -> Result<Vec<PathBuf>, String> {
+    if suites.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("error: making a Debian root needs root; choose other tests with --only".into());
+    }
+    run::need(&[("mmdebstrap", "mmdebstrap")])?;
+    let made = run::output(
+        run::cargo()
+            .args(["run", "--quiet", "--package", "berth-tests", "--bin", "berth-roots", "--"])
+            .args(suites)
+            .stderr(Stdio::inherit()),
+    )?;
+    let disk = |root: &str, suite: &String| {
+        image::file_system(Path::new(root), &place.join(format!("{suite}.ext4")), "4G")
+    };
+    made.lines().zip(suites).map(|(root, suite)| disk(root, suite)).collect()
 }
 
 /// Builds the privileged tests and tells where they are.
@@ -220,6 +258,14 @@ mod test {
         assert_eq!(words.last().map(String::as_str), Some("life::"));
         assert_eq!(words.iter().filter(|w| *w == "--skip").count(), SKIPS.len());
         assert_eq!(arguments(None).len(), 2 + 2 * SKIPS.len());
+    }
+
+    #[test]
+    fn only_roots_that_are_booted_are_made() {
+        let list = "life::start: test\ndebian::trixie_boots: test\ndebian::bookworm_boots: test\n\
+                    debian::bookworm_is_used: test\n";
+        assert_eq!(suites(list), ["bookworm", "trixie"]);
+        assert_eq!(suites("life::start: test\n"), Vec::<String>::new());
     }
 
     #[test]
