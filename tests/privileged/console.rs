@@ -307,7 +307,7 @@ fn early() -> Outcome {
     let reply = client.reply()?;
     ensure!(reply.error.is_none(), "{reply:?}");
     let mut text = String::from_utf8_lossy(&client.rest()).into_owned();
-    client.stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+    client.stream.set_read_timeout(Some(patient(5))).map_err(|e| e.to_string())?;
     let mut buffer = [0; 4096];
     while !text.contains("early") {
         let n = client.stream.read(&mut buffer).map_err(|e| format!("{e}: {text}"))?;
@@ -329,7 +329,7 @@ fn host_tty() -> Outcome {
         file.write_all(b"echo to''ken\n").map_err(|e| e.to_string())?;
         let (mut text, mut buffer, begin) = (String::new(), [0; 4096], Instant::now());
         while !text.contains("token") {
-            ensure!(begin.elapsed() < Duration::from_secs(5), "nothing came back: {text}");
+            ensure!(begin.elapsed() < patient(5), "nothing came back: {text}");
             let n = file.read(&mut buffer).map_err(|e| e.to_string())?;
             text.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
@@ -427,7 +427,7 @@ fn open_console() -> Outcome {
     file.write_all(b"echo o''pened\n").map_err(|e| e.to_string())?;
     let (mut text, mut buffer, begin) = (String::new(), [0; 4096], Instant::now());
     while !text.contains("opened") {
-        ensure!(begin.elapsed() < Duration::from_secs(5), "nothing came back: {text}");
+        ensure!(begin.elapsed() < patient(5), "nothing came back: {text}");
         let n = file.read(&mut buffer).map_err(|e| e.to_string())?;
         text.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }

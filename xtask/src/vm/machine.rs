@@ -64,11 +64,11 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initial)
-            // Errors of the kernel are shown, and a panic ends the machine. The list of security modules is Debian's,
+            // An emulated processor has nothing to mitigate. Errors of the kernel are shown, and a panic ends the machine. The list of security modules is Debian's,
             // spelt out so that a change of it cannot turn AppArmor off unseen.
             .args([
                 "-append",
-                "console=ttyS0 quiet panic=-1 lsm=landlock,lockdown,yama,integrity,apparmor,bpf rdinit=/init",
+                "console=ttyS0 quiet panic=-1 mitigations=off lsm=landlock,lockdown,yama,integrity,apparmor,bpf rdinit=/init",
             ]);
         drive(&mut qemu, self.disk);
         for root in &self.roots {
