@@ -42,6 +42,7 @@ fn plans_are_as_written() {
             log_max_bytes: 2 << 20,
             log_keep: 3,
             kill_at: None,
+            profile: (domain.name.as_str() == "two").then_some("berth-x"),
             ids: (wanted_ids(&domain, IdMapDefault::Auto) == WantedIds::Chosen)
                 .then_some(Range::of_domain(1 << 30)),
             init_descriptors: if domain.name.as_str() == "two" { 2 } else { 0 },

@@ -3,6 +3,7 @@
 //! [`start`] prepares on the host, makes the future init, and listens to it until it has become init ([`inside`]).
 //! This module does not know consoles' viewers, connections or what happens afterwards.
 
+pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
 pub mod dev;
@@ -20,6 +21,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod network;
 pub mod passwd;
+pub mod procfs;
 pub mod resolve;
 pub mod rootfs;
 pub mod seccomp;
@@ -113,6 +115,7 @@ pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Start
         terminals,
         kept_network: request.kept_network,
         user,
+        profile: apparmor::door(plan)?,
     };
     reach(plan, Step::Clone);
     let (pid, pidfd, handshake) = match user {
@@ -198,7 +201,10 @@ fn attend(
             }
             Some(News::Ready) => ready = true,
             Some(News::Born(_)) => {}
-            None if ready => return Ok(network),
+            None if ready => {
+                apparmor::verify(plan, prepared.profile.as_ref(), pid)?;
+                return Ok(network);
+            }
             None => return Err(died(step, pidfd)),
         }
     }

@@ -39,6 +39,8 @@ pub struct HostFacts<'a> {
     pub init_descriptors: usize,
     /// The range that was chosen for a domain that wants one.
     pub ids: Option<Range>,
+    /// The profile that was chosen for it.
+    pub profile: Option<&'a str>,
 }
 
 /// What a domain wants for its ids.
@@ -222,6 +224,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter: seccomp::filter(&calls, host.arch, |name| is_given(domain, name))?,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
+        apparmor_profile: host.profile.map(str::to_owned),
         cgroups: PlanCgroups {
             unified: text(&host.groups.unified),
             legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::snapshot::ConsoleInfo;
+use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 use crate::paths::Layout;
 
@@ -71,6 +72,9 @@ pub struct Record {
     /// The ids that were chosen for what runs.
     #[serde(default)]
     pub ids: Option<Range>,
+    /// What it runs under.
+    #[serde(default)]
+    pub label: Option<Label>,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

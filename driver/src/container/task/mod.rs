@@ -326,6 +326,7 @@ impl Task {
             consoles: Vec::new(),
             document: None,
             ids: None,
+            label: None,
             last_exit: self.last_exit.clone(),
         }
     }
@@ -342,6 +343,7 @@ impl Task {
             sequence: active.sequence,
             consoles: active.run.consoles.clone(),
             ids: active.run.ids,
+            label: active.run.label.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })
