@@ -37,15 +37,22 @@ macro_rules! ensure_eq {
     };
 }
 
+/// How long something may take here that takes this many seconds at most on a real processor: `BERTH_PATIENCE` times
+/// that. The virtual machine sets it, because its processors are emulated.
+pub fn patient(seconds: u64) -> std::time::Duration {
+    let factor = std::env::var("BERTH_PATIENCE").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    std::time::Duration::from_secs(seconds.saturating_mul(factor))
+}
+
 /// Asks again and again until something is there, or a deadline is over.
 pub fn wait_for<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let deadline = std::time::Instant::now() + patient(seconds);
     loop {
         if let Some(found) = ask() {
             return Ok(found);
         }
         if std::time::Instant::now() > deadline {
-            return Err(format!("{what}: not after {seconds} s"));
+            return Err(format!("{what}: not after {} s", patient(seconds).as_secs()));
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::Outcome;
+use crate::{Outcome, patient};
 
 /// A program and the master of its terminal.
 pub struct Terminal {
@@ -59,7 +59,7 @@ impl Terminal {
 
     /// Waits until the program has shown `text` and returns what it showed up to there.
     pub fn expect(&mut self, text: &str, seconds: u64) -> Result<String, String> {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = Instant::now() + patient(seconds);
         loop {
             if let Some(at) = self.shown.find(text) {
                 let rest = self.shown.split_off(at + text.len());
@@ -107,7 +107,7 @@ impl Terminal {
 
     /// Waits for the end and gives the exit status.
     pub fn wait(&mut self, seconds: u64) -> Result<i32, String> {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = Instant::now() + patient(seconds);
         loop {
             if let Some(status) = self.child.try_wait().map_err(|e| format!("cannot wait: {e}"))? {
                 return Ok(status.code().unwrap_or(-1));

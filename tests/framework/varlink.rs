@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use berth_schemas::wire::{self, CallKind, Framer, Reply};
 use serde_json::Value;
+
+use crate::patient;
 
 /// A connection.
 pub struct Client {
@@ -16,11 +17,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; reads give up after 20 s.
+    /// Connects; reads give up after 20 s of patience.
     pub fn connect(socket: &Path) -> Result<Self, String> {
         let stream = UnixStream::connect(socket)
             .map_err(|e| format!("cannot connect to '{}': {e}", socket.display()))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(patient(20))).map_err(|e| e.to_string())?;
         Ok(Self { stream, framer: Framer::default() })
     }
 

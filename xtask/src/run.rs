@@ -51,15 +51,25 @@ fn show(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
-/// Whether a program is on PATH.
+/// Where a program is: on PATH, or where programs for root are and PATH may not lead.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Whether a program is there.
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    find(program).is_some()
 }
 
 /// Makes sure that programs are there, by installing their Debian packages where they are not.
 pub fn need(programs: &[(&str, &str)]) -> Result<(), String> {
-    let packages: Vec<&str> = programs.iter().filter(|(program, _)| !has(program)).map(|(_, p)| *p).collect();
+    let mut packages: Vec<&str> =
+        programs.iter().filter(|(program, _)| !has(program)).map(|(_, p)| *p).collect();
+    packages.dedup();
     if packages.is_empty() {
         return Ok(());
     }

@@ -1,0 +1,248 @@
+//! The privileged tests in a virtual machine: Debian's kernel with AppArmor enforced, control groups v2 alone, roots on
+//! an ext4, and nothing but our programs.
+//!
+//! It does not know what the tests do, except which of them cannot hold their deadlines on a processor that is
+//! emulated, and it changes nothing on this machine outside the target folder.
+
+mod image;
+mod kernel;
+mod machine;
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::{dist, run};
+use kernel::Kernel;
+use machine::Machine;
+
+const USAGE: &str = "usage: cargo xtask vm [--only PATTERN] [--keep]";
+
+/// How long everything in the machine may take together.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// By how much a deadline is longer in there that is not itself what is tested.
+const PATIENCE: u32 = 6;
+
+/// What the machine prints after the tests, followed by their exit status.
+const VERDICT: &str = "berth-vm: exit status ";
+
+/// Tests (or, with `::` at the end, modules) that are left out, and why.
+const SKIPS: &[(&str, &str)] = &[
+    ("debian::", "there is no network to make a Debian root from, and systemd takes minutes to boot here"),
+    (
+        "life::destroy_is_fast_and_does_not_ask",
+        "its 150 ms are what an emulated processor needs, give or take",
+    ),
+    ("soak::", "the repetitions take minutes on an emulated processor"),
+    ("adoption::two_hundred_within_a_second", "a second of an emulated processor is a tenth of a real one"),
+    (
+        "console::memory_stays_after_a_gigabyte",
+        "an emulated processor needs more than its 240 s for a gigabyte",
+    ),
+];
+
+/// What is asked for on the command line.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    /// Part of the names of the tests to run.
+    only: Option<String>,
+    /// Whether the machine stays on after the tests, with a shell on the terminal.
+    keep: bool,
+}
+
+/// `vm [--only PATTERN] [--keep]`.
+pub fn run(words: &[&str]) -> Result<(), String> {
+    let request = parse(words)?;
+    if std::env::consts::ARCH != "x86_64" {
+        return Err("error: the virtual machine is an x86_64 and needs programs for it".into());
+    }
+    if request.keep && !std::io::stdin().is_terminal() {
+        return Err("error: --keep ends in a shell and needs a terminal".into());
+    }
+    let programs =
+        [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+    let tools: Vec<_> = image::TOOLS.iter().map(|(name, _, package)| (*name, *package)).collect();
+    run::need(&[&programs[..], &tools].concat())?;
+    let place = run::target().join("vm");
+    fs::create_dir_all(&place).map_err(|e| format!("error: cannot make '{}': {e}", place.display()))?;
+    let kernel = Kernel::get(&place)?;
+    println!("building");
+    let dist = dist::binaries()?;
+    let tests = test_program()?;
+    let words = arguments(request.only.as_deref());
+    let contents =
+        image::Contents { dist: &dist, tests: &tests, words: &words, keep: request.keep, patience: PATIENCE };
+    let machine = Machine {
+        kernel: &kernel.image()?,
+        initial: &image::initial(&place, &kernel)?,
+        disk: &image::disk(&place, &contents)?,
+        roots: None,
+        log: &place.join("console.log"),
+        keep: request.keep,
+        deadline: DEADLINE,
+    };
+    println!("booting '{}'; the console is kept in '{}'", machine.kernel.display(), machine.log.display());
+    for (test, reason) in skips(request.only.as_deref()) {
+        println!("left out: {test}: {reason}");
+    }
+    let begin = Instant::now();
+    judge(&machine.run()?)?;
+    println!("passed in a virtual machine in {} s", begin.elapsed().as_secs());
+    Ok(())
+}
+
+fn parse(words: &[&str]) -> Result<Request, String> {
+    let mut request = Request::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--keep" => request.keep = true,
+            "--only" => {
+                // The harness would take a word with a dash for an option.
+                let pattern = words.next().filter(|p| !p.is_empty() && !p.starts_with('-')).ok_or(USAGE)?;
+                request.only = Some((*pattern).to_owned());
+            }
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(request)
+}
+
+/// The tests to leave out. Who asks for one of them by its name gets it.
+fn skips(only: Option<&str>) -> Vec<(&'static str, &'static str)> {
+    SKIPS.iter().copied().filter(|(test, _)| !only.is_some_and(|o| o.starts_with(test))).collect()
+}
+
+/// The words for the test program.
+fn arguments(only: Option<&str>) -> Vec<String> {
+    // One at a time: the deadlines in the tests are for real processors.
+    let mut words = vec!["--test-threads=1".to_owned(), "--color=never".to_owned()];
+    for (test, _) in skips(only) {
+        words.extend(["--skip".to_owned(), test.to_owned()]);
+    }
+    words.extend(only.map(str::to_owned));
+    words
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let fail = |e| format!("error: cannot list '{}': {e}", dir.display());
+    fs::read_dir(dir).map_err(fail)?.map(|e| e.map(|e| e.path()).map_err(fail)).collect()
+}
+
+fn remove(dir: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("error: cannot remove '{}': {e}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Builds the privileged tests and tells where they are.
+fn test_program() -> Result<PathBuf, String> {
+    // The same build as that of `cargo xtask test`, so it is often there already.
+    let messages = run::output(
+        run::cargo()
+            .args(["test", "--no-run", "--quiet", "--message-format=json"])
+            .args(["--package", "berth-tests", "--test", "privileged"])
+            .stderr(Stdio::inherit()),
+    )?;
+    executable(&messages, "privileged").ok_or_else(|| "error: cargo built no tests".into())
+}
+
+/// The program that belongs to a target, from the messages of cargo.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == target)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+/// Success is a verdict of zero, and tests that ran: a machine in which nothing can run leaves all of them out.
+fn judge(console: &str) -> Result<(), String> {
+    let status = console
+        .lines()
+        .rev()
+        .find_map(|l| l.split_once(VERDICT))
+        .ok_or("error: the machine ended before the tests did")?
+        .1
+        .trim();
+    if status != "0" {
+        return Err(format!("error: the tests in the machine failed with status {status}"));
+    }
+    let passed = console
+        .lines()
+        .rev()
+        .find_map(|l| l.trim().strip_prefix("test result: ok. "))
+        .and_then(|l| l.split_whitespace().next()?.parse::<u32>().ok());
+    match passed {
+        Some(0) | None => Err("error: no test ran in the machine".into()),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn words_of_the_command() {
+        let request = |only: Option<&str>, keep| Request { only: only.map(str::to_owned), keep };
+        assert_eq!(parse(&[]), Ok(request(None, false)));
+        assert_eq!(parse(&["--keep", "--only", "life::"]), Ok(request(Some("life::"), true)));
+        for wrong in [&["--only"][..], &["--only", ""], &["--only", "--list"], &["life::"]] {
+            assert_eq!(parse(wrong), Err(USAGE.to_owned()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn skips_what_nobody_asked_for() {
+        let skipped = |only: Option<&str>| skips(only).into_iter().map(|(t, _)| t).collect::<Vec<_>>();
+        let all = skipped(None);
+        assert_eq!(all.len(), SKIPS.len());
+        assert_eq!(skipped(Some("life::")), all);
+        assert_eq!(skipped(Some("console::")), all);
+        assert!(!skipped(Some("soak::calls")).contains(&"soak::"));
+        assert!(
+            !skipped(Some("console::memory_stays_after_a_gigabyte")).iter().any(|t| t.starts_with("con"))
+        );
+        assert!(SKIPS.iter().all(|(_, reason)| !reason.is_empty()));
+    }
+
+    #[test]
+    fn words_for_the_tests() {
+        let words = arguments(Some("life::"));
+        assert_eq!(words.first().map(String::as_str), Some("--test-threads=1"));
+        assert_eq!(words.last().map(String::as_str), Some("life::"));
+        assert_eq!(words.iter().filter(|w| *w == "--skip").count(), SKIPS.len());
+        assert_eq!(arguments(None).len(), 2 + 2 * SKIPS.len());
+    }
+
+    #[test]
+    fn finds_the_program_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"berth_tests"},"executable":null}
+Compiling something
+{"reason":"compiler-artifact","target":{"name":"privileged"},"executable":"/t/debug/deps/privileged-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "privileged"), Some(PathBuf::from("/t/debug/deps/privileged-1")));
+        assert_eq!(executable(messages, "berth_tests"), None);
+        assert_eq!(executable("", "privileged"), None);
+    }
+
+    #[test]
+    fn judges_by_the_last_word() {
+        let passed = "test result: ok. 54 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out\r\n";
+        let failed = "test result: FAILED. 50 passed; 4 failed; 0 ignored\r\n";
+        assert_eq!(judge(&format!("{passed}\r\nberth-vm: exit status 0\r\n")), Ok(()));
+        let error = |text: &str| judge(text).err().unwrap_or_default();
+        assert!(error(&format!("{failed}berth-vm: exit status 101\r\n")).contains("101"));
+        assert!(error(passed).contains("before the tests did"));
+        assert!(error("berth-vm: exit status 0\r\n").contains("no test ran"));
+        let ignored = "test result: ok. 0 passed; 0 failed; 61 ignored\r\nberth-vm: exit status 0\r\n";
+        assert!(error(ignored).contains("no test ran"));
+    }
+}
