@@ -2,6 +2,7 @@
 //! as they found it.
 
 mod adoption;
+mod apparmor;
 mod console;
 mod debian;
 mod escape;
@@ -26,6 +27,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,
+        apparmor::TESTS,
         debian::TESTS,
     ]
     .into_iter()
@@ -33,7 +35,7 @@ fn main() {
     .copied()
     .collect();
     debian::make_roots();
-    suite::run(&tests, obstacle());
+    suite::run_but(&tests, obstacle(), apparmor::obstacle().map(|reason| ("apparmor::", reason)));
 }
 
 /// Why containers cannot be made here, if they cannot.
