@@ -138,10 +138,10 @@ const DENIED: &[&str] = &[
     "mount -t proc none /proc && echo 99999 > /proc/sys/fs/file-max",
     "mount -t proc none /proc && echo 9 > /proc/sys/user/max_user_namespaces",
     "mount -t proc none /proc && head -c 1 /proc/kcore",
-    "mount -t sysfs none /sys && echo x > /sys/kernel/uevent_helper",
-    "mount -t sysfs none /sys && echo mem > /sys/power/state",
-    "mount -t sysfs none /sys && echo 0 > /sys/kernel/profiling",
-    "mount -t sysfs none /sys && cat /sys/kernel/security/apparmor/profiles",
+    "umount -l /sys && mount -t sysfs none /sys && echo x > /sys/kernel/uevent_helper",
+    "umount -l /sys && mount -t sysfs none /sys && echo mem > /sys/power/state",
+    "umount -l /sys && mount -t sysfs none /sys && echo 0 > /sys/kernel/profiling",
+    "umount -l /sys && mount -t sysfs none /sys && cat /sys/kernel/security/apparmor/profiles",
     "echo changeprofile unconfined > /proc/self/attr/apparmor/current",
     "echo exec unconfined > /proc/self/attr/apparmor/exec",
 ];
@@ -168,7 +168,8 @@ fn denied() -> Outcome {
     let mut wrong = Vec::new();
     for (act, said) in &confined {
         println!("{act}: {said}");
-        if !is_refused(said) {
+        // What this kernel lacks is not asked of the profile.
+        if !is_refused(said) && !said.contains("No such device") {
             wrong.push(format!("{act}: {said}"));
         }
     }

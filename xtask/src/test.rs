@@ -12,7 +12,12 @@ pub fn run(words: &[&str]) -> Result<(), String> {
         _ => return Err("usage: cargo xtask test [--quick]".into()),
     };
     if !quick {
-        run::need(&[("busybox", "busybox-static"), ("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("apparmor_parser", "apparmor")])?;
+        run::need(&[
+            ("busybox", "busybox-static"),
+            ("mmdebstrap", "mmdebstrap"),
+            ("unshare", "util-linux"),
+            ("apparmor_parser", "apparmor"),
+        ])?;
     }
     let mut laps = Vec::new();
     let mut lap = |name: &'static str, step: &mut dyn FnMut() -> Result<(), String>| {
