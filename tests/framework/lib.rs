@@ -37,11 +37,15 @@ macro_rules! ensure_eq {
     };
 }
 
-/// How long something may take here that takes this many seconds at most on a real processor: `BERTH_PATIENCE` times
-/// that. The virtual machine sets it, because its processors are emulated.
+/// By how much things may take longer here than on a real processor: `BERTH_PATIENCE`. The virtual machine sets it,
+/// because its processors are emulated.
+pub fn patience() -> u32 {
+    std::env::var("BERTH_PATIENCE").ok().and_then(|v| v.parse().ok()).unwrap_or(1)
+}
+
+/// How long something may take here that takes this many seconds at most on a real processor.
 pub fn patient(seconds: u64) -> std::time::Duration {
-    let factor = std::env::var("BERTH_PATIENCE").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
-    std::time::Duration::from_secs(seconds.saturating_mul(factor))
+    std::time::Duration::from_secs(seconds) * patience()
 }
 
 /// Asks again and again until something is there, or a deadline is over.

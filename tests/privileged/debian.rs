@@ -1,6 +1,7 @@
 //! Whole Debian systems, made by mmdebstrap, with a password for root and no other change.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::Traces;
@@ -9,9 +10,15 @@ use berth_tests::terminal::Terminal;
 use berth_tests::{Outcome, ensure, ensure_eq, roots};
 
 pub const TESTS: &[Test] = &[
-    ("debian::bookworm_boots_and_is_used", || boot("bookworm")),
-    ("debian::trixie_boots_and_is_used", || boot("trixie")),
+    ("debian::bookworm_boots", || alone(&BOOKWORM, "bookworm", boots)),
+    ("debian::trixie_boots", || alone(&TRIXIE, "trixie", boots)),
+    ("debian::bookworm_is_used", || alone(&BOOKWORM, "bookworm", is_used)),
+    ("debian::trixie_is_used", || alone(&TRIXIE, "trixie", is_used)),
 ];
+
+/// Two tests boot the same root, and each wants it for itself.
+static BOOKWORM: Mutex<()> = Mutex::new(());
+static TRIXIE: Mutex<()> = Mutex::new(());
 
 /// Makes the roots while there still is a network, if a test of this file is going to run. Whether it worked is seen by
 /// the tests.
@@ -19,8 +26,9 @@ pub fn make_roots() {
     let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let skipped = std::env::args().any(|a| a == "--list" || a == "--skip=debian::");
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
-    for (suite, test) in [("bookworm", TESTS[0].0), ("trixie", TESTS[1].0)] {
-        if !skipped && wanted(test) && nix::unistd::geteuid().is_root() {
+    for suite in ["bookworm", "trixie"] {
+        let wanted = TESTS.iter().any(|(name, _)| name.contains(suite) && wanted(name));
+        if !skipped && wanted && nix::unistd::geteuid().is_root() {
             let _ = roots::debian(suite);
         }
     }
@@ -44,20 +52,21 @@ fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
     Ok(text.trim_end_matches("end\r\n").replace('\r', ""))
 }
 
-fn boot(suite: &str) -> Outcome {
+/// What is done with a domain that runs and has its console on a terminal; it is off afterwards.
+type Session = fn(&Daemon, &str, &str, &mut Terminal) -> Outcome;
+
+fn alone(root: &Mutex<()>, suite: &str, session: Session) -> Outcome {
+    // A test that failed leaves nothing behind that the next one would stumble over.
+    let _alone = root.lock().unwrap_or_else(PoisonError::into_inner);
     let root = roots::debian(suite)?;
     let daemon = Daemon::start()?;
     let name = format!("t-{suite}");
-    // Four boots write into the root's journal and caches; what must not change is what others would see of it.
+    // Boots write into the root's journal and caches; what must not change is what others would see of it.
     let before = Traces::of(&name, &daemon.root());
     daemon.define(&name, &domain_xml(&name, &root, &["/sbin/init"], ""))?;
     let defined = Traces::of(&name, &daemon.root());
-    daemon.ok(&["start", &name])?;
-    let mut command = daemon.command()?;
-    command.args(["console", &name]);
-    let mut terminal = Terminal::run(&command)?;
-    let result = session(&daemon, &name, suite, &mut terminal);
-    if let Err(error) = result {
+    let mut terminal = start(&daemon, &name)?;
+    if let Err(error) = session(&daemon, &name, suite, &mut terminal) {
         return Err(format!("{error}\n--- console:\n{}", terminal.transcript));
     }
     ensure_eq!(Traces::of(&name, &daemon.root()).difference(&defined), Vec::<String>::new(), "residue");
@@ -71,7 +80,15 @@ fn boot(suite: &str) -> Outcome {
     Ok(())
 }
 
-fn session(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) -> Outcome {
+fn start(daemon: &Daemon, name: &str) -> Result<Terminal, String> {
+    daemon.ok(&["start", name])?;
+    let mut command = daemon.command()?;
+    command.args(["console", name]);
+    Terminal::run(&command)
+}
+
+/// Everything that systemd starts does start, and it can be told from outside to end.
+fn boots(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) -> Outcome {
     login(terminal)?;
     run(terminal, "stty -echo; PS1='#'; export SYSTEMD_PAGER= SYSTEMD_COLORS=0")?;
     let release = run(terminal, "grep VERSION_CODENAME /etc/os-release")?;
@@ -112,6 +129,14 @@ fn session(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) ->
             .contains("loaded"),
         "no units"
     );
+    daemon.ok(&["shutdown", name])?;
+    daemon.wait_state(name, "shut off (shutdown)", 60)
+}
+
+/// What people do in a system: add users and packages, reboot it, turn it off; and it starts again after that.
+fn is_used(daemon: &Daemon, name: &str, _suite: &str, terminal: &mut Terminal) -> Outcome {
+    login(terminal)?;
+    run(terminal, "stty -echo; PS1='#'")?;
     // A user and a package, with the tools of the distribution.
     let user = run(
         terminal,
@@ -134,12 +159,7 @@ fn session(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) ->
     terminal.say("poweroff\r")?;
     daemon.wait_state(name, "shut off (shutdown)", 60)?;
     ensure_eq!(terminal.wait(10)?, 0, "the console after poweroff");
-    // And from outside.
-    daemon.ok(&["start", name])?;
-    let mut command = daemon.command()?;
-    command.args(["console", name]);
-    let mut second = Terminal::run(&command)?;
-    second.expect("login:", 60)?;
+    start(daemon, name)?.expect("login:", 60)?;
     daemon.ok(&["shutdown", name])?;
     daemon.wait_state(name, "shut off (shutdown)", 60)
 }

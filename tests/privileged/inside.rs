@@ -212,11 +212,12 @@ fn filesystems() -> Outcome {
     // What is written here is meant to stay: it must not be found by the comparison of the test's own folder.
     let data = tempfile::tempdir().map_err(|e| e.to_string())?;
     let data = data.path();
+    let below = tempfile::tempdir().map_err(|e| e.to_string())?;
     fs::create_dir_all(data.join("sub")).map_err(|e| e.to_string())?;
     fs::write(data.join("file"), "from the host").map_err(|e| e.to_string())?;
     // A mount below the source comes along: `mount` is recursive.
     let none: Option<&str> = None;
-    nix::mount::mount(Some("tmpfs"), &data.join("sub"), Some("tmpfs"), nix::mount::MsFlags::empty(), none)
+    nix::mount::mount(Some(below.path()), &data.join("sub"), none, nix::mount::MsFlags::MS_BIND, none)
         .map_err(|e| e.to_string())?;
     fs::write(data.join("sub/deep"), "deep").map_err(|e| e.to_string())?;
     let devices = format!(

@@ -17,15 +17,16 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   demo                      build everything, then define, start, use and destroy a container made of busybox
-  test [--quick]            install what the tests need and run every test that belongs in CI;
-                            --quick leaves out those that start containers
+  test [--quick | --no-vm]  install what the tests need and run every test that belongs in CI;
+                            --quick leaves out those that start containers, --no-vm the virtual machine
   dist                      release builds of berthd, berth-controller (static) and virsh-lite in target/dist
   install --destdir DIR [--prefix /usr]
                             put the release builds and their documents where a package would
   bench [--runs N] [--only start|controller|list|console|adoption] [--json FILE]
                             measure the budgets of the design beside the peers that are installed
   vm [--only PATTERN] [--keep]
-                            run the tests that start containers in a virtual machine with control groups v2 alone;
+                            run the tests that start containers in a virtual machine: Debian's kernel, AppArmor
+                            enforced, control groups v2 alone; --only takes those whose names contain PATTERN;
                             --keep leaves the machine on afterwards, with a shell on the terminal
   gen [--check]             write (or compare) the types that are generated from schemas/varlink";
 

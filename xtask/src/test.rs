@@ -1,15 +1,19 @@
-//! Every test that belongs in CI, in the order of the design: pure, unprivileged, privileged.
+//! Every test that belongs in CI, in the order of the design: pure, unprivileged, privileged, and those again in a
+//! virtual machine.
 
 use std::time::Instant;
 
-use crate::{dist, run};
+use crate::{dist, run, vm};
 
-/// `test [--quick]`.
+const USAGE: &str = "usage: cargo xtask test [--quick | --no-vm]";
+
+/// `test [--quick | --no-vm]`.
 pub fn run(words: &[&str]) -> Result<(), String> {
-    let quick = match words {
-        [] => false,
-        ["--quick"] => true,
-        _ => return Err("usage: cargo xtask test [--quick]".into()),
+    let (quick, with_vm) = match words {
+        [] => (false, true),
+        ["--no-vm"] => (false, false),
+        ["--quick"] => (true, false),
+        _ => return Err(USAGE.into()),
     };
     if !quick {
         run::need(&[
@@ -61,6 +65,16 @@ pub fn run(words: &[&str]) -> Result<(), String> {
                     .args(["test", "--quiet", "--package", "berth-tests", "--test", suite])
                     .env("BERTH_DIST", &built),
             )
+        })?;
+    }
+    if with_vm {
+        lap("virtual machine", &mut || match vm::obstacle() {
+            // Not a thing to install: such a machine runs everything but this.
+            Some(reason) => {
+                println!("not run: {reason}");
+                Ok(())
+            }
+            None => vm::run(&[]),
         })?;
     }
     println!("==> all passed: {}", laps.join(", "));

@@ -79,8 +79,8 @@ fn hint(failure: &StepFailure) -> Option<String> {
             format!("'{path}' is a program for another architecture, or a script without '#!'")
         }
         ("sources", Some(Errno::EINVAL | Errno::EPERM)) if failure.operation == "map the ids of" => {
-            "put it on a file system that can (ext4, xfs, btrfs, tmpfs), or give the domain an <idmap> and its files \
-             to the ids of that, or let root inside be root outside: <berth:idmap mode='none'/> in <berth:settings>"
+            "put it on a file system that can (ext4, xfs, btrfs, tmpfs since Linux 6.3), or give the domain an <idmap> \
+             and its files to the ids of that, or let root inside be root outside: <berth:idmap mode='none'/> in <berth:settings>"
                 .into()
         }
         ("ids", None) => "more ids: /etc/subuid and /etc/subgid of the user 'berth', or [idmap] pool in berthd.toml".into(),

@@ -44,6 +44,8 @@ pub struct Contents<'a> {
     pub tests: &'a Path,
     /// The words for that program.
     pub words: &'a [String],
+    /// The folders into which the further disks are mounted, in their order.
+    pub roots: &'a [String],
     /// Whether a shell comes after it.
     pub keep: bool,
     /// By how much its deadlines are longer.
@@ -100,8 +102,9 @@ pub fn disk(place: &Path, contents: &Contents) -> Result<PathBuf, String> {
     copy(Path::new("/etc/mke2fs.conf"), &inside("/etc/mke2fs.conf"))?;
     let words: Vec<String> = contents.words.iter().map(|w| quote(w)).collect();
     let settings = format!(
-        "PROGRAMS={PROGRAMS}\nPATIENCE={}\nKEEP={}\nWORDS={}\n",
+        "PROGRAMS={PROGRAMS}\nPATIENCE={}\nROOTS={}\nKEEP={}\nWORDS={}\n",
         contents.patience,
+        quote(&contents.roots.join(" ")),
         if contents.keep { "yes" } else { "no" },
         quote(&words.join(" "))
     );

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # The first process on the disk: makes a host as systemd would, runs the tests, and turns the machine off.
-# /etc/berth-vm has PROGRAMS, PATIENCE, KEEP, and the words for the tests in WORDS, quoted.
+# /etc/berth-vm has PROGRAMS, PATIENCE, ROOTS, KEEP, and the words for the tests in WORDS, quoted.
 . /etc/berth-vm
 export PATH=$PROGRAMS:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LC_ALL=C.UTF-8
 export BERTH_DIST=$PROGRAMS BERTH_PATIENCE=$PATIENCE BERTH_ROOTS=/srv/roots CI=true RUST_BACKTRACE=1
@@ -16,7 +16,12 @@ mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
 mount -t securityfs -o nosuid,nodev,noexec securityfs /sys/kernel/security
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
-[ ! -b /dev/vdb ] || mount -o noatime /dev/vdb /srv/roots
+letters=bcdefgh
+for root in $ROOTS; do
+    mkdir "/srv/roots/$root"
+    mount -t ext4 "/dev/vd${letters%"${letters#?}"}" "/srv/roots/$root"
+    letters=${letters#?}
+done
 exec < /dev/console > /dev/console 2>&1
 hostname -F /etc/hostname
 ip link set lo up
