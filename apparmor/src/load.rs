@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Longest time for the parser. It needs a tenth of a second, and an emulated processor a few.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// How much of the parser's words is told.
+const MOST_SAID: usize = 500;
+
 /// How often the parser is looked at.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -34,7 +37,7 @@ pub enum LoadError {
     Refused {
         /// The profile.
         name: String,
-        /// The parser's last words.
+        /// The parser's words.
         said: String,
     },
     /// The parser hangs.
@@ -184,8 +187,10 @@ fn feed(mut child: Child, name: &str, text: &str) -> Result<(), LoadError> {
         return Ok(());
     }
     let said = said.and_then(|s| s.join().ok()).unwrap_or_default();
-    let last = said.lines().map(str::trim).rfind(|l| !l.is_empty());
-    let said = last.map_or_else(|| status.to_string(), |l| l.chars().filter(|c| !c.is_control()).collect());
+    // Several lines may belong together: all of them, in one.
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let words: String = words.join(" ").chars().filter(|c| !c.is_control()).take(MOST_SAID).collect();
+    let said = if words.is_empty() { status.to_string() } else { words };
     Err(LoadError::Refused { name: name.to_owned(), said })
 }
 

@@ -36,7 +36,7 @@ fn failures_are_told_as_what_they_are() {
     let folder = tempfile::tempdir().expect("folder");
     let refusing = host(folder.path(), "cat >/dev/null; echo first >&2; echo 'bad rule' >&2; exit 1");
     let text = refusing.load("a", "x").expect_err("refused").to_string();
-    assert_eq!(text, "apparmor_parser refuses profile 'a': bad rule");
+    assert_eq!(text, "apparmor_parser refuses profile 'a': first bad rule");
     // It ends without reading, which breaks the pipe.
     let silent = host(folder.path(), "exit 3");
     let text = silent.load("a", &"x".repeat(1 << 20)).expect_err("refused").to_string();

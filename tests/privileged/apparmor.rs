@@ -271,7 +271,7 @@ fn own_ids() -> Outcome {
         ensure_eq!(said, "ok", "{act}");
     }
     let refused = ["mount -t securityfs none /mnt/a", "echo exec unconfined > /proc/self/attr/apparmor/exec"];
-    for (act, said) in try_all(&daemon, "t-own", "<os>", &refused)? {
+    for (act, said) in try_all(&daemon, "t-own2", "<os>", &refused)? {
         ensure!(is_refused(&said), "{act}: {said}");
     }
     Ok(())
@@ -330,10 +330,11 @@ fn labels() -> Outcome {
     });
     unload("t-aa-custom");
     shown?;
-    for os in ["<seclabel type='none' model='apparmor'/>\n  <os>".to_owned(), host_ids("unconfined")] {
-        ensure_eq!(sleeper(&daemon, "t-none", &os)?, "unconfined", "{os}");
-        ensure_eq!(label_of(daemon.pid_of("t-none", "initPid")?), "unconfined", "{os}");
-        daemon.ok(&["destroy", "t-none"])?;
+    let none = "<seclabel type='none' model='apparmor'/>\n  <os>".to_owned();
+    for (name, os) in [("t-none", none), ("t-free", host_ids("unconfined"))] {
+        ensure_eq!(sleeper(&daemon, name, &os)?, "unconfined", "{os}");
+        ensure_eq!(label_of(daemon.pid_of(name, "initPid")?), "unconfined", "{os}");
+        daemon.ok(&["destroy", name])?;
     }
     Ok(())
 }
