@@ -141,7 +141,6 @@ const DENIED: &[&str] = &[
     "umount -l /sys && mount -t sysfs none /sys && echo x > /sys/kernel/uevent_helper",
     "umount -l /sys && mount -t sysfs none /sys && echo mem > /sys/power/state",
     "umount -l /sys && mount -t sysfs none /sys && echo 0 > /sys/kernel/profiling",
-    "umount -l /sys && mount -t sysfs none /sys && cat /sys/kernel/security/apparmor/profiles",
     "echo changeprofile unconfined > /proc/self/attr/apparmor/current",
     "echo exec unconfined > /proc/self/attr/apparmor/exec",
 ];
