@@ -85,6 +85,8 @@ steps! {
     Terminal = "terminal",
     /// Gives up capabilities.
     Capabilities = "capabilities",
+    /// Changes to the AppArmor profile.
+    Profile = "profile",
     /// Gets the filter of system calls; becomes the user.
     SystemCalls = "system-calls",
     /// Goes to the working directory.

@@ -430,3 +430,24 @@ fn killed_at_any_step_nothing_lives_on() {
         }
     }
 }
+
+#[test]
+fn a_profile_that_cannot_be_is_told() {
+    if skip() {
+        return;
+    }
+    let world = World::new();
+    world.script("echo never");
+    let mut plan = world.plan();
+    plan["apparmorProfile"] = json!("berth-that-nobody-has-loaded");
+    let mut controller = world.controller();
+    let reply = controller.launch(&plan);
+    let failure = &reply["parameters"]["failure"];
+    assert_eq!(failure["step"], "profile", "{reply}");
+    // Without AppArmor there is no such file; with it, no such profile. Nothing runs without the profile of the plan.
+    assert_eq!(failure["errno"], 2, "{reply}");
+    let detail = failure["detail"].as_str().expect("detail");
+    assert!(["the kernel has no AppArmor", "no such profile is loaded"].contains(&detail), "{detail}");
+    assert_eq!(controller.wait(), Some(1));
+    world.check_clean();
+}

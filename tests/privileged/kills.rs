@@ -44,6 +44,7 @@ const START: &[&str] = &[
     "user",
     "terminal",
     "capabilities",
+    "profile",
     "system-calls",
     "directory",
     "exec",
@@ -151,7 +152,7 @@ fn run_and_stop() -> Outcome {
 
 fn daemon_start() -> Outcome {
     let mut victim = Victim::new("t-k3", WAIT)?;
-    for step in ["prepared", "cgroup", "spawned", "launched", "published"] {
+    for step in ["prepared", "profile", "cgroup", "spawned", "launched", "published"] {
         victim.kill_at(&format!("daemon:{step}"))?;
         let printed = victim.daemon.virsh(&["start", "t-k3"])?;
         ensure!(printed.status != 0, "the daemon was not killed at '{step}'");

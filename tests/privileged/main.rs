@@ -2,6 +2,7 @@
 //! as they found it.
 
 mod adoption;
+mod apparmor;
 mod console;
 mod debian;
 mod devices;
@@ -36,6 +37,7 @@ fn main() {
         hostile::TESTS,
         invariants::TESTS,
         program::TESTS,
+        apparmor::TESTS,
         debian::TESTS,
     ]
     .into_iter()
@@ -43,7 +45,7 @@ fn main() {
     .copied()
     .collect();
     debian::make_roots();
-    suite::run(&tests, obstacle());
+    suite::run_but(&tests, obstacle(), apparmor::obstacle().map(|reason| ("apparmor::", reason)));
 }
 
 /// Why containers cannot be made here, if they cannot.

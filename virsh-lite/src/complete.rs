@@ -180,6 +180,7 @@ mod test {
             started_u_sec: None,
             restarts: 0,
             last_exit: None,
+            security: None,
         }
     }
 

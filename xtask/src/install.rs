@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::dist;
 
+/// The AppArmor profiles of the programs.
+const PROFILES: [(&str, &str); 2] = [
+    ("berthd", include_str!("../../apparmor/profiles/berthd")),
+    ("berth-controller", include_str!("../../apparmor/profiles/berth-controller")),
+];
+
 /// `install --destdir DIR [--prefix /usr]`.
 pub fn run(words: &[&str]) -> Result<(), String> {
     let (mut destdir, mut prefix) = (None, "/usr");
@@ -40,6 +46,10 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     ] {
         put(&dist.join(from), &to, mode)?;
     }
+    for (name, text) in PROFILES {
+        let to = under(&format!("/etc/apparmor.d/{name}"));
+        put_text(text, &to)?;
+    }
     for (dir, mode) in [
         ("/etc/berth", 0o755),
         ("/etc/berth/domains", 0o700),
@@ -52,6 +62,16 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             .map_err(|e| format!("error: cannot make '{}': {e}", dir.display()))?;
         println!("{}", dir.display());
     }
+    Ok(())
+}
+
+fn put_text(text: &str, to: &Path) -> Result<(), String> {
+    to.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(to, text))
+        .and_then(|()| fs::set_permissions(to, fs::Permissions::from_mode(0o644)))
+        .map_err(|e| format!("error: cannot install '{}': {e}", to.display()))?;
+    println!("{}", to.display());
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     if !quick {
         run::need(&[
             ("busybox", "busybox-static"),
+            ("apparmor_parser", "apparmor"),
             ("debugfs", "e2fsprogs"),
             ("ip", "iproute2"),
             ("losetup", "mount"),

@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::{LaunchPlan, PlanIdMap, PlanIdRange};
 use berth_sys::process::{Cloned, clone, exit_now, namespace};
-use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::failure::{Doing, Failure, Outcome, Step};
 
 use super::handshake::Handshake;
-use super::mounts;
+use super::{mounts, procfs};
 
 /// Who owns on the host what is root's inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +91,7 @@ pub fn make_namespace(map: &PlanIdMap) -> Outcome<OwnedFd> {
 /// nothing that is mounted over the host's gets the map (invariant I2).
 fn furnish(pid: i32, map: &PlanIdMap) -> Outcome<OwnedFd> {
     let doing = |operation| Doing::new(Step::Ids, operation);
-    let proc =
-        mounts::make("proc", &[], mounts::data_only()).map_err(|e| doing("mount").path("proc").failed(e))?;
-    let kind = fstatfs(&proc).map_err(|e| doing("statfs").path("proc").failed(e))?.f_type;
-    if kind != PROC_SUPER_MAGIC {
-        return Err(doing("statfs").path("proc").refused("it is no procfs"));
-    }
+    let proc = procfs::private(Step::Ids)?;
     for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
         let path = format!("{pid}/{name}");
         let file = openat(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())

@@ -13,7 +13,8 @@ use super::dev::Terminal;
 use super::handshake::{Handshake, News};
 use super::sources::Sources;
 use super::{
-    caps, devices, directory, exec, filesystems, hide, namespaces, network, rootfs, seccomp, special, user,
+    apparmor, caps, devices, directory, exec, filesystems, hide, namespaces, network, rootfs, seccomp,
+    special, user,
 };
 
 /// What the controller has prepared.
@@ -35,6 +36,8 @@ pub struct Prepared<'a> {
     pub kept_network: Option<BorrowedFd<'a>>,
     /// The container's user namespace, if it has ids of its own.
     pub user: Option<BorrowedFd<'a>>,
+    /// Where the AppArmor profile is changed.
+    pub profile: Option<OwnedFd>,
 }
 
 /// The future init's side of the steps.
@@ -170,6 +173,8 @@ fn settle<'a>(
     let terminal = devices::take_terminal(slaves, &identity)?;
     r.enter(Step::Capabilities);
     caps::limit(plan.capabilities)?;
+    r.enter(Step::Profile);
+    apparmor::enter(plan, p.profile.as_ref())?;
     r.enter(Step::SystemCalls);
     seccomp::install(plan)?;
     user::become_user(&identity)?;

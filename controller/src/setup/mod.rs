@@ -3,6 +3,7 @@
 //! [`start`] prepares on the host, makes the future init, and listens to it until it has become init ([`inside`]).
 //! This module does not know consoles' viewers, connections or what happens afterwards.
 
+pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
 pub mod dev;
@@ -29,6 +30,7 @@ pub mod netlink;
 pub mod network;
 pub mod nodes;
 pub mod passwd;
+pub mod procfs;
 pub mod resolve;
 pub mod rootfs;
 pub mod rules;
@@ -131,6 +133,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
         terminals,
         kept_network: request.kept_network,
         user,
+        profile: apparmor::door(plan)?,
     };
     reach(plan, Step::Clone);
     let (pid, pidfd, handshake) = match user {
@@ -236,7 +239,10 @@ fn attend(
             }
             Some(News::Ready) => ready = true,
             Some(News::Born(_) | News::Mounted(_)) => {}
-            None if ready => return Ok(network),
+            None if ready => {
+                apparmor::verify(plan, prepared.profile.as_ref(), pid)?;
+                return Ok(network);
+            }
             None => return Err(died(step, pidfd)),
         }
     }

@@ -113,6 +113,7 @@ impl World {
             // Allows everything: a single return.
             "systemCallFilter": [0x6_0000_7fff_0000_i64],
             "noNewPrivileges": false,
+            "apparmorProfile": null,
             "maskedPaths": ["/proc/kcore", "/sys/firmware", "/nowhere"],
             "readonlyPaths": ["/proc/sysrq-trigger", "/proc/bus"],
             "sharedNamespaces": [],

@@ -126,6 +126,10 @@ fn hint(failure: &StepFailure) -> Option<String> {
             "the controller is not installed: berthd looks beside its own program, or where --controller says"
                 .into()
         }
+        ("profile", _) if failure.operation.starts_with("use ") => {
+            "load it with apparmor_parser, or let Berth choose one: <seclabel type='dynamic' model='apparmor'/>".into()
+        }
+        ("profile", _) => "a domain runs without a profile with <seclabel type='none' model='apparmor'/>".into(),
         ("clone" | "ids", Some(Errno::ENOSPC)) => "raise a limit in /proc/sys/user/max_*_namespaces".into(),
         ("clone" | "spawn", Some(Errno::EAGAIN)) => {
             "too many processes: see /proc/sys/kernel/pid_max and pids.max".into()

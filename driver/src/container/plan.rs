@@ -45,6 +45,8 @@ pub struct HostFacts<'a> {
     pub usb: &'a [UsbDevice],
     /// Where qemu-nbd is, if it is installed.
     pub qemu_nbd: Option<&'a Path>,
+    /// The profile that was chosen for it.
+    pub profile: Option<&'a str>,
 }
 
 /// What a domain wants for its ids.
@@ -234,6 +236,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter: seccomp::filter(&calls, host.arch, |name| is_given(domain, name))?,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
+        apparmor_profile: host.profile.map(str::to_owned),
         cgroups: PlanCgroups {
             unified: text(&host.groups.unified),
             legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),

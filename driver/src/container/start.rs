@@ -1,7 +1,8 @@
 //! A start, in phases that are types: each takes the one before, and each can be undone.
 //!
 //! ```text
-//! Prepared (namespaces, socket, plan) -> Grouped (record, control groups) -> Spawned (controller) -> Launched
+//! Prepared (namespaces, socket, plan) -> Confined (record, profile) -> Grouped (control groups)
+//!     -> Spawned (controller) -> Launched
 //! ```
 //!
 //! Does not know whether the domain may be started, nor who asked.
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::Domain;
+use berth_domain::apparmor::Confinement;
 use berth_domain::model::{NamespaceKind, NamespaceShare, NamespaceSource};
 use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
 use tokio::sync::oneshot;
@@ -23,6 +25,7 @@ use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record::{ProcessRecord, Record};
 use crate::engine::registry::Reference;
+use crate::host::apparmor::Label;
 use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
@@ -56,6 +59,8 @@ pub struct Launched {
     pub events: Events,
     /// The ids that were chosen for it.
     pub ids: Option<Range>,
+    /// What it runs under.
+    pub label: Option<Label>,
 }
 
 /// Why nothing runs.
@@ -83,10 +88,17 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
         Err(failure) => return Err(Undone { error: StartError::Step(failure), residue: Vec::new() }),
     };
     killpoint::reached("prepared");
-    let grouped = match prepared.group(engine, spec.record).await {
-        Ok(grouped) => grouped,
+    let confined = match prepared.confine(engine, spec.domain, spec.record).await {
+        Ok(confined) => confined,
         Err((prepared, failure)) => {
             return Err(Undone { error: StartError::Step(failure), residue: prepared.undo(engine) });
+        }
+    };
+    killpoint::reached("profile");
+    let grouped = match confined.group(engine).await {
+        Ok(grouped) => grouped,
+        Err((confined, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: confined.undo(engine).await });
         }
     };
     killpoint::reached("cgroup");
@@ -119,12 +131,14 @@ struct Prepared {
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
+    label: Option<Label>,
 }
 
 impl Prepared {
     async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
         let domain = &spec.domain;
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
+        let label = choose_label(engine, domain).await?;
         let groups = engine.cgroups.of(domain.name.as_str());
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
@@ -144,6 +158,7 @@ impl Prepared {
             kill_at: killpoint::of_controller(),
             init_descriptors: spec.descriptors.len(),
             ids,
+            profile: label.as_ref().map(|l| l.name.as_str()),
         };
         let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
         let mut descriptors = Vec::new();
@@ -160,7 +175,7 @@ impl Prepared {
             step_failed("socket", "listen on", Some(&path), &e)
         })?;
         descriptors.insert(0, listener);
-        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors, ids })
+        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors, ids, label })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -170,15 +185,71 @@ impl Prepared {
         }
     }
 
-    async fn group(self, engine: &Engine, record: Record) -> Result<Grouped, (Self, StepFailure)> {
+    /// The record comes first: a daemon that dies right behind it finds in there what to remove.
+    async fn confine(
+        self,
+        engine: &Engine,
+        domain: Arc<Domain>,
+        mut record: Record,
+    ) -> Result<Confined, (Self, StepFailure)> {
+        record.label = self.label.clone();
         if let Err(e) = engine.publisher.note(record.clone()).await {
             let path = engine.layout.record(record.uuid);
             return Err((self, step_failed("record", "write", Some(&path), &e)));
         }
-        let (cgroups, groups) = (engine.cgroups.clone(), self.groups.clone());
+        let Some(label) = self.label.clone() else { return Ok(Confined { prepared: self, record }) };
+        let (profiles, host_ids, name) =
+            (engine.profiles.clone(), self.plan.id_map.is_none(), label.name.clone());
+        let loaded = tokio::task::spawn_blocking(move || profiles.load(&domain, &label, host_ids)).await;
+        let failure = match loaded {
+            Ok(Ok(())) => return Ok(Confined { prepared: self, record }),
+            Ok(Err(e)) => profile_failed("load", &name, e.to_string()),
+            Err(e) => profile_failed("load", &name, e.to_string()),
+        };
+        // The parser may have come as far as the kernel before it failed.
+        drop(remove_profile(engine, self.label.as_ref()).await);
+        Err((self, failure))
+    }
+}
+
+/// What the domain is to run under.
+async fn choose_label(engine: &Engine, domain: &Arc<Domain>) -> Result<Option<Label>, StepFailure> {
+    let (profiles, domain) = (engine.profiles.clone(), domain.clone());
+    let wanted = match domain.confinement() {
+        Confinement::Label(name) => name,
+        Confinement::Profile(profile) => profile.to_string(),
+    };
+    match tokio::task::spawn_blocking(move || profiles.choose(&domain)).await {
+        Ok(Ok(label)) => Ok(label),
+        Ok(Err(e)) => Err(profile_failed("use", &wanted, e.to_string())),
+        Err(e) => Err(profile_failed("use", &wanted, e.to_string())),
+    }
+}
+
+fn profile_failed(operation: &str, name: &str, detail: String) -> StepFailure {
+    let operation = format!("{operation} the AppArmor profile");
+    StepFailure { path: Some(name.to_owned()), ..plain("profile", &operation, detail) }
+}
+
+/// The profile is in the kernel, and the record says that a start is under way.
+#[derive(Debug)]
+struct Confined {
+    prepared: Prepared,
+    record: Record,
+}
+
+impl Confined {
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let mut residue = remove_profile(engine, self.prepared.label.as_ref()).await;
+        residue.extend(self.prepared.undo(engine));
+        residue
+    }
+
+    async fn group(self, engine: &Engine) -> Result<Grouped, (Self, StepFailure)> {
+        let (cgroups, groups) = (engine.cgroups.clone(), self.prepared.groups.clone());
         let made = tokio::task::spawn_blocking(move || cgroups.create(&groups)).await;
         match made {
-            Ok(Ok(())) => Ok(Grouped { prepared: self, record }),
+            Ok(Ok(())) => Ok(Grouped { prepared: self.prepared, record: self.record }),
             Ok(Err(e)) => Err((self, group_failure(&e))),
             Err(e) => Err((self, plain("cgroup", "make control groups", e.to_string()))),
         }
@@ -225,7 +296,7 @@ fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, Box<Ste
     opened.map_err(|e| Box::new(step_failed("namespaces", &operation, None, &e)))
 }
 
-/// Control groups are there, and the record says that a start is under way.
+/// Control groups are there.
 #[derive(Debug)]
 struct Grouped {
     prepared: Prepared,
@@ -235,7 +306,13 @@ struct Grouped {
 impl Grouped {
     async fn undo(self, engine: &Engine) -> Vec<String> {
         let mut residue = remove_groups(engine, &self.prepared.groups).await;
-        residue.extend(self.prepared.undo(engine));
+        let Self { prepared, record } = self;
+        if residue.is_empty() {
+            residue.extend(Confined { prepared, record }.undo(engine).await);
+        } else {
+            // Something may still run in there: not without its profile.
+            residue.extend(prepared.undo(engine));
+        }
         residue
     }
 
@@ -295,8 +372,8 @@ impl Spawned {
         let Self { grouped, newborn, process } = self;
         match newborn.grown_up().await {
             Ok((held, events)) => {
-                let ids = grouped.prepared.ids;
-                Ok(Launched { process: held, process_record: process, status, events, ids })
+                let Prepared { ids, label, .. } = grouped.prepared;
+                Ok(Launched { process: held, process_record: process, status, events, ids, label })
             }
             Err((held, e)) => {
                 let error = StartError::Step(grouped.prepared.lost(engine, &e));
@@ -327,6 +404,19 @@ async fn end(process: &Process) -> Vec<String> {
         residue.push(format!("the controller {} does not end", process.pid()));
     }
     residue
+}
+
+/// Removes the profile of a domain that was loaded for it, and answers what is left.
+pub async fn remove_profile(engine: &Engine, label: Option<&Label>) -> Vec<String> {
+    let Some(label) = label.filter(|l| l.own).cloned() else { return Vec::new() };
+    let (profiles, name) = (engine.profiles.clone(), label.name.clone());
+    let removed = blocking(move || Ok(profiles.remove(&label).map_err(|e| e.to_string()))).await;
+    let cause = match removed {
+        Ok(Ok(())) => return Vec::new(),
+        Ok(Err(e)) => e,
+        Err(e) => e.to_string(),
+    };
+    vec![format!("cannot remove the AppArmor profile '{name}': {cause}")]
 }
 
 /// Kills what is in the groups of a domain, removes them, and answers what is left.

@@ -9,10 +9,11 @@ use berth_schemas::controller::{DestroyIn, DestroyOut, ExitRecord, Method};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
-use crate::container::start::remove_groups;
+use crate::container::start::{remove_groups, remove_profile};
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;
+use crate::host::apparmor::Label;
 use crate::host::process::Process;
 use crate::killpoint;
 use crate::paths::Layout;
@@ -38,6 +39,8 @@ pub struct Remains {
     pub uuid: Uuid,
     /// The controller's number.
     pub pid: i32,
+    /// What it runs under.
+    pub label: Option<Label>,
     /// The controller, unless it is known to be dead.
     pub process: Option<Arc<Process>>,
 }
@@ -68,7 +71,12 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if let Some(process) = &remains.process {
         residue.extend(end(process).await);
     }
-    residue.extend(remove_groups(engine, &engine.cgroups.of(remains.name.as_str())).await);
+    let left = remove_groups(engine, &engine.cgroups.of(remains.name.as_str())).await;
+    if left.is_empty() {
+        // Not before: what still runs would run under no profile.
+        residue.extend(remove_profile(engine, remains.label.as_ref()).await);
+    }
+    residue.extend(left);
     if let Err(e) = engine.sockets.remove(&socket) {
         residue.push(format!("cannot remove the socket '{socket}': {e}"));
     }

@@ -31,6 +31,7 @@ use crate::engine::publish::{Publisher, blocking};
 use crate::engine::registry::{Entry, Reference, Registry};
 use crate::engine::store::{Store, StoreError};
 use crate::failure::Failure;
+use crate::host::apparmor::Profiles;
 use crate::host::cgroups::Cgroups;
 use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
@@ -62,6 +63,8 @@ pub struct Engine {
     pub history: Arc<History>,
     /// Ranges of ids.
     pub ids: Arc<IdRanges>,
+    /// Profiles of containers.
+    pub profiles: Profiles,
 }
 
 /// What came of a definition.
@@ -282,6 +285,7 @@ impl Engine {
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
             history: Arc::new(History::new(layout.run().join("ended"))?),
             ids: Arc::new(ids),
+            profiles: Profiles::find(tag),
             controller,
             config,
             layout,

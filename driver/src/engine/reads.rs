@@ -126,7 +126,8 @@ fn live_xml(run: &Run) -> String {
     let consoles =
         run.consoles.iter().map(|c| LiveConsole { path: c.path.clone(), alias: c.device.clone() }).collect();
     let ids = run.ids.map(|r| LiveIds { first: r.first, count: r.count });
-    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids })
+    let label = run.label.as_ref().map(|l| l.name.clone());
+    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids, label })
 }
 
 /// Opens a log; one that is not there is empty.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::container::hotplug::Step;
 use crate::engine::snapshot::ConsoleInfo;
 use crate::files;
+use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 use crate::paths::Layout;
 
@@ -88,6 +89,9 @@ pub struct Record {
     /// A change of what runs that is under way.
     #[serde(default)]
     pub pending: Option<Pending>,
+    /// What it runs under.
+    #[serde(default)]
+    pub label: Option<Label>,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

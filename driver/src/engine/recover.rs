@@ -11,7 +11,7 @@ use berth_domain::Domain;
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
-use crate::container::start::remove_groups;
+use crate::container::start::{remove_groups, remove_profile};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
 use crate::engine::Engine;
 use crate::engine::history::Past;
@@ -191,6 +191,9 @@ impl Engine {
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
         let mut residue = remove_groups(self, &self.cgroups.of(&record.name)).await;
+        if residue.is_empty() {
+            residue.extend(remove_profile(self, record.label.as_ref()).await);
+        }
         for path in [self.layout.record(record.uuid), self.layout.exit_record(record.uuid)] {
             residue.extend(record::remove(&path).err().map(|e| format!("'{}': {e}", path.display())));
         }
@@ -270,8 +273,16 @@ impl Engine {
             .map(|s| (s.name.to_string(), s.uuid))
             .collect();
         let swept = blocking(move || {
-            engine.sweep_files(&|uuid| running.values().any(|u| *u == uuid))?;
-            Ok(engine.cgroups.sweep(&|name| running.contains_key(name)))
+            let runs = |uuid| running.values().any(|u| *u == uuid);
+            engine.sweep_files(&runs)?;
+            let swept = engine.cgroups.sweep(&|name| running.contains_key(name));
+            match engine.profiles.sweep(runs) {
+                Ok(uuids) => uuids
+                    .iter()
+                    .for_each(|u| tracing::warn!("removed the profile of '{u}', which does not run")),
+                Err(e) => tracing::warn!("cannot look for profiles of containers that do not run: {e}"),
+            }
+            Ok(swept)
         })
         .await?;
         for name in swept {

@@ -9,6 +9,7 @@ use berth_schemas::domain::{Exit, Reason, State};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 
 /// One console of a running domain.
@@ -37,6 +38,8 @@ pub struct Run {
     pub live: Arc<Domain>,
     /// The ids that were chosen for it.
     pub ids: Option<Range>,
+    /// What it runs under, where the host has AppArmor.
+    pub label: Option<Label>,
 }
 
 /// One domain at one moment.

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
+use crate::host::confine::as_controller;
 use crate::host::process::Process;
 use crate::host::program::Program;
 use crate::wire::{Channel, ChannelError};
@@ -84,7 +85,8 @@ pub fn spawn(program: &Program, name: &str, log: &Path) -> io::Result<Newborn> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let log = open_log(log)?;
-    let mut child = Command::new(program.to_run()?)
+    let mut command = Command::new(program.to_run()?);
+    command
         .arg0(program.path())
         .arg(name)
         .env_clear()
@@ -92,8 +94,12 @@ pub fn spawn(program: &Program, name: &str, log: &Path) -> io::Result<Newborn> {
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(log)
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    let runtime = tokio::runtime::Handle::current();
+    let mut child = as_controller(|| {
+        let _entered = runtime.enter();
+        command.spawn()
+    })?;
     let pid = child.id().map(u32::cast_signed).ok_or(io::ErrorKind::NotFound)?;
     let process = Process::child(pid)?;
     // Somebody has to reap it. How it ended is told by its events, not by its status.

@@ -1,8 +1,10 @@
-//! The host's side of containers: control groups, ids, controllers, and what the host is.
+//! The host's side of containers: control groups, ids, confinement, controllers, and what the host is.
 //!
 //! Does not know definitions, phases or clients.
 
+pub mod apparmor;
 pub mod cgroups;
+pub mod confine;
 pub mod idmap;
 pub mod link;
 pub mod namespaces;

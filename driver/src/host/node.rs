@@ -121,8 +121,8 @@ fn alternative(arch: &str) -> Option<&'static str> {
     })
 }
 
-/// The capabilities document in libvirt's form.
-pub fn capabilities(host: &berth_domain::Host) -> String {
+/// The capabilities document in libvirt's form. `security`: the security module.
+pub fn capabilities(host: &berth_domain::Host, security: Option<&str>) -> String {
     let node = look();
     let mut xml = String::from("<capabilities>\n\n  <host>\n");
     if let Some(uuid) = uuid() {
@@ -135,7 +135,14 @@ pub fn capabilities(host: &berth_domain::Host) -> String {
         node.cores,
         node.threads
     ));
-    xml.push_str("    <power_management/>\n    <iommu support='no'/>\n  </host>\n\n");
+    xml.push_str("    <power_management/>\n    <iommu support='no'/>\n");
+    if let Some(model) = security {
+        let model = escape(model);
+        xml.push_str(&format!(
+            "    <secmodel>\n      <model>{model}</model>\n      <doi>0</doi>\n    </secmodel>\n"
+        ));
+    }
+    xml.push_str("  </host>\n\n");
     for arch in std::iter::once(host.arch.as_str()).chain(alternative(&host.arch)) {
         xml.push_str(&format!(
             "  <guest>\n    <os_type>exe</os_type>\n    <arch name='{}'>\n      <wordsize>{}</wordsize>\n      \
@@ -176,7 +183,13 @@ mod test {
     #[test]
     fn capabilities_name_the_emulator() {
         let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/opt/a&b/c".into() };
-        let xml = capabilities(&host);
+        let xml = capabilities(&host, None);
+        assert!(!xml.contains("secmodel"));
+        let confined = capabilities(&host, Some("apparmor"));
+        assert!(
+            confined.contains("<secmodel>\n      <model>apparmor</model>\n      <doi>0</doi>\n"),
+            "{confined}"
+        );
         assert!(xml.contains("<emulator>/opt/a&amp;b/c</emulator>"));
         assert!(xml.contains("<arch name='i686'>\n      <wordsize>32</wordsize>"));
         assert!(xml.contains("<domain type='lxc'/>"));

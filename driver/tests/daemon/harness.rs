@@ -44,6 +44,7 @@ impl Daemon {
             .arg(std::env::current_exe().expect("own path"))
             .args(["--log", "debug"])
             .env("BERTH_TEST_PRETEND_CGROUPS", "1")
+            .env("BERTH_TEST_PRETEND_APPARMOR", "")
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod apparmor;
 mod client;
 mod consoles;
 mod fake;
@@ -24,7 +25,15 @@ fn main() {
     if std::env::args().count() == 2 && std::env::vars_os().next().is_none() {
         return fake::run();
     }
-    let tests = [wire::TESTS, roles::TESTS, life::TESTS, recovery::TESTS, consoles::TESTS, hotplug::TESTS];
+    let tests = [
+        wire::TESTS,
+        roles::TESTS,
+        life::TESTS,
+        recovery::TESTS,
+        consoles::TESTS,
+        hotplug::TESTS,
+        apparmor::TESTS,
+    ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -28,6 +28,7 @@ mod validate;
 mod walk;
 mod write;
 
+pub mod apparmor;
 pub mod seccomp;
 pub mod syscalls;
 
@@ -132,6 +133,8 @@ pub struct Live {
     pub consoles: Vec<LiveConsole>,
     /// The ids that were chosen for it, where the definition has no `<idmap>`.
     pub ids: Option<LiveIds>,
+    /// The AppArmor profile that it runs under; none where the host has no AppArmor.
+    pub label: Option<String>,
 }
 
 /// A range of ids on the host, of users and of groups, for the ids from 0 on inside.

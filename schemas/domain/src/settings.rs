@@ -49,8 +49,8 @@ impl Domain {
         }
         let mut seen = false;
         for element in settings.elements() {
-            // Has a module of its own, which is as strict.
-            if local(element) == "seccomp" {
+            // These have modules of their own, which are as strict.
+            if matches!(local(element), "seccomp" | "apparmor") {
                 continue;
             }
             if local(element) != "idmap" {

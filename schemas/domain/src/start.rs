@@ -82,9 +82,19 @@ fn filesystems(d: &Domain, kind: FsKind) -> Found {
     those.map(|f| (f.pos, format!("a file system of type '{kind}'"))).collect()
 }
 
+/// Labels of AppArmor are applied; whether the host has it is for the start itself to find.
 fn seclabels(d: &Domain) -> Found {
+    let other = |model: &String| model != crate::apparmor::MODEL;
     let those = d.seclabels.iter().filter(|s| s.kind != SeclabelKind::None);
-    those.map(|s| (s.pos, format!("a security label of type '{}'", s.kind))).collect()
+    let mut found = Found::new();
+    for label in those {
+        if let Some(model) = label.model.as_ref().filter(|m| other(m)) {
+            found.push((label.pos, format!("a domain with a security label of the model '{model}'")));
+        } else if label.baselabel.is_some() {
+            found.push((label.pos, "a domain with a base label, which AppArmor has none of,".to_owned()));
+        }
+    }
+    found
 }
 
 fn vcpu(d: &Domain) -> Found {

@@ -15,6 +15,7 @@ impl Domain {
         self.check_filesystems(&mut problems);
         self.check_idmap(&mut problems);
         self.check_seclabels(&mut problems);
+        self.check_apparmor(&mut problems);
         self.check_names(&mut problems);
         self.check_devices(&mut problems);
         self.check_namespace(&mut problems);

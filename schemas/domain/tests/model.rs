@@ -32,7 +32,13 @@ fn each_category_that_cannot_be_started_is_named() {
         ("", "<interface type='bridge'><source bridge='b'/></interface>".into(), "interface", "'bridge'"),
         ("", fs("template", "name='x'"), "filesystem", "'template'"),
         ("", fs("volume", "pool='p' volume='v'"), "filesystem", "'volume'"),
-        ("<seclabel type='dynamic' model='apparmor'/>", String::new(), "seclabel", "'dynamic'"),
+        ("<seclabel type='dynamic' model='selinux'/>", String::new(), "seclabel", "model 'selinux'"),
+        (
+            "<seclabel model='apparmor'><baselabel>x</baselabel></seclabel>",
+            String::new(),
+            "seclabel",
+            "base label",
+        ),
         ("<memtune><hard_limit>1</hard_limit></memtune>", String::new(), "memtune", "memory tuning"),
         ("<blkiotune><weight>10</weight></blkiotune>", String::new(), "blkiotune", "block I/O"),
         ("<cputune><shares>10</shares></cputune>", String::new(), "cputune", "CPU tuning"),
@@ -109,6 +115,7 @@ fn a_running_domain_shows_its_id_and_consoles() {
         id: 42,
         consoles: vec![console(0), console(1)],
         ids: Some(LiveIds { first: 1 << 30, count: 65_536 }),
+        label: None,
     });
     assert!(shown.starts_with("<domain type='lxc' id='42'>\n"), "{shown}");
     let expected = "    <console type='pty' tty='/dev/pts/0'>

@@ -70,6 +70,11 @@ pub struct LaunchPlan {
     /// Nothing inside becomes more by exec: no setuid, no file capabilities; see PR_SET_NO_NEW_PRIVS in prctl(2).
     #[serde(rename = "noNewPrivileges")]
     pub no_new_privileges: bool,
+    /// AppArmor profile that the container runs under, loaded by the daemon: its name, or "unconfined"; null where the host
+    /// has no AppArmor.
+    #[serde(rename = "apparmorProfile")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
     /// `cgroups`.
     pub cgroups: PlanCgroups,
     /// `onPoweroff`.

@@ -182,6 +182,18 @@ impl ExitKind {
     }
 }
 
+/// What a security module makes of a domain. Without a label it is not active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Security {
+    /// The host's module, so far always "apparmor".
+    pub model: String,
+    /// What the container runs under; null unless active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether what the label does not allow is refused; otherwise it is logged, or allowed.
+    pub enforcing: bool,
+}
+
 /// One domain, as `virsh list` and `virsh dominfo` show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DomainStatus {
@@ -220,6 +232,9 @@ pub struct DomainStatus {
     #[serde(rename = "lastExit")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
+    /// Null where the host has no security module that we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
 }
 
 /// Figures of one domain, for `virsh dominfo`.

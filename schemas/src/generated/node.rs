@@ -34,6 +34,10 @@ pub struct NodeInfo {
     pub cores: i64,
     /// Threads per core.
     pub threads: i64,
+    /// The host's security module, so far always "apparmor"; null where it has none that we know.
+    #[serde(rename = "securityModel")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_model: Option<String>,
 }
 
 /// What this connection may do.

@@ -3,7 +3,8 @@
 //! Does not compute anything; figures are the daemon's.
 
 use berth_schemas::domain::{
-    DomainStatus, DomainUsage, Exit, ExitKind, GetUsageIn, GetUsageOut, ListIn, Method, Reason, State,
+    DomainStatus, DomainUsage, Exit, ExitKind, GetUsageIn, GetUsageOut, ListIn, Method, Reason, Security,
+    State,
 };
 use serde::Serialize;
 
@@ -63,6 +64,21 @@ pub struct StatusJson<'a> {
     started_usec: Option<i64>,
     restarts: i64,
     last_exit: Option<ExitJson>,
+    security: Option<SecurityJson<'a>>,
+}
+
+/// What a security module makes of a domain, in JSON.
+#[derive(Serialize)]
+pub struct SecurityJson<'a> {
+    model: &'a str,
+    label: Option<&'a str>,
+    enforcing: bool,
+}
+
+impl<'a> From<&'a Security> for SecurityJson<'a> {
+    fn from(s: &'a Security) -> Self {
+        Self { model: &s.model, label: s.label.as_deref(), enforcing: s.enforcing }
+    }
 }
 
 /// An end in JSON.
@@ -98,6 +114,7 @@ impl<'a> From<&'a DomainStatus> for StatusJson<'a> {
             started_usec: d.started_u_sec,
             restarts: d.restarts,
             last_exit: d.last_exit.as_ref().map(ExitJson::from),
+            security: d.security.as_ref().map(SecurityJson::from),
         }
     }
 }
@@ -215,6 +232,17 @@ fn info_json<'a>(status: &'a DomainStatus, usage: &'a DomainUsage) -> InfoJson<'
     }
 }
 
+/// What virsh tells about the security module, and nothing where there is none. Labels are only those of active domains.
+fn security_rows(security: Option<&Security>) -> Vec<(&'static str, String)> {
+    let Some(security) = security else { return Vec::new() };
+    let mut rows = vec![("Security model:", security.model.clone()), ("Security DOI:", "0".into())];
+    if let Some(label) = &security.label {
+        let mode = if security.enforcing { "enforcing" } else { "permissive" };
+        rows.push(("Security label:", format!("{label} ({mode})")));
+    }
+    rows
+}
+
 /// The rows of `dominfo`: virsh's, then ours.
 fn info_rows(status: &DomainStatus, usage: &DomainUsage) -> String {
     let yes = |value: bool, yes: &str, no: &str| if value { yes.to_owned() } else { no.to_owned() };
@@ -235,6 +263,7 @@ fn info_rows(status: &DomainStatus, usage: &DomainUsage) -> String {
     rows.push(("Persistent:", yes(status.persistent, "yes", "no")));
     rows.push(("Autostart:", yes(status.autostart, "enable", "disable")));
     rows.push(("Managed save:", "no".into()));
+    rows.extend(security_rows(status.security.as_ref()));
     if let Some(pid) = status.init_pid {
         rows.push(("Init PID:", pid.to_string()));
     }
@@ -328,5 +357,27 @@ pub fn answer(session: &mut Session, json: &serde_json::Value, text: &str) {
         session.out.json(json);
     } else {
         session.out.print(&format!("{text}\n"));
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn security_is_told_in_virshs_rows() {
+        let rows = |security: Option<&Security>| {
+            let rows = security_rows(security);
+            rows.iter().map(|(key, value)| format!("{key:<15} {value}\n")).collect::<String>()
+        };
+        let mut security =
+            Security { model: "apparmor".into(), label: Some("berth-x".into()), enforcing: true };
+        let expected = "Security model: apparmor\nSecurity DOI:   0\nSecurity label: berth-x (enforcing)\n";
+        assert_eq!(rows(Some(&security)), expected);
+        security.enforcing = false;
+        assert!(rows(Some(&security)).ends_with("berth-x (permissive)\n"));
+        security.label = None;
+        assert_eq!(rows(Some(&security)), "Security model: apparmor\nSecurity DOI:   0\n");
+        assert_eq!(rows(None), "");
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! Does not know where a value goes.
 
-use berth_schemas::domain::{Diagnostic, DomainStatus, DomainUsage, Event};
+use berth_schemas::domain::{Diagnostic, DomainStatus, DomainUsage, Event, Security};
 use berth_schemas::node::NodeInfo;
 
 use crate::engine::publish::Happened;
 use crate::engine::reads::Usage;
 use crate::engine::snapshot::Snapshot;
+use crate::host::apparmor::Label;
 use crate::host::node::Node;
 
-/// One domain.
-pub fn status(snapshot: &Snapshot) -> DomainStatus {
+/// One domain. `model`: the host's security module.
+pub fn status(snapshot: &Snapshot, model: Option<&str>) -> DomainStatus {
     let run = snapshot.run.as_ref();
     DomainStatus {
         name: snapshot.name.to_string(),
@@ -27,6 +28,15 @@ pub fn status(snapshot: &Snapshot) -> DomainStatus {
         started_u_sec: run.map(|r| r.started_usec),
         restarts: run.map_or(0, |r| r.restarts),
         last_exit: snapshot.last_exit.clone(),
+        security: model.map(|model| security(run.and_then(|r| r.label.as_ref()), model)),
+    }
+}
+
+fn security(label: Option<&Label>, model: &str) -> Security {
+    Security {
+        model: model.to_owned(),
+        label: label.map(|l| l.name.clone()),
+        enforcing: label.is_some_and(|l| l.enforcing),
     }
 }
 
@@ -66,8 +76,8 @@ pub fn event(from: &Happened) -> Event {
     }
 }
 
-/// The host.
-pub fn node(node: &Node, model: &str) -> NodeInfo {
+/// The host. `security`: its security module.
+pub fn node(node: &Node, model: &str, security: Option<&str>) -> NodeInfo {
     NodeInfo {
         model: model.to_owned(),
         memory_ki_b: node.memory_kib,
@@ -77,5 +87,6 @@ pub fn node(node: &Node, model: &str) -> NodeInfo {
         sockets: node.sockets,
         cores: node.cores,
         threads: node.threads,
+        security_model: security.map(str::to_owned),
     }
 }

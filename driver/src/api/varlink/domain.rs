@@ -112,7 +112,7 @@ async fn list(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let reference = Reference { name: p.name, uuid: p.uuid, id: p.id };
     if !reference.is_empty() {
         let found = c.engine.registry.find(&reference)?;
-        c.out.good(&ListOut { domain: convert::status(&found.snapshot()) }, false);
+        c.out.good(&ListOut { domain: convert::status(&found.snapshot(), c.engine.profiles.model()) }, false);
         return Ok(());
     }
     if !call.more {
@@ -124,10 +124,10 @@ async fn list(c: &mut Connection, call: Call) -> Result<(), CallError> {
         return Err(Failure::Nobody.into());
     };
     for snapshot in others {
-        c.out.good(&ListOut { domain: convert::status(snapshot) }, true);
+        c.out.good(&ListOut { domain: convert::status(snapshot, c.engine.profiles.model()) }, true);
         c.out.flush_if_much(&mut c.channel).await?;
     }
-    c.out.good(&ListOut { domain: convert::status(last) }, false);
+    c.out.good(&ListOut { domain: convert::status(last, c.engine.profiles.model()) }, false);
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn define(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = DefineIn::from_value(call.parameters)?;
     let defined = c.engine.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
     let out = DefineOut {
-        domain: convert::status(&defined.snapshot),
+        domain: convert::status(&defined.snapshot, c.engine.profiles.model()),
         updated: defined.updated,
         warnings: defined.warnings.iter().map(convert::diagnostic).collect(),
     };
@@ -181,7 +181,7 @@ async fn create(c: &mut Connection, call: Call) -> Result<(), CallError> {
     if autodestroy {
         remember_autodestroy(c, &created.snapshot);
     }
-    let domain = convert::status(&created.snapshot);
+    let domain = convert::status(&created.snapshot, c.engine.profiles.model());
     let warnings = created.warnings.iter().map(convert::diagnostic).collect();
     c.out.good(&CreateOut { domain, warnings }, false);
     Ok(())
@@ -196,7 +196,7 @@ async fn start(c: &mut Connection, call: Call) -> Result<(), CallError> {
     if autodestroy {
         remember_autodestroy(c, &started);
     }
-    c.out.good(&StartOut { domain: convert::status(&started) }, false);
+    c.out.good(&StartOut { domain: convert::status(&started, c.engine.profiles.model()) }, false);
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub async fn call(c: &mut Connection, method: Method, parameters: Option<Value>)
         Method::GetInfo => {
             GetInfoIn::from_value(parameters)?;
             let info = blocking(|| Ok(node::look())).await?;
-            let info = convert::node(&info, &c.engine.host.arch);
+            let info = convert::node(&info, &c.engine.host.arch, c.engine.profiles.model());
             c.out.good(&GetInfoOut { info }, false);
         }
         Method::GetVersion => {
@@ -35,8 +35,8 @@ pub async fn call(c: &mut Connection, method: Method, parameters: Option<Value>)
         }
         Method::GetCapabilities => {
             GetCapabilitiesIn::from_value(parameters)?;
-            let host = c.engine.host.clone();
-            let xml = blocking(move || Ok(node::capabilities(&host))).await?;
+            let (host, security) = (c.engine.host.clone(), c.engine.profiles.model());
+            let xml = blocking(move || Ok(node::capabilities(&host, security))).await?;
             c.out.good(&GetCapabilitiesOut { xml }, false);
         }
         Method::GetRole => {

@@ -134,7 +134,7 @@ fn found_run(found: &Found) -> Run {
     let record = &found.record;
     let id = record.process.map_or(0, |p| p.pid);
     match &found.alive {
-        Some((_, status, _)) => run_of(status, id, found.live.clone(), record.ids),
+        Some((_, status, _)) => run_of(status, id, found.live.clone(), (record.ids, record.label.clone())),
         None => Run {
             id,
             init_pid: record.init_pid,
@@ -143,6 +143,7 @@ fn found_run(found: &Found) -> Run {
             consoles: record.consoles.clone(),
             live: found.live.clone(),
             ids: record.ids,
+            label: record.label.clone(),
         },
     }
 }

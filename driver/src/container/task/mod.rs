@@ -348,6 +348,7 @@ impl Task {
             document: None,
             ids: None,
             pending: None,
+            label: None,
             last_exit: self.last_exit.clone(),
         }
     }
@@ -365,6 +366,7 @@ impl Task {
             consoles: active.run.consoles.clone(),
             ids: active.run.ids,
             pending: self.plugging.as_ref().map(|p| p.pending.clone()),
+            label: active.run.label.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

@@ -20,6 +20,7 @@ use crate::engine::publish::{Draft, now_usec};
 use crate::engine::record::Record;
 use crate::engine::snapshot::{ConsoleInfo, Run};
 use crate::failure::Failure;
+use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 use crate::host::link::Events;
 use crate::host::process::Process;
@@ -51,9 +52,9 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events, ids } = launched;
+        let Launched { process, process_record, status, events, ids, label } = launched;
         let process = Arc::new(process);
-        let run = run_of(&status, process.pid(), starting.domain, ids);
+        let run = run_of(&status, process.pid(), starting.domain, (ids, label));
         self.active = Some(Active {
             run,
             process: Some(process.clone()),
@@ -166,6 +167,7 @@ impl Task {
             name: self.entry.name.clone(),
             uuid: self.entry.uuid,
             pid: active.run.id,
+            label: active.run.label.clone(),
             process: active.process.clone(),
         };
         let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
@@ -222,7 +224,12 @@ impl Task {
     }
 }
 
-pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, ids: Option<Range>) -> Run {
+pub(super) fn run_of(
+    status: &ControllerStatus,
+    id: i32,
+    live: Arc<Domain>,
+    (ids, label): (Option<Range>, Option<Label>),
+) -> Run {
     let consoles = status
         .consoles
         .iter()
@@ -236,6 +243,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, ids:
         consoles,
         live,
         ids,
+        label,
     }
 }
 

@@ -5,6 +5,7 @@
 mod devices;
 
 use crate::Live;
+use crate::apparmor::MODEL;
 use crate::model::{
     BlkioDevice, Blkiotune, Capabilities, CapabilitiesPolicy, Clock, Cputune, Domain, Extra, Features, IdMap,
     IdRange, Memtune, Namespace, Numatune, Os, Placement, Resource, Seclabel, SeclabelKind, Vcpu,
@@ -61,7 +62,7 @@ fn domain(d: &Domain, live: Option<&Live>) -> Element {
         .leaf("on_reboot", Some(d.on_reboot), x)
         .leaf("on_crash", Some(d.on_crash), x)
         .child(devices::devices(&d.devices, live))
-        .each(d.seclabels.iter().map(seclabel))
+        .each(seclabels(d, live.and_then(|l| l.label.as_deref())))
         .maybe(d.namespace.as_ref().map(namespace))
         .extra(x)
 }
@@ -213,6 +214,35 @@ fn clock(c: &Clock) -> Element {
 
 fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
+}
+
+/// The labels; that of AppArmor with what a running domain has got.
+fn seclabels(d: &Domain, live: Option<&str>) -> Vec<Element> {
+    let mut all: Vec<Element> = Vec::new();
+    let ours = d.apparmor_label().map(std::ptr::from_ref);
+    for label in &d.seclabels {
+        let element = match live.filter(|_| ours == Some(std::ptr::from_ref(label))) {
+            Some(name) if label.kind != SeclabelKind::None => live_seclabel(label, name),
+            _ => seclabel(label),
+        };
+        all.push(element);
+    }
+    if let (None, Some(name)) = (ours, live) {
+        let element = Element::new("seclabel").attr("type", "dynamic").attr("model", MODEL);
+        let (element, none) = (element.attr("relabel", "yes"), Extra::default());
+        all.push(element.leaf("label", Some(name), &none).leaf("imagelabel", Some(name), &none));
+    }
+    all
+}
+
+fn live_seclabel(s: &Seclabel, name: &str) -> Element {
+    let model = s.model.as_deref().unwrap_or(MODEL);
+    let element = Element::new("seclabel").attr("type", s.kind).attr("model", model);
+    let element = element.attr("relabel", yes_no(s.relabel));
+    element
+        .leaf("label", Some(name), &s.extra)
+        .leaf("imagelabel", s.relabel.then_some(name), &s.extra)
+        .extra(&s.extra)
 }
 
 fn seclabel(s: &Seclabel) -> Element {
