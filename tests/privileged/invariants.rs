@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,6 +91,13 @@ fn controller_descriptors() -> Outcome {
     let root = root.to_string_lossy().into_owned();
     let console = daemon.root().join("var/log/berth/t-i6.console.log").to_string_lossy().into_owned();
     let log = daemon.root().join("var/log/berth/t-i6.log").to_string_lossy().into_owned();
+    let top = fs::metadata("/").map_err(|e| e.to_string())?;
+    let host_root = fs::read_dir(format!("/proc/{controller}/fd"))
+        .map_err(|e| e.to_string())?
+        .flatten()
+        .filter_map(|e| fs::metadata(e.path()).ok())
+        .any(|m| m.dev() == top.dev() && m.ino() == top.ino());
+    ensure!(!host_root, "the controller has the host's root open");
     for link in &of_controller {
         let known = *link == root
             || *link == console
@@ -100,7 +108,9 @@ fn controller_descriptors() -> Outcome {
             || link.starts_with("pidfd:[") || link.starts_with("net:[") || link.starts_with("user:[")
             || link.ends_with("/cgroup.events")
             // Its ends of the container's terminals.
-            || link.contains("/pts/") || link.contains("ptmx") || link == "/0";
+            || link.contains("/pts/") || link.contains("ptmx") || link == "/0"
+            // The container's /dev, which is mounted nowhere on the host: shown as the root of its own.
+            || link == "/";
         ensure!(known, "the controller has '{link}' open: {of_controller:?}");
         let shared = link.starts_with("socket:[") && of_daemon.contains(link);
         // The listening socket is made by the daemon, who keeps no copy.

@@ -64,8 +64,14 @@ pub fn attach(inside: &Inside<'_>, filesystem: &PlanFilesystem, tree: &Tree) -> 
     let root = inside.root.as_fd();
     let root_mount = resolve::mount_id(root).map_err(|e| doing(filesystem, "statx").failed(e))?;
     let mut made = Vec::new();
-    let point = resolve::find_or_make(root, &filesystem.target, tree.directory, &mut made)
-        .map_err(|e| doing(filesystem, "make mount point").failed(e));
+    let point = resolve::find_or_make(root, &filesystem.target, tree.directory, &mut made).map_err(|e| {
+        let doing = doing(filesystem, "make mount point");
+        if e == Errno::BUSY {
+            doing.failed_because(e, "it leads to the root itself")
+        } else {
+            doing.failed(e)
+        }
+    });
     // Also of one that could not be made to its end. What was made in a volume stays: nobody knows who else uses that.
     for made in made.into_iter().filter(|m| m.mount == root_mount) {
         let created = Created { path: made.path, directory: made.directory };

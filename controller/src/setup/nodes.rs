@@ -65,7 +65,6 @@ fn give(parent: &OwnedFd, name: &str, owner: Owner) -> Result<(), Errno> {
 }
 
 /// Removes the file of a device if it still is one of it, and the directories that are empty then.
-#[allow(dead_code, reason = "for devices that come and go while the container runs")]
 pub fn remove(dev: &OwnedFd, name: &str, number: u64) -> Result<(), Errno> {
     let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
     let parent = match open_plain(dev, folder) {

@@ -44,6 +44,15 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
+/// Whether two descriptors are of one file by one mount.
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let identity = |fd| {
+        let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | StatxFlags::INO)?;
+        Ok::<_, Errno>((found.stx_mnt_id, found.stx_ino))
+    };
+    Ok(identity(one)? == identity(other)?)
+}
+
 /// Something that was made because it was missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
@@ -56,7 +65,8 @@ pub struct Made {
 }
 
 /// Finds `path` inside `root`, or makes it: directories with mode 0755, and at the end a directory or an empty file.
-/// What was made is added to `made`, outermost first, also if something below it cannot be made.
+/// What was made is added to `made`, outermost first, also if something below it cannot be made. A path that a link leads
+/// to the root itself is refused with EBUSY: what is mounted there would hide everything.
 pub fn find_or_make(
     root: BorrowedFd<'_>,
     path: &str,
@@ -65,6 +75,7 @@ pub fn find_or_make(
 ) -> Result<OwnedFd, Errno> {
     match find(root, path) {
         Err(Errno::NOENT) => {}
+        Ok(found) if is_same(root, found.as_fd())? => return Err(Errno::BUSY),
         found => return found,
     }
     let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();

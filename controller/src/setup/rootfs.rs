@@ -85,6 +85,7 @@ impl<'a> Inside<'a> {
             match e {
                 Errno::ROFS => doing.failed_because(e, "it is missing, and cannot be made"),
                 Errno::EXIST => doing.failed_because(e, "a symbolic link in it leads nowhere"),
+                Errno::BUSY => doing.failed_because(e, "it leads to the root itself"),
                 e => doing.failed(e),
             }
         });

@@ -47,7 +47,6 @@ pub fn standard() -> Vec<Rule> {
 
 /// What is in force.
 #[derive(Debug, Default)]
-#[allow(dead_code, reason = "for devices that come and go while the container runs")]
 pub struct Rules {
     /// The program on the payload group, which is named when another takes its place.
     program: Option<OwnedFd>,
@@ -72,13 +71,6 @@ impl Rules {
         Ok(Self { program: unified.ok(), legacy: matches!(legacy, Some(Ok(()))), list })
     }
 
-    #[allow(dead_code, reason = "for devices that come and go while the container runs")]
-    /// Whether opening devices is decided by the list.
-    pub fn in_force(&self) -> bool {
-        self.legacy || self.program.is_some()
-    }
-
-    #[allow(dead_code, reason = "for devices that come and go while the container runs")]
     /// Changes the list of a running container: what is allowed first, what is taken away last. Without rules in force
     /// there is nothing to change.
     pub fn replace(&mut self, groups: &PlanCgroups, list: Vec<Rule>) -> Outcome<()> {
@@ -100,12 +92,6 @@ impl Rules {
         }
         self.list = list;
         Ok(())
-    }
-
-    #[allow(dead_code, reason = "for devices that come and go while the container runs")]
-    /// The list in force.
-    pub fn list(&self) -> &[Rule] {
-        &self.list
     }
 }
 

@@ -204,7 +204,10 @@ impl One<'_> {
                     .ok()
                     .map_err(|e| format!("{place}: {e}"))?;
             } else {
-                ensure!(attached.err.contains('\''), "{place}: the error names no path: {attached:?}");
+                ensure!(
+                    attached.err.contains('\'') || attached.err.contains(&place),
+                    "{place}: the error names no path: {attached:?}"
+                );
             }
             std::fs::remove_file(&file).map_err(|e| e.to_string())?;
         }
