@@ -63,7 +63,7 @@ fn of(profile: SeccompProfile) -> Seccomp {
 }
 
 fn rules(wanted: &Seccomp) -> Vec<Rule> {
-    resolve(wanted, |_| false).expect("good profiles")
+    resolve(wanted, true, |_| false).expect("good profiles")
 }
 
 fn program(rules: &[Rule], machine: &str) -> Vec<Instruction> {
@@ -185,7 +185,7 @@ fn enough_is_blocked() {
 #[test]
 fn documents_change_the_rules() {
     let names = |wanted: &Seccomp, given: &[&str]| -> BTreeSet<&str> {
-        let rules = resolve(wanted, |name| given.contains(&name)).expect("good profiles");
+        let rules = resolve(wanted, true, |name| given.contains(&name)).expect("good profiles");
         rules.iter().map(|r| r.call.name).collect()
     };
     let plain = of(SeccompProfile::System);
@@ -219,4 +219,15 @@ fn listings_are_as_written() {
         }
         assert_eq!(got, std::fs::read_to_string(&golden).unwrap_or_default(), "{}", golden.display());
     }
+}
+
+/// Where root inside is root outside, the ways to mount that AppArmor does not see are missing.
+#[test]
+fn with_the_hosts_ids_only_mount_mounts() {
+    let own = resolve(&Seccomp::default(), true, |_| false).expect("good profiles");
+    let host = resolve(&Seccomp::default(), false, |_| false).expect("good profiles");
+    let more: Vec<_> = host.iter().filter(|r| !own.contains(r)).map(|r| (r.call.name, r.errno)).collect();
+    assert!(more.contains(&("fsopen", 38)) && more.contains(&("mount_setattr", 38)), "{more:?}");
+    assert!(!host.iter().any(|r| r.call.name == "mount"));
+    assert_eq!(host.len(), own.len() + more.len());
 }

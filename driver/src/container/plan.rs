@@ -212,7 +212,10 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
             file_descriptor: number(index),
         })
         .collect();
+    let id_map = id_map(domain, host.ids);
+    let own_ids = id_map.is_some();
     let calls = domain.seccomp().unwrap_or_default();
+    let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, |name| is_given(domain, name))?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
     Ok(LaunchPlan {
@@ -222,7 +225,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         hostname: if uts_shared { None } else { Some(domain.name.hostname()) },
         personality: personality(&domain.os.arch, host.arch),
         root: root(domain)?,
-        id_map: id_map(domain, host.ids),
+        id_map,
         filesystems: filesystems(domain)?,
         devices: plan_devices::devices(domain, host.usb)?,
         host_interfaces: plan_devices::host_interfaces(domain),
@@ -234,7 +237,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         init: init(domain),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
-        system_call_filter: seccomp::filter(&calls, host.arch, |name| is_given(domain, name))?,
+        system_call_filter,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
         cgroups: PlanCgroups {

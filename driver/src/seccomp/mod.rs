@@ -22,15 +22,16 @@ pub enum FilterError {
     TooLarge,
 }
 
-/// The filter for a domain on a machine, one number per instruction. `given`: whether the document gives a capability
-/// by name.
+/// The filter for a domain on a machine, one number per instruction. `own_ids`: whether it has ids of its own; `given`:
+/// whether the document gives a capability by name.
 pub fn filter(
     wanted: &Seccomp,
     machine: &str,
+    own_ids: bool,
     given: impl Fn(&str) -> bool,
 ) -> Result<Vec<i64>, FilterError> {
     let ways = compile::ways(machine).ok_or_else(|| FilterError::Machine(machine.to_owned()))?;
-    let rules = rules::resolve(wanted, given).map_err(FilterError::Rules)?;
+    let rules = rules::resolve(wanted, own_ids, given).map_err(FilterError::Rules)?;
     let program = compile::compile(&rules, ways).ok_or(FilterError::TooLarge)?;
     Ok(program.into_iter().map(compile::Instruction::packed).collect())
 }

@@ -9,6 +9,8 @@ use berth_domain::syscalls::{self, Syscall};
 const DEFAULT: &str = include_str!("default.rules");
 /// What comes on top for single services.
 const APPLICATION: &str = include_str!("application.rules");
+/// What comes on top where root inside is root outside.
+const HOST_IDS: &str = include_str!("host-ids.rules");
 
 /// Errors that a rule can answer: errno(3), the same numbers on all machines that have a table of calls.
 const ERRORS: &[(&str, u32)] =
@@ -57,12 +59,16 @@ pub struct Rule {
 /// What is wrong with a line of a profile.
 pub type Wrong = String;
 
-/// The rules that hold for a domain. `given`: whether the document gives a capability by name.
-pub fn resolve(wanted: &Seccomp, given: impl Fn(&str) -> bool) -> Result<Vec<Rule>, Wrong> {
-    let texts: &[&'static str] = match wanted.profile {
-        SeccompProfile::System => &[DEFAULT],
-        SeccompProfile::Application => &[APPLICATION, DEFAULT],
+/// The rules that hold for a domain. `own_ids`: whether it has ids of its own; `given`: whether the document gives a
+/// capability by name.
+pub fn resolve(wanted: &Seccomp, own_ids: bool, given: impl Fn(&str) -> bool) -> Result<Vec<Rule>, Wrong> {
+    let mut texts = match wanted.profile {
+        SeccompProfile::System => vec![DEFAULT],
+        SeccompProfile::Application => vec![APPLICATION, DEFAULT],
     };
+    if !own_ids {
+        texts.push(HOST_IDS);
+    }
     let mut rules = Vec::new();
     for name in &wanted.deny {
         let call = syscalls::find(name).ok_or_else(|| format!("'{name}' is no system call"))?;

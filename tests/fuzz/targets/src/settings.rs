@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     if wanted.allow.is_empty() && wanted.deny.is_empty() {
         return;
     }
-    let rules = resolve(&wanted, |_| false).unwrap_or_else(|e| panic!("no rules: {e}"));
+    let rules = resolve(&wanted, true, |_| false).unwrap_or_else(|e| panic!("no rules: {e}"));
     let ways = ways("x86_64").expect("a machine");
     let Some(program) = compile(&rules, ways) else { return };
     sound(&program);
