@@ -10,6 +10,7 @@ mod idmap;
 mod inside;
 mod kills;
 mod life;
+mod pause;
 mod program;
 mod soak;
 
@@ -24,6 +25,7 @@ fn main() {
         console::TESTS,
         failures::TESTS,
         kills::TESTS,
+        pause::TESTS,
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,

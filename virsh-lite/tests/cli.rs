@@ -169,11 +169,29 @@ fn life_cycle() {
     );
     good(&f, &["autostart", "db"], "Domain 'db' marked as autostarted\n\n");
     good(&f, &["autostart", "db", "--disable"], "Domain 'db' unmarked as autostarted\n\n");
+    good(&f, &["suspend", "web"], "Domain 'web' suspended\n\n");
+    good(&f, &["domstate", "web", "--reason"], "paused (user)\n\n");
+    good(&f, &["-q", "list", "--state-paused"], " 4711   web   paused\n");
     bad(
         &f,
-        &["suspend", "web"],
-        "error: Failed to suspend domain 'web'\nerror: this function is not supported by the connection driver: \
-         virDomainSuspend\nhint: this version of Berth cannot suspend domains yet\n",
+        &["shutdown", "web"],
+        "error: Failed to shutdown domain 'web'\nerror: Requested operation is not valid: domain is paused\n",
+    );
+    good(&f, &["resume", "4711"], "Domain 'web' resumed\n\n");
+    bad(
+        &f,
+        &["resume", "web"],
+        "error: Failed to resume domain 'web'\nerror: Requested operation is not valid: domain is already running\n",
+    );
+    bad(
+        &f,
+        &["suspend", "db"],
+        "error: Failed to suspend domain 'db'\nerror: Requested operation is not valid: domain is not running\n",
+    );
+    bad(
+        &f,
+        &["-r", "resume", "web"],
+        "error: Failed to resume domain 'web'\nerror: operation forbidden: read only access prevents virDomainResume\n",
     );
 }
 

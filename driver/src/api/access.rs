@@ -44,6 +44,8 @@ pub fn needed(method: Method) -> Role {
             | Domain::Shutdown
             | Domain::Reboot
             | Domain::Destroy
+            | Domain::Suspend
+            | Domain::Resume
             | Domain::SetAutostart
             | Domain::SetMetadata
             // What a container prints is its own: passwords are typed there.
@@ -94,6 +96,8 @@ mod test {
         ("Shutdown", false),
         ("Reboot", false),
         ("Destroy", false),
+        ("Suspend", false),
+        ("Resume", false),
         ("GetXML", true),
         ("SetAutostart", false),
         ("GetMetadata", true),

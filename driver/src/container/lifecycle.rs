@@ -10,6 +10,15 @@
 //!     +---------------------------------- stopped (transient) -------+
 //! ```
 //!
+//! Active is also who is paused, and who is on the way to that or back:
+//!
+//! ```text
+//!            change began              paused
+//!   Running --------------> Changing ----------> Paused      stop began: Stopping, from each of them
+//!      ^                    |  ^                   |
+//!      +----- resumed ------+  +-- change began ---+
+//! ```
+//!
 //! Does not know time, files, controllers or what a request carries.
 
 /// Where a domain is on its way.
@@ -23,6 +32,10 @@ pub enum Phase {
     Starting,
     /// Active.
     Running,
+    /// Being suspended or resumed.
+    Changing,
+    /// Active, and none of its processes runs.
+    Paused,
     /// Being taken down.
     Stopping,
 }
@@ -48,6 +61,10 @@ pub enum Ask {
     Start,
     /// Ask init to power off or to restart.
     Shutdown,
+    /// Stop its processes where they are.
+    Suspend,
+    /// Let them go on.
+    Resume,
     /// End it.
     Destroy,
     /// Start it with the host, or do not.
@@ -84,6 +101,10 @@ pub enum Denial {
     NotRunning,
     /// It is active.
     Active,
+    /// It is active and not paused.
+    NotPaused,
+    /// Nobody inside can take a request.
+    Paused,
     /// It has no definition to forget.
     UndefineTransient,
     /// It has no definition to start from.
@@ -107,6 +128,12 @@ pub enum Fact {
     StartFailed,
     /// It runs.
     Started,
+    /// It is being suspended or resumed.
+    ChangeBegan,
+    /// None of its processes runs.
+    Paused,
+    /// They run again, or still.
+    Resumed,
     /// An end is under way.
     StopBegan,
     /// Nothing of it is left.
@@ -143,15 +170,22 @@ impl Lifecycle {
                 Ask::Define | Ask::Undefine | Ask::Create | Ask::Start | Ask::EditNext => Verdict::Accept,
                 Ask::SetAutostart(on) => self.autostart_verdict(on),
                 Ask::Settle => Verdict::Already,
-                Ask::Shutdown | Ask::Destroy | Ask::EditLive | Ask::Console => {
+                Ask::Shutdown | Ask::Suspend | Ask::Resume | Ask::Destroy | Ask::EditLive | Ask::Console => {
                     Verdict::Deny(Denial::NotRunning)
                 }
             },
-            Phase::Starting => match ask {
+            Phase::Starting | Phase::Changing => match ask {
                 Ask::Destroy => Verdict::Accept,
                 _ => Verdict::Wait,
             },
             Phase::Running => self.decide_running(ask),
+            Phase::Paused => match ask {
+                Ask::Suspend => Verdict::Already,
+                Ask::Resume => Verdict::Accept,
+                // It would lie about until somebody resumes the domain, for whatever reason.
+                Ask::Shutdown => Verdict::Deny(Denial::Paused),
+                _ => self.decide_running(ask),
+            },
             Phase::Stopping => match ask {
                 Ask::Destroy => Verdict::Already,
                 _ => Verdict::Wait,
@@ -162,7 +196,10 @@ impl Lifecycle {
     fn decide_running(self, ask: Ask) -> Verdict {
         match ask {
             Ask::Create | Ask::Start => Verdict::Deny(Denial::Active),
-            Ask::Define | Ask::Shutdown | Ask::Destroy | Ask::EditLive | Ask::Console => Verdict::Accept,
+            Ask::Define | Ask::Shutdown | Ask::Suspend | Ask::Destroy | Ask::EditLive | Ask::Console => {
+                Verdict::Accept
+            }
+            Ask::Resume => Verdict::Deny(Denial::NotPaused),
             Ask::Settle => Verdict::Already,
             Ask::Undefine if self.persistent => Verdict::Accept,
             Ask::Undefine => Verdict::Deny(Denial::UndefineTransient),
@@ -190,7 +227,12 @@ impl Lifecycle {
             (Phase::Absent | Phase::Shutoff, Fact::StartBegan) => Self { phase: Phase::Starting, ..self },
             (Phase::Starting, Fact::Started) => Self { phase: Phase::Running, ..self },
             (Phase::Starting, Fact::StartFailed) => Self { phase: ended, ..self },
-            (Phase::Running, Fact::StopBegan) => Self { phase: Phase::Stopping, ..self },
+            (Phase::Running | Phase::Paused, Fact::ChangeBegan) => Self { phase: Phase::Changing, ..self },
+            (Phase::Running | Phase::Changing, Fact::Paused) => Self { phase: Phase::Paused, ..self },
+            (Phase::Paused | Phase::Changing, Fact::Resumed) => Self { phase: Phase::Running, ..self },
+            (Phase::Running | Phase::Changing | Phase::Paused, Fact::StopBegan) => {
+                Self { phase: Phase::Stopping, ..self }
+            }
             (Phase::Stopping, Fact::Stopped) => Self { phase: ended, ..self },
             _ => self,
         }
@@ -202,12 +244,14 @@ mod test {
     use super::*;
     use proptest::prelude::*;
 
-    const ASKS: [Ask; 12] = [
+    const ASKS: [Ask; 14] = [
         Ask::Define,
         Ask::Undefine,
         Ask::Create,
         Ask::Start,
         Ask::Shutdown,
+        Ask::Suspend,
+        Ask::Resume,
         Ask::Destroy,
         Ask::SetAutostart(true),
         Ask::SetAutostart(false),
@@ -227,6 +271,12 @@ mod test {
             Ask::Define => now.after(Fact::Defined),
             Ask::Undefine => now.after(Fact::Undefined),
             Ask::Create | Ask::Start => now.after(Fact::StartBegan).after(outcome),
+            Ask::Suspend => {
+                now.after(Fact::ChangeBegan).after(if good { Fact::Paused } else { Fact::Resumed })
+            }
+            Ask::Resume => {
+                now.after(Fact::ChangeBegan).after(if good { Fact::Resumed } else { Fact::Paused })
+            }
             Ask::Destroy => now.after(Fact::StartFailed).after(Fact::StopBegan).after(Fact::Stopped),
             Ask::SetAutostart(on) => now.after(Fact::Autostart(on)),
             Ask::Shutdown | Ask::EditLive | Ask::EditNext | Ask::Console | Ask::Settle => now,
@@ -251,7 +301,7 @@ mod test {
                 now = play(now, ASKS[ask], good);
                 check(now);
                 match ASKS[ask] {
-                    Ask::Start | Ask::Create if !good => prop_assert_eq!(before, now),
+                    Ask::Start | Ask::Create | Ask::Suspend | Ask::Resume if !good => prop_assert_eq!(before, now),
                     Ask::Shutdown | Ask::Console => prop_assert_eq!(before, now),
                     _ => {}
                 }
@@ -259,10 +309,11 @@ mod test {
         }
 
         #[test]
-        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..9_usize, 0..60)) {
+        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..12_usize, 0..60)) {
             let all = [
                 Fact::Defined, Fact::Undefined, Fact::Autostart(true), Fact::Autostart(false), Fact::StartBegan,
-                Fact::StartFailed, Fact::Started, Fact::StopBegan, Fact::Stopped,
+                Fact::StartFailed, Fact::Started, Fact::ChangeBegan, Fact::Paused, Fact::Resumed, Fact::StopBegan,
+                Fact::Stopped,
             ];
             let mut now = Lifecycle::ABSENT;
             for fact in facts {
@@ -272,7 +323,8 @@ mod test {
                     let verdict = now.decide(ask);
                     // Whatever waits is let go on: nothing waits unless something is under way.
                     prop_assert!(
-                        verdict != Verdict::Wait || matches!(now.phase, Phase::Starting | Phase::Stopping)
+                        verdict != Verdict::Wait
+                            || matches!(now.phase, Phase::Starting | Phase::Changing | Phase::Stopping)
                     );
                 }
             }
@@ -292,5 +344,40 @@ mod test {
         assert_eq!(transient.after(Fact::StopBegan).after(Fact::Stopped), Lifecycle::ABSENT);
         assert_eq!(transient.after(Fact::Defined).decide(Ask::Undefine), Verdict::Accept);
         assert_eq!(shutoff.after(Fact::Autostart(true)).decide(Ask::SetAutostart(true)), Verdict::Already);
+    }
+
+    #[test]
+    fn what_may_be_asked_of_a_paused_domain() {
+        let running = Lifecycle::ABSENT.after(Fact::Defined).after(Fact::StartBegan).after(Fact::Started);
+        let changing = running.after(Fact::ChangeBegan);
+        let paused = changing.after(Fact::Paused);
+        for (ask, verdict) in [
+            (Ask::Start, Verdict::Deny(Denial::Active)),
+            (Ask::Create, Verdict::Deny(Denial::Active)),
+            (Ask::Suspend, Verdict::Already),
+            (Ask::Resume, Verdict::Accept),
+            (Ask::Shutdown, Verdict::Deny(Denial::Paused)),
+            (Ask::Destroy, Verdict::Accept),
+            (Ask::Console, Verdict::Accept),
+            (Ask::Define, Verdict::Accept),
+            (Ask::Undefine, Verdict::Accept),
+            (Ask::EditLive, Verdict::Accept),
+            (Ask::Settle, Verdict::Already),
+        ] {
+            assert_eq!(paused.decide(ask), verdict, "{ask:?}");
+        }
+        assert_eq!(running.decide(Ask::Resume), Verdict::Deny(Denial::NotPaused));
+        assert_eq!(
+            Lifecycle::ABSENT.after(Fact::Defined).decide(Ask::Suspend),
+            Verdict::Deny(Denial::NotRunning)
+        );
+        // Only an end does not wait for the change.
+        assert_eq!(changing.decide(Ask::Destroy), Verdict::Accept);
+        assert_eq!(changing.decide(Ask::Shutdown), Verdict::Wait);
+        for from in [running, changing, paused] {
+            assert_eq!(from.after(Fact::StopBegan).phase(), Phase::Stopping);
+        }
+        assert_eq!(paused.after(Fact::Resumed), running);
+        assert_eq!(Lifecycle::ABSENT.after(Fact::Paused), Lifecycle::ABSENT);
     }
 }

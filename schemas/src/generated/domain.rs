@@ -774,6 +774,68 @@ impl Parameters for DestroyIn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct DestroyOut {}
 
+/// Parameters of `Suspend`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SuspendIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+}
+
+impl Parameters for SuspendIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `Suspend`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SuspendOut {}
+
+/// Parameters of `Resume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ResumeIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+}
+
+impl Parameters for ResumeIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `Resume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ResumeOut {}
+
 /// Parameters of `GetXML`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct GetXMLIn {
@@ -1195,6 +1257,10 @@ pub enum Method {
     Reboot,
     /// Ends a domain at once and answers when nothing of it is left.
     Destroy,
+    /// Stops every process of a domain where it is, and answers when all of them stand. Already paused is no error.
+    Suspend,
+    /// Lets the processes of a paused domain go on.
+    Resume,
     /// The document.
     GetXML,
     /// Whether the domain starts with the host.
@@ -1227,6 +1293,8 @@ impl Method {
         Self::Shutdown,
         Self::Reboot,
         Self::Destroy,
+        Self::Suspend,
+        Self::Resume,
         Self::GetXML,
         Self::SetAutostart,
         Self::GetMetadata,
@@ -1250,6 +1318,8 @@ impl Method {
             Self::Shutdown => "io.berth.Domain.Shutdown",
             Self::Reboot => "io.berth.Domain.Reboot",
             Self::Destroy => "io.berth.Domain.Destroy",
+            Self::Suspend => "io.berth.Domain.Suspend",
+            Self::Resume => "io.berth.Domain.Resume",
             Self::GetXML => "io.berth.Domain.GetXML",
             Self::SetAutostart => "io.berth.Domain.SetAutostart",
             Self::GetMetadata => "io.berth.Domain.GetMetadata",

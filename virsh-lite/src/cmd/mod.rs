@@ -17,6 +17,7 @@ pub mod host;
 pub mod info;
 pub mod list;
 pub mod metadata;
+pub mod pause;
 pub mod start;
 pub mod stop;
 
@@ -36,10 +37,10 @@ pub static ALL: &[&Command] = &[
     &edit::EDIT,
     &metadata::METADATA,
     &stop::REBOOT,
-    &autostart::RESUME,
+    &pause::RESUME,
     &stop::SHUTDOWN,
     &start::START,
-    &autostart::SUSPEND,
+    &pause::SUSPEND,
     &host::TTYCONSOLE,
     &define::UNDEFINE,
     // Domain Monitoring

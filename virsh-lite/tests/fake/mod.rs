@@ -241,6 +241,15 @@ fn about(method: &str, parameters: &Value, at: usize, state: &mut State) -> Answ
                 "message": "this console is not supported"}]}),
         )),
         "Start" => Ok(vec![json!({ "domain": active(name, 4950) })]),
+        "Suspend" | "Resume" if !running => wrong("domain is not running"),
+        "Resume" if domain["state"] != "paused" => wrong("domain is already running"),
+        "Suspend" | "Resume" => {
+            let (now, why) = if method == "Suspend" { ("paused", "user") } else { ("running", "unpaused") };
+            state.domains[at]["state"] = json!(now);
+            state.domains[at]["reason"] = json!(why);
+            Ok(vec![json!({})])
+        }
+        "Shutdown" if domain["state"] == "paused" => wrong("domain is paused"),
         "Shutdown" | "Reboot" if !running => wrong("Requested operation is not valid: domain is not running"),
         "Shutdown" | "Reboot" if name == "web2" => {
             Err(error("io.berth.Domain.NotAnswering", "init does not answer"))

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 
 use berth_schemas::domain::{
     Affect, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, GetMetadataIn, GetMetadataOut,
-    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut,
-    SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut,
-    StartIn, StartOut, UndefineIn, UndefineOut,
+    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn,
+    ResumeOut, SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode,
+    ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, UndefineIn, UndefineOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
@@ -67,6 +67,18 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
             let p = DestroyIn::from_value(call.parameters)?;
             c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Destroy(None)).await?;
             c.out.good(&DestroyOut {}, false);
+            Ok(())
+        }
+        Method::Suspend => {
+            let p = SuspendIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Suspend).await?;
+            c.out.good(&SuspendOut {}, false);
+            Ok(())
+        }
+        Method::Resume => {
+            let p = ResumeIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Resume).await?;
+            c.out.good(&ResumeOut {}, false);
             Ok(())
         }
         Method::GetXML => xml(c, call),
@@ -193,10 +205,8 @@ async fn shutdown(
         restart,
         modes: modes.map(|all| all.iter().map(|m| m.as_str().to_owned()).collect()),
     };
-    if !restart {
-        // Before init is asked: it may be gone before the answer is here.
-        c.engine.ask(reference, Request::NoteShutdown).await?;
-    }
+    // Before init is asked: it may be gone before the answer is here.
+    c.engine.ask(reference, Request::NoteShutdown { restart }).await?;
     let method = berth_schemas::controller::Method::Shutdown;
     let socket = Layout::socket_name(snapshot.uuid);
     let answer = c.engine.sockets.call(&socket, method, &parameters, &[]).await;

@@ -115,6 +115,10 @@ impl Task {
                     active.run.started_usec = now_usec();
                 }
                 active.shutdown_asked = false;
+                // It was made anew, and runs.
+                if self.lifecycle.phase() == Phase::Paused {
+                    self.lifecycle = self.lifecycle.after(Fact::Resumed);
+                }
                 let (drafts, reason) = active::restart_drafts(&exit);
                 self.reason = reason;
                 self.last_exit = Some(exit);
@@ -157,7 +161,7 @@ impl Task {
     }
 
     pub(super) fn begin_stop(&mut self, how: How) {
-        if self.lifecycle.phase() != Phase::Running {
+        if !matches!(self.lifecycle.phase(), Phase::Running | Phase::Changing | Phase::Paused) {
             return;
         }
         let Some(active) = &self.active else { return };
