@@ -473,3 +473,108 @@ fn a_reader_that_goes_away() {
         child.stdout(writer).stderr(Stdio::piped()).spawn().expect("spawn").wait_with_output().expect("wait");
     assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0));
 }
+
+#[test]
+fn domstats() {
+    let f = Fake::start();
+    let web = "Domain: 'web'\n  state.state=1\n  state.reason=1\n  cpu.time=3000000007\n  cpu.user=2000000000\n  \
+        cpu.system=1000000000\n  balloon.current=32768\n  balloon.maximum=65536\n  balloon.major_fault=1\n  \
+        balloon.minor_fault=99\n  balloon.unused=57344\n  balloon.available=65536\n  balloon.usable=58368\n  \
+        balloon.disk_caches=4096\n  balloon.rss=8192\n  vcpu.current=2\n  vcpu.maximum=2\n  net.count=1\n  \
+        net.0.name=eth0\n  net.0.rx.bytes=1\n  net.0.rx.pkts=2\n  net.0.rx.errs=3\n  net.0.rx.drop=4\n  \
+        net.0.tx.bytes=5\n  net.0.tx.pkts=6\n  net.0.tx.errs=7\n  net.0.tx.drop=8\n  block.count=2\n  \
+        block.0.name=sda\n  block.0.rd.reqs=1\n  block.0.rd.bytes=4096\n  block.0.wr.reqs=2\n  \
+        block.0.wr.bytes=8192\n  block.1.name=sdb\n  block.1.rd.reqs=2\n  block.1.rd.bytes=8192\n  \
+        block.1.wr.reqs=4\n  block.1.wr.bytes=16384\n";
+    good(&f, &["domstats", "web"], &format!("{web}\n"));
+    assert_eq!(f.last("GetStats")["groups"], serde_json::json!(["cpu", "memory", "interface", "block"]));
+    good(
+        &f,
+        &["domstats", "--state", "--vcpu", "--list-shutoff"],
+        "Domain: 'db'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
+         Domain: 'locked'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
+         Domain: 'old'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n",
+    );
+    good(
+        &f,
+        &["domstats", "--cpu-total", "--list-active", "--raw", "--nowait", "--backing", "--perf"],
+        "Domain: 'web'\n  cpu.time=3000000007\n  cpu.user=2000000000\n  cpu.system=1000000000\n\n\
+         Domain: 'web2'\n  cpu.time=3000000007\n  cpu.user=2000000000\n  cpu.system=1000000000\n\n",
+    );
+    assert_eq!(f.last("GetStats")["active"], true);
+    good(&f, &["domstats", "web", "--pressure"], "Domain: 'web'\n  pressure.cpu.some=77\n\n");
+    good(&f, &["domstats", "web2", "--interface"], "Domain: 'web2'\n\n");
+    good(&f, &["domstats", "--list-paused"], "\n");
+    good(
+        &f,
+        &["domstats", "web", "--vcpu", "--json"],
+        "[{\"name\":\"web\",\"stats\":{\"vcpu.current\":2,\"vcpu.maximum\":2}}]\n",
+    );
+    bad(
+        &f,
+        &["domstats", "web", "--perf", "--enforce"],
+        "error: Stats type 'perf' is not supported for containers\n",
+    );
+    bad(&f, &["domstats", "nosuch"], "error: failed to get domain 'nosuch'\n");
+}
+
+#[test]
+fn figures() {
+    let f = Fake::start();
+    good(
+        &f,
+        &["dommemstat", "web"],
+        "actual 32768\nmajor_fault 1\nminor_fault 99\nunused 57344\navailable 65536\nusable 58368\ndisk_caches 4096\n\
+         rss 8192\n\n",
+    );
+    let down = |what: &str| {
+        format!("error: {what} 'db'\nerror: Requested operation is not valid: domain is not running\n")
+    };
+    bad(&f, &["dommemstat", "db"], &down("Failed to get memory statistics for domain"));
+    good(
+        &f,
+        &["domblkstat", "web", "sdb"],
+        "sdb rd_req 2\nsdb rd_bytes 8192\nsdb wr_req 4\nsdb wr_bytes 16384\n\n",
+    );
+    good(&f, &["domblkstat", "web"], " rd_req 3\n rd_bytes 12288\n wr_req 6\n wr_bytes 24576\n\n");
+    good(
+        &f,
+        &["domblkstat", "web", "sda", "--json"],
+        "{\"device\":\"sda\",\"rd_bytes\":4096,\"rd_req\":1,\"wr_bytes\":8192,\"wr_req\":2}\n",
+    );
+    bad(
+        &f,
+        &["domblkstat", "web", "sdz"],
+        "error: Failed to get block stats for domain 'web' device 'sdz'\nerror: the domain has not used a device of that name\n",
+    );
+    good(
+        &f,
+        &["domifstat", "web", "lo"],
+        "lo rx_bytes 1\nlo rx_packets 2\nlo rx_errs 3\nlo rx_drop 4\nlo tx_bytes 5\nlo tx_packets 6\nlo tx_errs 7\n\
+         lo tx_drop 8\n\n",
+    );
+    bad(
+        &f,
+        &["domifstat", "web2", "eth0"],
+        "error: Failed to get interface stats web2 eth0\nerror: invalid argument: the domain has no interface 'eth0'\n",
+    );
+    let total = "Total:\n\tcpu_time             3.000000007 seconds\n\tuser_time            2.000000000 seconds\n\
+        \tsystem_time          1.000000000 seconds\n\n";
+    let cpus = "CPU0:\n\tcpu_time             1.000000000 seconds\nCPU1:\n\tcpu_time             2.000000007 seconds\n";
+    good(&f, &["cpu-stats", "web"], &format!("{cpus}{total}"));
+    good(&f, &["cpu-stats", "web", "--total"], total);
+    good(&f, &["cpu-stats", "web2"], total);
+    good(
+        &f,
+        &["cpu-stats", "web", "--start", "1", "--count", "2"],
+        "Only 1 CPUs available to show\nCPU1:\n\tcpu_time             2.000000007 seconds\n\n",
+    );
+    bad(&f, &["cpu-stats", "web", "--start", "-1"], "error: Invalid value for start CPU\n");
+    bad(
+        &f,
+        &["cpu-stats", "web2", "--count", "1"],
+        "error: Failed to retrieve CPU statistics for domain 'web2'\nerror: cgroup v2 of this host does not count processor \
+         time by processor\nhint: --total has the sum\n",
+    );
+    bad(&f, &["cpu-stats", "db"], &down("Failed to retrieve CPU statistics for domain"));
+}

@@ -34,6 +34,7 @@ pub fn needed(method: Method) -> Role {
         Method::Domain(method) => match method {
             Domain::List
             | Domain::GetUsage
+            | Domain::GetStats
             | Domain::GetXML
             | Domain::GetMetadata
             | Domain::Subscribe => Role::Reader,
@@ -89,6 +90,7 @@ mod test {
     const DOMAIN: &[(&str, bool)] = &[
         ("List", true),
         ("GetUsage", true),
+        ("GetStats", true),
         ("Define", false),
         ("Undefine", false),
         ("Create", false),

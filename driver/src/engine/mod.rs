@@ -11,6 +11,7 @@ pub mod record;
 pub mod recover;
 pub mod registry;
 pub mod snapshot;
+pub mod stats;
 pub mod store;
 
 use std::io;
@@ -21,6 +22,7 @@ use berth_domain::{Diagnostic, Domain};
 use berth_schemas::name::DomainName;
 use tokio::sync::oneshot;
 
+use crate::account::Meters;
 use crate::config::Config;
 use crate::container::task::{Answer, Birth, Event, Request, Response, StartOptions, Task};
 use crate::engine::history::{History, Past};
@@ -59,6 +61,8 @@ pub struct Engine {
     pub history: Arc<History>,
     /// Ranges of ids.
     pub ids: Arc<IdRanges>,
+    /// What domains use.
+    pub meters: Meters,
 }
 
 /// What came of a definition.
@@ -262,6 +266,7 @@ impl Engine {
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
             history: Arc::new(History::new(layout.run().join("ended"))?),
             ids: Arc::new(ids),
+            meters: Meters::default(),
             controller,
             config,
             layout,

@@ -9,8 +9,10 @@ pub mod builtin;
 pub mod console;
 pub mod define;
 pub mod document;
+pub mod domstats;
 pub mod edit;
 pub mod event;
+pub mod figures;
 pub mod generate;
 pub mod help;
 pub mod host;
@@ -26,6 +28,7 @@ pub static ALL: &[&Command] = &[
     // Domain Management
     &autostart::AUTOSTART,
     &console::CONSOLE,
+    &figures::CPU_STATS,
     &define::CREATE,
     &define::DEFINE,
     &metadata::DESC,
@@ -44,8 +47,12 @@ pub static ALL: &[&Command] = &[
     &host::TTYCONSOLE,
     &define::UNDEFINE,
     // Domain Monitoring
+    &figures::DOMBLKSTAT,
+    &figures::DOMIFSTAT,
     &info::DOMINFO,
+    &figures::DOMMEMSTAT,
     &info::DOMSTATE,
+    &domstats::DOMSTATS,
     &list::LIST,
     // Domain Events
     &event::EVENT,

@@ -15,7 +15,7 @@ use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::{CallError, from_controller};
-use crate::api::varlink::{console, convert, subscribe};
+use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::task::{Request, StartOptions};
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::blocking;
@@ -42,6 +42,7 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
     match method {
         Method::List => list(c, call).await,
         Method::GetUsage => usage(c, call).await,
+        Method::GetStats => stats::stats(c, call).await,
         Method::Define => define(c, call).await,
         Method::Undefine => {
             let p = UndefineIn::from_value(call.parameters)?;

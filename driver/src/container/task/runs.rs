@@ -182,6 +182,7 @@ impl Task {
 
     pub(super) async fn stopped(&mut self, outcome: Outcome) {
         let Some(active) = self.active.take() else { return };
+        self.engine.meters.forget(self.entry.uuid);
         let mut drafts = Vec::new();
         for event in outcome.record.iter().flat_map(|r| &r.events) {
             if event.kind == ControllerEventKind::Restarted && event.sequence > active.sequence {
