@@ -1,6 +1,7 @@
 //! Tests with real containers. They run as root in a mount and a network namespace of their own, and leave the host
 //! as they found it.
 
+mod account;
 mod adoption;
 mod console;
 mod debian;
@@ -19,6 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 
 fn main() {
     let tests: Vec<suite::Test> = [
+        account::TESTS,
         life::TESTS,
         inside::TESTS,
         idmap::TESTS,
