@@ -17,6 +17,7 @@ use crate::serve::call;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
+use super::oom::OomWatch;
 use super::policy::{Brake, End};
 use super::{Controller, record};
 
@@ -109,6 +110,7 @@ impl Controller {
                 crate::note(&format!("left behind: {residue}"));
             }
         })?;
+        let oom = OomWatch::new(&plan.cgroups);
         let mut controller = Self {
             plan,
             consoles,
@@ -127,6 +129,7 @@ impl Controller {
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
+            oom,
             moved: false,
         };
         controller.started(started, oom_kills);
@@ -194,6 +197,7 @@ impl Controller {
             // It was killed, and why is known.
             return self.look_at_payload();
         }
+        self.look_for_oom(Instant::now(), true);
         let out_of_memory = cgroup::oom_kills(&self.plan.cgroups) > init.oom_kills;
         let (code, signal) = status.map_or((None, None), |s| (s.exit_status(), s.terminating_signal()));
         let end = End::of(code, signal, out_of_memory);
@@ -238,6 +242,7 @@ impl Controller {
     /// What is due.
     pub fn timers(&mut self, now: Instant) {
         self.give_up_asking(now);
+        self.look_for_oom(now, false);
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }
@@ -310,7 +315,8 @@ impl Controller {
         }
     }
 
-    fn publish(&mut self, event: &ControllerEvent) {
+    /// Tells everybody who listens.
+    pub fn publish(&mut self, event: &ControllerEvent) {
         let bytes = crate::serve::dispatch::event_bytes(event);
         for connection in self.connections.iter_mut().filter(|c| c.subscribed) {
             connection.send(bytes.clone(), None);

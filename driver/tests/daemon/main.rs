@@ -10,6 +10,7 @@ mod consoles;
 mod fake;
 mod harness;
 mod life;
+mod metrics;
 mod pause;
 mod recovery;
 mod roles;
@@ -24,7 +25,15 @@ fn main() {
     if std::env::args().count() == 2 && std::env::vars_os().next().is_none() {
         return fake::run();
     }
-    let tests = [wire::TESTS, roles::TESTS, life::TESTS, recovery::TESTS, consoles::TESTS, pause::TESTS];
+    let tests = [
+        wire::TESTS,
+        roles::TESTS,
+        life::TESTS,
+        recovery::TESTS,
+        consoles::TESTS,
+        pause::TESTS,
+        metrics::TESTS,
+    ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("pause::a_change_that_nobody_has_told", untold),
     ("pause::the_end_of_a_paused_domain", ended),
     ("pause::a_restart_is_no_longer_paused", restarted),
+    ("pause::kills_for_want_of_memory_are_told", oom),
 ];
 
 /// The group of the container of the only domain, with what the kernel would say in it.
@@ -153,6 +154,22 @@ fn ended() {
     assert!(!alive(pid));
     assert_eq!(daemon.residue(), Vec::<String>::new());
     assert_eq!(daemon.client().good("Start", &json!({ "name": "web" }))["domain"]["state"], json!("running"));
+}
+
+fn oom() {
+    let daemon = Daemon::start();
+    daemon.begin("web");
+    let mut listener = daemon.client();
+    listener.send_call("Subscribe", &json!({}), "more");
+    listener.reply();
+    let uuid = daemon.status("web")["uuid"].as_str().expect("uuid").to_owned();
+    std::fs::write(daemon.path(&format!("run/berth/state/{uuid}.exit.sign")), "oom").expect("written");
+    let event = listener.reply()["parameters"]["event"].clone();
+    assert_eq!(
+        (&event["kind"], &event["count"], &event["exit"]),
+        (&json!("oomKilled"), &json!(2), &Value::Null)
+    );
+    assert_eq!(state(&daemon), (json!("running"), json!("booted")));
 }
 
 fn restarted() {

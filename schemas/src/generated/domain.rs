@@ -698,6 +698,9 @@ pub enum EventKind {
     /// `resumed`.
     #[serde(rename = "resumed")]
     Resumed,
+    /// `oomKilled`.
+    #[serde(rename = "oomKilled")]
+    OomKilled,
 }
 
 impl EventKind {
@@ -712,6 +715,7 @@ impl EventKind {
         Self::Metadata,
         Self::Suspended,
         Self::Resumed,
+        Self::OomKilled,
     ];
 
     /// The value as it is on the wire.
@@ -726,6 +730,7 @@ impl EventKind {
             Self::Metadata => "metadata",
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
+            Self::OomKilled => "oomKilled",
         }
     }
 }
@@ -751,6 +756,10 @@ pub struct Event {
     /// Of stopped, crashed and rebooted: how init ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// Of oomKilled: how many processes were killed for want of memory since the last such event. Told at most once a
+    /// second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
 }
 
 /// Parameters of `List`.

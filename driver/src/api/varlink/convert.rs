@@ -63,6 +63,7 @@ pub fn event(from: &Happened) -> Event {
         uuid: from.uuid.to_string(),
         detail: from.detail.clone(),
         exit: from.exit.clone(),
+        count: from.count,
     }
 }
 

@@ -108,7 +108,7 @@ impl Task {
         active.sequence = event.sequence;
         match event.kind {
             ControllerEventKind::Restarted => {
-                let exit = active::exit(&event.exit);
+                let exit = active::exit_of(&event);
                 if event.sequence > active.replayed {
                     active.run.restarts += 1;
                     active.run.init_pid = event.init_pid;
@@ -124,6 +124,7 @@ impl Task {
                 self.last_exit = Some(exit);
                 self.publish(drafts).await;
             }
+            ControllerEventKind::OomKilled => self.publish(vec![active::oom_draft(&event)]).await,
             ControllerEventKind::Ended => {
                 active.ended = Some(active::ended_event(&event));
                 for left in &event.residue {
@@ -185,8 +186,13 @@ impl Task {
         self.engine.meters.forget(self.entry.uuid);
         let mut drafts = Vec::new();
         for event in outcome.record.iter().flat_map(|r| &r.events) {
-            if event.kind == ControllerEventKind::Restarted && event.sequence > active.sequence {
-                drafts.extend(active::restart_drafts(&active::exit(&event.exit)).0);
+            match event.kind {
+                _ if event.sequence <= active.sequence => {}
+                ControllerEventKind::Restarted => {
+                    drafts.extend(active::restart_drafts(&active::exit_of(event)).0);
+                }
+                ControllerEventKind::OomKilled => drafts.push(active::oom_draft(event)),
+                ControllerEventKind::Ended => {}
             }
         }
         let recorded = outcome.record.as_ref().and_then(active::ended);
