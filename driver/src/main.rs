@@ -67,6 +67,9 @@ fn start_log(level: &str) -> Result<(), String> {
 }
 
 fn run(options: &Options) -> Result<(), String> {
+    if let Err(e) = berth_driver::host::descriptors::raise() {
+        tracing::warn!("cannot raise the limit of open files: {e}");
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let layout = match &options.root {
         Some(root) => Layout::rooted(root).map_err(|e| format!("cannot use '{}': {e}", root.display()))?,

@@ -95,7 +95,8 @@ fn hog() -> Outcome {
 
 fn loopback() -> Outcome {
     let daemon = Daemon::start()?;
-    let script = "nc -l -p 7 > /tmp/got & sleep 1; head -c 100000 /dev/zero | nc 127.0.0.1 7; touch /tmp/done; sleep 9999";
+    let script = "head -c 100000 /dev/zero > /tmp/page; httpd -p 127.0.0.1:80 -h /tmp; sleep 2; \
+                  wget -q -O /tmp/got http://127.0.0.1/page; while :; do sleep 1; done";
     let root = begin(&daemon, "t-al", script)?;
     let before = daemon.ok(&["domifstat", "t-al", "lo"])?;
     ensure!(before.starts_with("lo rx_bytes "), "{before}");
@@ -192,7 +193,7 @@ fn many(count: usize, within: Duration) -> Outcome {
     ensure_eq!(text.matches("Domain: ").count(), count, "domains");
     ensure_eq!(text.matches("  cpu.time=").count(), count, "figures");
     daemon.ok(&["destroy", "t-an*"])?;
-    // A hundred where a thousand have 50 ms; ten times that is for machines that do something else meanwhile.
+    // A thousand have 50 ms where nothing else runs; on a machine that does other things a hundred must keep to it.
     ensure!(best < within, "{count} domains took {best:?}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Does not know definitions, phases or clients.
 
 pub mod cgroups;
+pub mod descriptors;
 pub mod freezer;
 pub mod idmap;
 pub mod link;

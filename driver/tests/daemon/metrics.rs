@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("metrics::the_page", page),
     ("metrics::strangers_delay_nobody", strangers),
     ("metrics::an_address_that_cannot_be_used", bad_address),
+    ("metrics::files_of_the_daemon_and_of_its_children", open_files),
 ];
 
 fn with_page() -> Daemon {
@@ -86,6 +87,27 @@ fn strangers() {
     let mut endless = UnixStream::connect(daemon.path("page")).expect("connected");
     let sent = (0..1000).map(|_| endless.write_all(&[b'x'; 1024])).take_while(Result::is_ok).count();
     assert!(sent < 1000, "a request of a megabyte was read");
+}
+
+/// The soft and the hard limit of open files of a process.
+fn limits(pid: i64) -> (String, String) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+    let line = text.lines().find(|l| l.starts_with("Max open files")).expect("a line");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    (words[3].to_owned(), words[4].to_owned())
+}
+
+fn open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // Of this process only while the daemon is born.
+    let own = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(900), ..own.clone() }).expect("set");
+    let daemon = Daemon::start();
+    setrlimit(Resource::Nofile, own).expect("set back");
+    let (soft, hard) = limits(daemon.pid().into());
+    assert_eq!(soft, hard, "of the daemon");
+    let child = daemon.begin("web")["id"].as_i64().expect("id");
+    assert_eq!(limits(child), ("900".to_owned(), hard), "of the controller");
 }
 
 fn bad_address() {
