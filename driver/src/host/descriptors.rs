@@ -13,7 +13,7 @@ static BORN_WITH: OnceLock<Rlimit> = OnceLock::new();
 /// Raises the limit of this process to the most that it may ask for. Once, before anything is started.
 pub fn raise() -> io::Result<()> {
     let born_with = getrlimit(Resource::Nofile);
-    if BORN_WITH.set(born_with.clone()).is_ok() && born_with.current != born_with.maximum {
+    if BORN_WITH.set(born_with).is_ok() && born_with.current != born_with.maximum {
         setrlimit(Resource::Nofile, Rlimit { current: born_with.maximum, ..born_with })?;
     }
     Ok(())
@@ -23,7 +23,7 @@ pub fn raise() -> io::Result<()> {
 pub fn give_back(child: i32) -> io::Result<()> {
     let (Some(limit), Some(pid)) = (BORN_WITH.get(), Pid::from_raw(child)) else { return Ok(()) };
     if limit.current != limit.maximum {
-        prlimit(Some(pid), Resource::Nofile, limit.clone())?;
+        prlimit(Some(pid), Resource::Nofile, *limit)?;
     }
     Ok(())
 }

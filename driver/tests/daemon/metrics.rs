@@ -101,7 +101,7 @@ fn open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     // Of this process only while the daemon is born.
     let own = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(900), ..own.clone() }).expect("set");
+    setrlimit(Resource::Nofile, Rlimit { current: Some(900), ..own }).expect("set");
     let daemon = Daemon::start();
     setrlimit(Resource::Nofile, own).expect("set back");
     let (soft, hard) = limits(daemon.pid().into());
