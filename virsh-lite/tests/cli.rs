@@ -359,9 +359,14 @@ fn events() {
         &f,
         &["event", "web", "--all", "--loop", "--timeout", "1"],
         "event 'reboot' for domain 'web'\nevent 'lifecycle' for domain 'web': Stopped Destroyed\n\
-         event loop timed out\nevents received: 2\n\n",
+         event 'lifecycle' for domain 'web': Suspended Paused\n\
+         event 'oom-kill' for domain 'web': processes killed for want of memory: 3\n\
+         event loop timed out\nevents received: 4\n\n",
     );
     assert_eq!(f.last("Subscribe")["name"], "web");
+    let (_, stdout, _) = run(&f, &["event", "--event", "oom-kill", "--json"]);
+    let event: serde_json::Value = serde_json::from_str(&stdout).expect("one line of JSON");
+    assert_eq!((&event["kind"], &event["count"]), (&"oomKilled".into(), &3.into()));
     let (code, stdout, _) = run(&f, &["event", "--all", "--json"]);
     let event: serde_json::Value = serde_json::from_str(&stdout).expect("one line of JSON");
     assert_eq!((code, &event["type"], &event["sequence"]), (0, &"reboot".into(), &7.into()));

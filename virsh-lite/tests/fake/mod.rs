@@ -182,6 +182,12 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
                 json!({"sequence": 6, "lost": false}),
                 event(7, "rebooted", Value::Null),
                 event(8, "stopped", json!("destroyed")),
+                event(9, "suspended", json!("paused")),
+                {
+                    let mut oom = event(10, "oomKilled", Value::Null);
+                    oom["event"]["count"] = json!(3);
+                    oom
+                },
             ])
         }
         "GetInfo" => Ok(vec![
