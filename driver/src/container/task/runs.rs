@@ -183,7 +183,6 @@ impl Task {
 
     pub(super) async fn stopped(&mut self, outcome: Outcome) {
         let Some(active) = self.active.take() else { return };
-        self.engine.meters.forget(self.entry.uuid);
         let mut drafts = Vec::new();
         for event in outcome.record.iter().flat_map(|r| &r.events) {
             match event.kind {
@@ -214,6 +213,8 @@ impl Task {
         }
         self.last_exit = Some(exit);
         self.publish(drafts).await;
+        // Not before: who still sees the run may ask, and open what is not there any more.
+        self.engine.meters.forget(self.entry.uuid);
         let mut residue = outcome.residue;
         residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
         for left in &residue {
