@@ -33,7 +33,7 @@ pub enum Phase {
     /// Active.
     Running,
     /// Being suspended or resumed.
-    Changing,
+    Switching,
     /// Active, and none of its processes runs.
     Paused,
     /// Being taken down.
@@ -129,7 +129,7 @@ pub enum Fact {
     /// It runs.
     Started,
     /// It is being suspended or resumed.
-    ChangeBegan,
+    SwitchBegan,
     /// None of its processes runs.
     Paused,
     /// They run again, or still.
@@ -174,7 +174,7 @@ impl Lifecycle {
                     Verdict::Deny(Denial::NotRunning)
                 }
             },
-            Phase::Starting | Phase::Changing => match ask {
+            Phase::Starting | Phase::Switching => match ask {
                 Ask::Destroy => Verdict::Accept,
                 _ => Verdict::Wait,
             },
@@ -227,10 +227,10 @@ impl Lifecycle {
             (Phase::Absent | Phase::Shutoff, Fact::StartBegan) => Self { phase: Phase::Starting, ..self },
             (Phase::Starting, Fact::Started) => Self { phase: Phase::Running, ..self },
             (Phase::Starting, Fact::StartFailed) => Self { phase: ended, ..self },
-            (Phase::Running | Phase::Paused, Fact::ChangeBegan) => Self { phase: Phase::Changing, ..self },
-            (Phase::Running | Phase::Changing, Fact::Paused) => Self { phase: Phase::Paused, ..self },
-            (Phase::Paused | Phase::Changing, Fact::Resumed) => Self { phase: Phase::Running, ..self },
-            (Phase::Running | Phase::Changing | Phase::Paused, Fact::StopBegan) => {
+            (Phase::Running | Phase::Paused, Fact::SwitchBegan) => Self { phase: Phase::Switching, ..self },
+            (Phase::Running | Phase::Switching, Fact::Paused) => Self { phase: Phase::Paused, ..self },
+            (Phase::Paused | Phase::Switching, Fact::Resumed) => Self { phase: Phase::Running, ..self },
+            (Phase::Running | Phase::Switching | Phase::Paused, Fact::StopBegan) => {
                 Self { phase: Phase::Stopping, ..self }
             }
             (Phase::Stopping, Fact::Stopped) => Self { phase: ended, ..self },
@@ -272,10 +272,10 @@ mod test {
             Ask::Undefine => now.after(Fact::Undefined),
             Ask::Create | Ask::Start => now.after(Fact::StartBegan).after(outcome),
             Ask::Suspend => {
-                now.after(Fact::ChangeBegan).after(if good { Fact::Paused } else { Fact::Resumed })
+                now.after(Fact::SwitchBegan).after(if good { Fact::Paused } else { Fact::Resumed })
             }
             Ask::Resume => {
-                now.after(Fact::ChangeBegan).after(if good { Fact::Resumed } else { Fact::Paused })
+                now.after(Fact::SwitchBegan).after(if good { Fact::Resumed } else { Fact::Paused })
             }
             Ask::Destroy => now.after(Fact::StartFailed).after(Fact::StopBegan).after(Fact::Stopped),
             Ask::SetAutostart(on) => now.after(Fact::Autostart(on)),
@@ -312,7 +312,7 @@ mod test {
         fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..12_usize, 0..60)) {
             let all = [
                 Fact::Defined, Fact::Undefined, Fact::Autostart(true), Fact::Autostart(false), Fact::StartBegan,
-                Fact::StartFailed, Fact::Started, Fact::ChangeBegan, Fact::Paused, Fact::Resumed, Fact::StopBegan,
+                Fact::StartFailed, Fact::Started, Fact::SwitchBegan, Fact::Paused, Fact::Resumed, Fact::StopBegan,
                 Fact::Stopped,
             ];
             let mut now = Lifecycle::ABSENT;
@@ -324,7 +324,7 @@ mod test {
                     // Whatever waits is let go on: nothing waits unless something is under way.
                     prop_assert!(
                         verdict != Verdict::Wait
-                            || matches!(now.phase, Phase::Starting | Phase::Changing | Phase::Stopping)
+                            || matches!(now.phase, Phase::Starting | Phase::Switching | Phase::Stopping)
                     );
                 }
             }
@@ -349,7 +349,7 @@ mod test {
     #[test]
     fn what_may_be_asked_of_a_paused_domain() {
         let running = Lifecycle::ABSENT.after(Fact::Defined).after(Fact::StartBegan).after(Fact::Started);
-        let changing = running.after(Fact::ChangeBegan);
+        let changing = running.after(Fact::SwitchBegan);
         let paused = changing.after(Fact::Paused);
         for (ask, verdict) in [
             (Ask::Start, Verdict::Deny(Denial::Active)),

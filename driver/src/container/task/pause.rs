@@ -28,7 +28,7 @@ pub struct Changed {
 impl Task {
     pub(super) fn begin_change(&mut self, pause: bool, reply: Reply) {
         let Some(active) = &self.active else { return };
-        self.lifecycle = self.lifecycle.after(Fact::ChangeBegan);
+        self.lifecycle = self.lifecycle.after(Fact::SwitchBegan);
         let (run, restarts) = (self.run, active.run.restarts);
         let group = self.engine.cgroups.of(self.entry.name.as_str()).unified;
         let mailbox = self.entry.mailbox().clone();
@@ -53,7 +53,7 @@ impl Task {
     pub(super) async fn changed(&mut self, changed: Changed) {
         let Changed { pause, run, restarts, problem, reply } = changed;
         let same = self.active.as_ref().is_some_and(|a| a.run.restarts == restarts) && run == self.run;
-        if self.lifecycle.phase() != Phase::Changing || run != self.run {
+        if self.lifecycle.phase() != Phase::Switching || run != self.run {
             let message = format!("cannot {} domain '{}': it ended meanwhile", verb(pause), self.entry.name);
             answer(reply, Err(Failure::Failed(message)));
             return;

@@ -162,7 +162,7 @@ impl Task {
     }
 
     pub(super) fn begin_stop(&mut self, how: How) {
-        if !matches!(self.lifecycle.phase(), Phase::Running | Phase::Changing | Phase::Paused) {
+        if !matches!(self.lifecycle.phase(), Phase::Running | Phase::Switching | Phase::Paused) {
             return;
         }
         let Some(active) = &self.active else { return };
