@@ -5,6 +5,7 @@
 //!
 //! This crate never opens a path of a container's root, and never waits for a controller with anything held.
 
+pub mod account;
 pub mod api;
 pub mod config;
 pub mod container;

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use berth_driver::api::metrics;
 use berth_driver::api::varlink::{Listener, serve};
 use berth_driver::config::Config;
 use berth_driver::engine::{Engine, Parts};
@@ -33,6 +34,9 @@ struct Options {
     /// How much is logged: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
+    /// Serve figures of all domains for Prometheus at HOST:PORT or unix:PATH, under /metrics
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<metrics::Address>,
     /// The controller program
     #[arg(long, value_name = "PATH")]
     controller: Option<PathBuf>,
@@ -63,6 +67,9 @@ fn start_log(level: &str) -> Result<(), String> {
 }
 
 fn run(options: &Options) -> Result<(), String> {
+    if let Err(e) = berth_driver::host::descriptors::raise() {
+        tracing::warn!("cannot raise the limit of open files: {e}");
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let layout = match &options.root {
         Some(root) => Layout::rooted(root).map_err(|e| format!("cannot use '{}': {e}", root.display()))?,
@@ -84,7 +91,7 @@ fn run(options: &Options) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start threads: {e}"))?;
-    let done = runtime.block_on(daemon(parts));
+    let done = runtime.block_on(daemon(parts, options.metrics.as_ref()));
     // What is under way is found again by the next daemon.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     drop(lock);
@@ -106,7 +113,7 @@ fn controller(wanted: Option<&Path>) -> Result<PathBuf, String> {
     Ok(found.unwrap_or(beside))
 }
 
-async fn daemon(parts: Parts) -> Result<(), String> {
+async fn daemon(parts: Parts, page: Option<&metrics::Address>) -> Result<(), String> {
     let failed = |what: &'static str| move |e: std::io::Error| format!("cannot {what}: {e}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("wait for signals"))?;
@@ -124,6 +131,10 @@ async fn daemon(parts: Parts) -> Result<(), String> {
         Some(listener) => listener,
         None => Listener::bind(&run_folder).map_err(|e| e.to_string())?,
     };
+    if let Some(address) = page {
+        let started = metrics::start(engine.clone(), address).await;
+        started.map_err(|e| format!("cannot serve metrics at '{address}': {e}"))?;
+    }
     let serving = tokio::spawn(serve(engine.clone(), listener));
     engine.autostart().await.map_err(failed("start what starts with the host"))?;
     if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

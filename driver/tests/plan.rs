@@ -17,7 +17,6 @@ fn groups(name: &str) -> Groups {
         unified: legacy("unified"),
         legacy: ["cpuacct", "cpuset", "memory", "systemd"].map(legacy).into(),
         memory: Some(legacy("memory")),
-        cpuacct: Some(legacy("cpuacct")),
     }
 }
 

@@ -24,6 +24,7 @@ pub struct Daemon {
     work: tempfile::TempDir,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    arguments: Vec<String>,
     controller: Option<PathBuf>,
 }
 
@@ -63,7 +64,7 @@ impl Daemon {
             .tempdir()
             .map_err(|e| format!("cannot make a folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut daemon = Self { work, child: None, environment, controller: None };
+        let mut daemon = Self { work, child: None, environment, arguments: Vec::new(), controller: None };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;
         daemon.launch()?;
         Ok(daemon)
@@ -92,6 +93,11 @@ impl Daemon {
     /// Replaces the environment of the next start.
     pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
         self.environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    }
+
+    /// Further arguments of the next start.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
     }
 
     /// The controller's program of the next start, in place of the one beside the daemon.
@@ -124,6 +130,7 @@ impl Daemon {
             .arg(self.root())
             .args(["--log", "info"])
             .args(self.controller.iter().flat_map(|c| [OsStr::new("--controller"), c.as_os_str()]))
+            .args(&self.arguments)
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,6 +1,7 @@
 //! Tests with real containers. They run as root in a mount and a network namespace of their own, and leave the host
 //! as they found it.
 
+mod account;
 mod adoption;
 mod apparmor;
 mod console;
@@ -15,6 +16,7 @@ mod inside;
 mod invariants;
 mod kills;
 mod life;
+mod pause;
 mod program;
 mod soak;
 
@@ -23,6 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 
 fn main() {
     let tests: Vec<suite::Test> = [
+        account::TESTS,
         life::TESTS,
         inside::TESTS,
         idmap::TESTS,
@@ -31,6 +34,7 @@ fn main() {
         console::TESTS,
         failures::TESTS,
         kills::TESTS,
+        pause::TESTS,
         adoption::TESTS,
         soak::TESTS,
         escape::TESTS,

@@ -174,6 +174,8 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::Shutdown) => "virDomainShutdown",
         Some(M::Reboot) => "virDomainReboot",
         Some(M::Destroy) => "virDomainDestroy",
+        Some(M::Suspend) => "virDomainSuspend",
+        Some(M::Resume) => "virDomainResume",
         Some(M::SetAutostart) => "virDomainSetAutostart",
         Some(M::SetMetadata) => "virDomainSetMetadata",
         Some(M::AttachDevice) => "virDomainAttachDeviceFlags",

@@ -225,8 +225,8 @@ fn unknown(name: &str) -> Failure {
 #[rustfmt::skip]
 const VIRSH_ONLY: &[&str] = &[
     "attach-", "backup-", "blkdeviotune", "blkiotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
-    "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dommemstat", "dompm",
-    "domrename", "domstats", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
+    "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dompm",
+    "domrename", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
     "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "memtune", "migrate", "net-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
     "numatune", "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "schedinfo", "screenshot", "secret-",
     "send-", "set-", "setmaxmem", "setmem", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",

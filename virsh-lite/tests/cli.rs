@@ -169,11 +169,29 @@ fn life_cycle() {
     );
     good(&f, &["autostart", "db"], "Domain 'db' marked as autostarted\n\n");
     good(&f, &["autostart", "db", "--disable"], "Domain 'db' unmarked as autostarted\n\n");
+    good(&f, &["suspend", "web"], "Domain 'web' suspended\n\n");
+    good(&f, &["domstate", "web", "--reason"], "paused (user)\n\n");
+    good(&f, &["-q", "list", "--state-paused"], " 4711   web   paused\n");
     bad(
         &f,
-        &["suspend", "web"],
-        "error: Failed to suspend domain 'web'\nerror: this function is not supported by the connection driver: \
-         virDomainSuspend\nhint: this version of Berth cannot suspend domains yet\n",
+        &["shutdown", "web"],
+        "error: Failed to shutdown domain 'web'\nerror: Requested operation is not valid: domain is paused\n",
+    );
+    good(&f, &["resume", "4711"], "Domain 'web' resumed\n\n");
+    bad(
+        &f,
+        &["resume", "web"],
+        "error: Failed to resume domain 'web'\nerror: Requested operation is not valid: domain is already running\n",
+    );
+    bad(
+        &f,
+        &["suspend", "db"],
+        "error: Failed to suspend domain 'db'\nerror: Requested operation is not valid: domain is not running\n",
+    );
+    bad(
+        &f,
+        &["-r", "resume", "web"],
+        "error: Failed to resume domain 'web'\nerror: operation forbidden: read only access prevents virDomainResume\n",
     );
 }
 
@@ -323,7 +341,7 @@ fn edit() {
 #[test]
 fn events() {
     let f = Fake::start();
-    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\n\n");
+    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\n\n");
     bad(&f, &["event"], "error: one of --list, --all, or --event <type> is required\n");
     bad(&f, &["event", "--event", "foo"], "error: unknown event type foo\n");
     bad(
@@ -341,9 +359,14 @@ fn events() {
         &f,
         &["event", "web", "--all", "--loop", "--timeout", "1"],
         "event 'reboot' for domain 'web'\nevent 'lifecycle' for domain 'web': Stopped Destroyed\n\
-         event loop timed out\nevents received: 2\n\n",
+         event 'lifecycle' for domain 'web': Suspended Paused\n\
+         event 'oom-kill' for domain 'web': processes killed for want of memory: 3\n\
+         event loop timed out\nevents received: 4\n\n",
     );
     assert_eq!(f.last("Subscribe")["name"], "web");
+    let (_, stdout, _) = run(&f, &["event", "--event", "oom-kill", "--json"]);
+    let event: serde_json::Value = serde_json::from_str(&stdout).expect("one line of JSON");
+    assert_eq!((&event["kind"], &event["count"]), (&"oomKilled".into(), &3.into()));
     let (code, stdout, _) = run(&f, &["event", "--all", "--json"]);
     let event: serde_json::Value = serde_json::from_str(&stdout).expect("one line of JSON");
     assert_eq!((code, &event["type"], &event["sequence"]), (0, &"reboot".into(), &7.into()));
@@ -454,4 +477,109 @@ fn a_reader_that_goes_away() {
     let output =
         child.stdout(writer).stderr(Stdio::piped()).spawn().expect("spawn").wait_with_output().expect("wait");
     assert_eq!((output.status.code(), output.stderr.len()), (Some(141), 0));
+}
+
+#[test]
+fn domstats() {
+    let f = Fake::start();
+    let web = "Domain: 'web'\n  state.state=1\n  state.reason=1\n  cpu.time=3000000007\n  cpu.user=2000000000\n  \
+        cpu.system=1000000000\n  balloon.current=32768\n  balloon.maximum=65536\n  balloon.major_fault=1\n  \
+        balloon.minor_fault=99\n  balloon.unused=57344\n  balloon.available=65536\n  balloon.usable=58368\n  \
+        balloon.disk_caches=4096\n  balloon.rss=8192\n  vcpu.current=2\n  vcpu.maximum=2\n  net.count=1\n  \
+        net.0.name=eth0\n  net.0.rx.bytes=1\n  net.0.rx.pkts=2\n  net.0.rx.errs=3\n  net.0.rx.drop=4\n  \
+        net.0.tx.bytes=5\n  net.0.tx.pkts=6\n  net.0.tx.errs=7\n  net.0.tx.drop=8\n  block.count=2\n  \
+        block.0.name=sda\n  block.0.rd.reqs=1\n  block.0.rd.bytes=4096\n  block.0.wr.reqs=2\n  \
+        block.0.wr.bytes=8192\n  block.1.name=sdb\n  block.1.rd.reqs=2\n  block.1.rd.bytes=8192\n  \
+        block.1.wr.reqs=4\n  block.1.wr.bytes=16384\n";
+    good(&f, &["domstats", "web"], &format!("{web}\n"));
+    assert_eq!(f.last("GetStats")["groups"], serde_json::json!(["cpu", "memory", "interface", "block"]));
+    good(
+        &f,
+        &["domstats", "--state", "--vcpu", "--list-shutoff"],
+        "Domain: 'db'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
+         Domain: 'locked'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
+         Domain: 'old'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n",
+    );
+    good(
+        &f,
+        &["domstats", "--cpu-total", "--list-active", "--raw", "--nowait", "--backing", "--perf"],
+        "Domain: 'web'\n  cpu.time=3000000007\n  cpu.user=2000000000\n  cpu.system=1000000000\n\n\
+         Domain: 'web2'\n  cpu.time=3000000007\n  cpu.user=2000000000\n  cpu.system=1000000000\n\n",
+    );
+    assert_eq!(f.last("GetStats")["active"], true);
+    good(&f, &["domstats", "web", "--pressure"], "Domain: 'web'\n  pressure.cpu.some=77\n\n");
+    good(&f, &["domstats", "web2", "--interface"], "Domain: 'web2'\n\n");
+    good(&f, &["domstats", "--list-paused"], "\n");
+    good(
+        &f,
+        &["domstats", "web", "--vcpu", "--json"],
+        "[{\"name\":\"web\",\"stats\":{\"vcpu.current\":2,\"vcpu.maximum\":2}}]\n",
+    );
+    bad(
+        &f,
+        &["domstats", "web", "--perf", "--enforce"],
+        "error: Stats type 'perf' is not supported for containers\n",
+    );
+    bad(&f, &["domstats", "nosuch"], "error: failed to get domain 'nosuch'\n");
+}
+
+#[test]
+fn figures() {
+    let f = Fake::start();
+    good(
+        &f,
+        &["dommemstat", "web"],
+        "actual 32768\nmajor_fault 1\nminor_fault 99\nunused 57344\navailable 65536\nusable 58368\ndisk_caches 4096\n\
+         rss 8192\n\n",
+    );
+    let down = |what: &str| {
+        format!("error: {what} 'db'\nerror: Requested operation is not valid: domain is not running\n")
+    };
+    bad(&f, &["dommemstat", "db"], &down("Failed to get memory statistics for domain"));
+    good(
+        &f,
+        &["domblkstat", "web", "sdb"],
+        "sdb rd_req 2\nsdb rd_bytes 8192\nsdb wr_req 4\nsdb wr_bytes 16384\n\n",
+    );
+    good(&f, &["domblkstat", "web"], " rd_req 3\n rd_bytes 12288\n wr_req 6\n wr_bytes 24576\n\n");
+    good(
+        &f,
+        &["domblkstat", "web", "sda", "--json"],
+        "{\"device\":\"sda\",\"rd_bytes\":4096,\"rd_req\":1,\"wr_bytes\":8192,\"wr_req\":2}\n",
+    );
+    bad(
+        &f,
+        &["domblkstat", "web", "sdz"],
+        "error: Failed to get block stats for domain 'web' device 'sdz'\nerror: the domain has not used a device of that name\n",
+    );
+    good(
+        &f,
+        &["domifstat", "web", "lo"],
+        "lo rx_bytes 1\nlo rx_packets 2\nlo rx_errs 3\nlo rx_drop 4\nlo tx_bytes 5\nlo tx_packets 6\nlo tx_errs 7\n\
+         lo tx_drop 8\n\n",
+    );
+    bad(
+        &f,
+        &["domifstat", "web2", "eth0"],
+        "error: Failed to get interface stats web2 eth0\nerror: invalid argument: the domain has no interface 'eth0'\n",
+    );
+    let total = "Total:\n\tcpu_time             3.000000007 seconds\n\tuser_time            2.000000000 seconds\n\
+        \tsystem_time          1.000000000 seconds\n\n";
+    let cpus = "CPU0:\n\tcpu_time             1.000000000 seconds\nCPU1:\n\tcpu_time             2.000000007 seconds\n";
+    good(&f, &["cpu-stats", "web"], &format!("{cpus}{total}"));
+    good(&f, &["cpu-stats", "web", "--total"], total);
+    good(&f, &["cpu-stats", "web2"], total);
+    good(
+        &f,
+        &["cpu-stats", "web", "--start", "1", "--count", "2"],
+        "Only 1 CPUs available to show\nCPU1:\n\tcpu_time             2.000000007 seconds\n\n",
+    );
+    bad(&f, &["cpu-stats", "web", "--start", "-1"], "error: Invalid value for start CPU\n");
+    bad(
+        &f,
+        &["cpu-stats", "web2", "--count", "1"],
+        "error: Failed to retrieve CPU statistics for domain 'web2'\nerror: cgroup v2 of this host does not count processor \
+         time by processor\nhint: --total has the sum\n",
+    );
+    bad(&f, &["cpu-stats", "db"], &down("Failed to retrieve CPU statistics for domain"));
 }

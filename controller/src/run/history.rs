@@ -22,7 +22,8 @@ impl History {
 
     /// Adds "restarted".
     pub fn restarted(&mut self, exit: ControllerExit, init: i32) -> ControllerEvent {
-        self.add(ControllerEventKind::Restarted, exit, Some(i64::from(init)), Vec::new(), None)
+        let blank = blank(ControllerEventKind::Restarted);
+        self.add(ControllerEvent { exit: Some(exit), init_pid: Some(i64::from(init)), ..blank })
     }
 
     /// Adds "ended".
@@ -32,19 +33,18 @@ impl History {
         residue: Vec<String>,
         failure: Option<StepFailure>,
     ) -> ControllerEvent {
-        self.add(ControllerEventKind::Ended, exit, None, residue, failure)
+        let blank = blank(ControllerEventKind::Ended);
+        self.add(ControllerEvent { exit: Some(exit), residue, failure, ..blank })
     }
 
-    fn add(
-        &mut self,
-        kind: ControllerEventKind,
-        exit: ControllerExit,
-        init_pid: Option<i64>,
-        residue: Vec<String>,
-        failure: Option<StepFailure>,
-    ) -> ControllerEvent {
+    /// Adds "oomKilled".
+    pub fn oom_killed(&mut self, count: i64) -> ControllerEvent {
+        self.add(ControllerEvent { count: Some(count), ..blank(ControllerEventKind::OomKilled) })
+    }
+
+    fn add(&mut self, mut event: ControllerEvent) -> ControllerEvent {
         self.sequence += 1;
-        let event = ControllerEvent { sequence: self.sequence, kind, exit, init_pid, residue, failure };
+        event.sequence = self.sequence;
         if self.events.len() == MOST {
             self.events.pop_front();
         }
@@ -55,6 +55,18 @@ impl History {
     /// Those after number `since` that are remembered.
     pub fn since(&self, since: i64) -> impl Iterator<Item = &ControllerEvent> {
         self.events.iter().filter(move |e| e.sequence > since)
+    }
+}
+
+fn blank(kind: ControllerEventKind) -> ControllerEvent {
+    ControllerEvent {
+        sequence: 0,
+        kind,
+        exit: None,
+        count: None,
+        init_pid: None,
+        residue: Vec::new(),
+        failure: None,
     }
 }
 

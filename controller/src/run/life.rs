@@ -19,6 +19,7 @@ use crate::setup::held::Held;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
+use super::oom::OomWatch;
 use super::policy::{Brake, End};
 use super::{Controller, record};
 
@@ -118,6 +119,7 @@ impl Controller {
                 return Err(failure);
             }
         };
+        let oom = OomWatch::new(&plan.cgroups);
         let mut controller = Self {
             plan,
             consoles,
@@ -138,6 +140,7 @@ impl Controller {
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
+            oom,
             moved: false,
         };
         controller.started(started, oom_kills);
@@ -206,6 +209,7 @@ impl Controller {
             // It was killed, and why is known.
             return self.look_at_payload();
         }
+        self.look_for_oom(Instant::now(), true);
         let out_of_memory = cgroup::oom_kills(&self.plan.cgroups) > init.oom_kills;
         let (code, signal) = status.map_or((None, None), |s| (s.exit_status(), s.terminating_signal()));
         let end = End::of(code, signal, out_of_memory);
@@ -251,6 +255,7 @@ impl Controller {
     pub fn timers(&mut self, now: Instant) {
         self.give_up_asking(now);
         self.expire_hotplug(now);
+        self.look_for_oom(now, false);
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }
@@ -328,7 +333,8 @@ impl Controller {
         }
     }
 
-    fn publish(&mut self, event: &ControllerEvent) {
+    /// Tells everybody who listens.
+    pub fn publish(&mut self, event: &ControllerEvent) {
         let bytes = crate::serve::dispatch::event_bytes(event);
         for connection in self.connections.iter_mut().filter(|c| c.subscribed) {
             connection.send(bytes.clone(), None);

@@ -7,6 +7,7 @@ pub mod asking;
 pub mod history;
 pub mod initctl;
 pub mod life;
+pub mod oom;
 pub mod policy;
 pub mod record;
 pub mod shutdown;
@@ -25,6 +26,7 @@ use crate::setup::{cgroup, handshake::Created, held::Held};
 
 use history::History;
 use life::{Init, Phase};
+use oom::OomWatch;
 use policy::Brake;
 use shutdown::Asking;
 
@@ -54,6 +56,7 @@ pub struct Controller {
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
+    oom: OomWatch,
     /// Whether it has moved into its own control group.
     moved: bool,
 }
@@ -65,6 +68,7 @@ enum Token {
     Listener,
     Init,
     Payload,
+    Oom,
     HostPtys,
     Asking(usize),
     Hotplug,
@@ -185,6 +189,9 @@ impl Controller {
         {
             set.add(events, PRI, Token::Payload);
         }
+        if let Some((fd, events)) = self.oom.polled() {
+            set.add(fd, events, Token::Oom);
+        }
         for (index, asking) in self.asking.iter().enumerate() {
             set.add(&asking.helper, IN, Token::Asking(index));
         }
@@ -212,11 +219,12 @@ impl Controller {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let phase = self.phase.deadline().map(|at| at.saturating_duration_since(now));
+        let due = self.phase.deadline().into_iter().chain(self.oom.deadline());
+        let phase = due.map(|at| at.saturating_duration_since(now));
         let asking = self.asking.iter().map(|a| a.deadline.saturating_duration_since(now));
         let hotplug = self.hotplug.deadline().map(|at| at.saturating_duration_since(now));
         let consoles = self.consoles.list.iter().filter_map(|c| c.timeout());
-        phase.into_iter().chain(asking).chain(hotplug).chain(consoles).min()
+        phase.chain(asking).chain(hotplug).chain(consoles).min()
     }
 
     fn handle(&mut self, token: Token, events: i16) {
@@ -236,6 +244,7 @@ impl Controller {
             }
             Token::Init => self.init_ended(),
             Token::Payload => self.look_at_payload(),
+            Token::Oom => self.oom_woken(),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),
             Token::Hotplug => self.hotplug_news(),

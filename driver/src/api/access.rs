@@ -34,6 +34,7 @@ pub fn needed(method: Method) -> Role {
         Method::Domain(method) => match method {
             Domain::List
             | Domain::GetUsage
+            | Domain::GetStats
             | Domain::GetXML
             | Domain::GetMetadata
             | Domain::Subscribe => Role::Reader,
@@ -44,6 +45,8 @@ pub fn needed(method: Method) -> Role {
             | Domain::Shutdown
             | Domain::Reboot
             | Domain::Destroy
+            | Domain::Suspend
+            | Domain::Resume
             | Domain::SetAutostart
             | Domain::SetMetadata
             | Domain::AttachDevice
@@ -90,6 +93,7 @@ mod test {
     const DOMAIN: &[(&str, bool)] = &[
         ("List", true),
         ("GetUsage", true),
+        ("GetStats", true),
         ("Define", false),
         ("Undefine", false),
         ("Create", false),
@@ -97,6 +101,8 @@ mod test {
         ("Shutdown", false),
         ("Reboot", false),
         ("Destroy", false),
+        ("Suspend", false),
+        ("Resume", false),
         ("GetXML", true),
         ("SetAutostart", false),
         ("GetMetadata", true),

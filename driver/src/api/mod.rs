@@ -3,4 +3,5 @@
 //! Does not decide anything about domains.
 
 pub mod access;
+pub mod metrics;
 pub mod varlink;

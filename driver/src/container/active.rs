@@ -7,7 +7,7 @@ use berth_schemas::controller::{
 };
 use berth_schemas::domain::{EventKind, Exit, ExitKind, Reason};
 
-use crate::engine::publish::Draft;
+use crate::engine::publish::{Draft, now_usec};
 
 /// What a controller says about an end, in the words of the domain.
 pub fn exit(from: &ControllerExit) -> Exit {
@@ -22,6 +22,16 @@ pub fn exit(from: &ControllerExit) -> Exit {
         _ => ExitKind::ControllerLost,
     };
     Exit { kind, status: from.status, signal: from.signal, at_u_sec: from.at_u_sec }
+}
+
+/// The end in an event about one.
+pub fn exit_of(event: &ControllerEvent) -> Exit {
+    event.exit.as_ref().map_or_else(|| unreported(ExitKind::ControllerLost, now_usec()), exit)
+}
+
+/// What is told about processes that were killed for want of memory.
+pub fn oom_draft(event: &ControllerEvent) -> Draft {
+    Draft { count: event.count, ..Draft::blank(EventKind::OomKilled) }
 }
 
 /// An end that nobody reported.
@@ -55,24 +65,20 @@ pub fn reason(exit: &Exit, shutdown_asked: bool, failed_restart: bool) -> Reason
 
 /// What is told about an end.
 pub fn stop_drafts(exit: &Exit, reason: Reason) -> Vec<Draft> {
-    let stopped = Draft {
-        kind: EventKind::Stopped,
-        detail: Some(reason.as_str().to_owned()),
-        exit: Some(exit.clone()),
-    };
-    let crashed = Draft { kind: EventKind::Crashed, detail: None, exit: Some(exit.clone()) };
+    let stopped = Draft { exit: Some(exit.clone()), ..Draft::new(EventKind::Stopped, reason.as_str()) };
+    let crashed = Draft { exit: Some(exit.clone()), ..Draft::blank(EventKind::Crashed) };
     if reason == Reason::Crashed { vec![crashed, stopped] } else { vec![stopped] }
 }
 
 /// What is told about a restart, and the reason that the domain runs for from then on.
 pub fn restart_drafts(exit: &Exit) -> (Vec<Draft>, Reason) {
     if exit.kind == ExitKind::Reboot {
-        let draft = Draft { kind: EventKind::Rebooted, detail: None, exit: Some(exit.clone()) };
+        let draft = Draft { exit: Some(exit.clone()), ..Draft::blank(EventKind::Rebooted) };
         return (vec![draft], Reason::Rebooted);
     }
     let mut drafts = Vec::new();
     if is_crash(exit, false) {
-        drafts.push(Draft { kind: EventKind::Crashed, detail: None, exit: Some(exit.clone()) });
+        drafts.push(Draft { exit: Some(exit.clone()), ..Draft::blank(EventKind::Crashed) });
     }
     drafts.push(Draft::new(EventKind::Started, "restarted"));
     (drafts, Reason::Restarted)
@@ -94,7 +100,7 @@ pub fn ended(record: &ExitRecord) -> Option<Ended> {
 
 /// The end in an event.
 pub fn ended_event(event: &ControllerEvent) -> Ended {
-    Ended { exit: exit(&event.exit), failure: event.failure.clone() }
+    Ended { exit: exit_of(event), failure: event.failure.clone() }
 }
 
 #[cfg(test)]

@@ -10,6 +10,15 @@
 //!     +---------------------------------- stopped (transient) -------+
 //! ```
 //!
+//! Active is also who is paused, and who is on the way to that or back:
+//!
+//! ```text
+//!            change began              paused
+//!   Running --------------> Switching ---------> Paused      stop began: Stopping, from each of them
+//!      ^                    |  ^                   |
+//!      +----- resumed ------+  +-- change began ---+
+//! ```
+//!
 //! Does not know time, files, controllers or what a request carries.
 
 /// Where a domain is on its way.
@@ -23,6 +32,10 @@ pub enum Phase {
     Starting,
     /// Active.
     Running,
+    /// Being suspended or resumed.
+    Switching,
+    /// Active, and none of its processes runs.
+    Paused,
     /// Being taken down.
     Stopping,
 }
@@ -50,6 +63,10 @@ pub enum Ask {
     Start,
     /// Ask init to power off or to restart.
     Shutdown,
+    /// Stop its processes where they are.
+    Suspend,
+    /// Let them go on.
+    Resume,
     /// End it.
     Destroy,
     /// Start it with the host, or do not.
@@ -86,6 +103,10 @@ pub enum Denial {
     NotRunning,
     /// It is active.
     Active,
+    /// It is active and not paused.
+    NotPaused,
+    /// Nobody inside can take a request.
+    Paused,
     /// It has no definition to forget.
     UndefineTransient,
     /// It has no definition to start from.
@@ -109,6 +130,12 @@ pub enum Fact {
     StartFailed,
     /// It runs.
     Started,
+    /// It is being suspended or resumed.
+    SwitchBegan,
+    /// None of its processes runs.
+    Paused,
+    /// They run again, or still.
+    Resumed,
     /// An end is under way.
     StopBegan,
     /// Nothing of it is left.
@@ -123,7 +150,13 @@ impl Ask {
     /// Whether it would see or change a definition of which nobody knows yet what it will be.
     fn meets_a_change(self, phase: Phase) -> bool {
         match self {
-            Self::Define | Self::Undefine | Self::EditLive | Self::EditNext | Self::Settle => true,
+            Self::Define
+            | Self::Undefine
+            | Self::Suspend
+            | Self::Resume
+            | Self::EditLive
+            | Self::EditNext
+            | Self::Settle => true,
             Self::Create | Self::Start => phase == Phase::Shutoff,
             Self::Shutdown | Self::Destroy | Self::SetAutostart(_) | Self::Console => false,
         }
@@ -153,7 +186,9 @@ impl Lifecycle {
     /// May this be asked now?
     pub fn decide(self, ask: Ask) -> Verdict {
         match self.phase {
-            Phase::Shutoff | Phase::Running if self.changing && ask.meets_a_change(self.phase) => {
+            Phase::Shutoff | Phase::Running | Phase::Paused
+                if self.changing && ask.meets_a_change(self.phase) =>
+            {
                 Verdict::Wait
             }
             Phase::Absent => match ask {
@@ -164,15 +199,22 @@ impl Lifecycle {
                 Ask::Define | Ask::Undefine | Ask::Create | Ask::Start | Ask::EditNext => Verdict::Accept,
                 Ask::SetAutostart(on) => self.autostart_verdict(on),
                 Ask::Settle => Verdict::Already,
-                Ask::Shutdown | Ask::Destroy | Ask::EditLive | Ask::Console => {
+                Ask::Shutdown | Ask::Suspend | Ask::Resume | Ask::Destroy | Ask::EditLive | Ask::Console => {
                     Verdict::Deny(Denial::NotRunning)
                 }
             },
-            Phase::Starting => match ask {
+            Phase::Starting | Phase::Switching => match ask {
                 Ask::Destroy => Verdict::Accept,
                 _ => Verdict::Wait,
             },
             Phase::Running => self.decide_running(ask),
+            Phase::Paused => match ask {
+                Ask::Suspend => Verdict::Already,
+                Ask::Resume => Verdict::Accept,
+                // It would lie about until somebody resumes the domain, for whatever reason.
+                Ask::Shutdown => Verdict::Deny(Denial::Paused),
+                _ => self.decide_running(ask),
+            },
             Phase::Stopping => match ask {
                 Ask::Destroy => Verdict::Already,
                 _ => Verdict::Wait,
@@ -183,7 +225,10 @@ impl Lifecycle {
     fn decide_running(self, ask: Ask) -> Verdict {
         match ask {
             Ask::Create | Ask::Start => Verdict::Deny(Denial::Active),
-            Ask::Define | Ask::Shutdown | Ask::Destroy | Ask::EditLive | Ask::Console => Verdict::Accept,
+            Ask::Define | Ask::Shutdown | Ask::Suspend | Ask::Destroy | Ask::EditLive | Ask::Console => {
+                Verdict::Accept
+            }
+            Ask::Resume => Verdict::Deny(Denial::NotPaused),
             Ask::Settle => Verdict::Already,
             Ask::Undefine if self.persistent => Verdict::Accept,
             Ask::Undefine => Verdict::Deny(Denial::UndefineTransient),
@@ -211,9 +256,14 @@ impl Lifecycle {
             (Phase::Absent | Phase::Shutoff, Fact::StartBegan) => Self { phase: Phase::Starting, ..self },
             (Phase::Starting, Fact::Started) => Self { phase: Phase::Running, ..self },
             (Phase::Starting, Fact::StartFailed) => Self { phase: ended, ..self },
-            (Phase::Running, Fact::StopBegan) => Self { phase: Phase::Stopping, ..self },
+            (Phase::Running | Phase::Paused, Fact::SwitchBegan) => Self { phase: Phase::Switching, ..self },
+            (Phase::Running | Phase::Switching, Fact::Paused) => Self { phase: Phase::Paused, ..self },
+            (Phase::Paused | Phase::Switching, Fact::Resumed) => Self { phase: Phase::Running, ..self },
+            (Phase::Running | Phase::Switching | Phase::Paused, Fact::StopBegan) => {
+                Self { phase: Phase::Stopping, ..self }
+            }
             (Phase::Stopping, Fact::Stopped) => Self { phase: ended, ..self },
-            (Phase::Running, Fact::ChangeBegan) => Self { changing: true, ..self },
+            (Phase::Running | Phase::Paused, Fact::ChangeBegan) => Self { changing: true, ..self },
             (_, Fact::ChangeEnded) => Self { changing: false, ..self },
             _ => self,
         }
@@ -225,12 +275,14 @@ mod test {
     use super::*;
     use proptest::prelude::*;
 
-    const ASKS: [Ask; 12] = [
+    const ASKS: [Ask; 14] = [
         Ask::Define,
         Ask::Undefine,
         Ask::Create,
         Ask::Start,
         Ask::Shutdown,
+        Ask::Suspend,
+        Ask::Resume,
         Ask::Destroy,
         Ask::SetAutostart(true),
         Ask::SetAutostart(false),
@@ -250,6 +302,12 @@ mod test {
             Ask::Define => now.after(Fact::Defined),
             Ask::Undefine => now.after(Fact::Undefined),
             Ask::Create | Ask::Start => now.after(Fact::StartBegan).after(outcome),
+            Ask::Suspend => {
+                now.after(Fact::SwitchBegan).after(if good { Fact::Paused } else { Fact::Resumed })
+            }
+            Ask::Resume => {
+                now.after(Fact::SwitchBegan).after(if good { Fact::Resumed } else { Fact::Paused })
+            }
             Ask::Destroy => now.after(Fact::StartFailed).after(Fact::StopBegan).after(Fact::Stopped),
             Ask::SetAutostart(on) => now.after(Fact::Autostart(on)),
             Ask::Shutdown | Ask::EditLive | Ask::EditNext | Ask::Console | Ask::Settle => now,
@@ -274,7 +332,7 @@ mod test {
                 now = play(now, ASKS[ask], good);
                 check(now);
                 match ASKS[ask] {
-                    Ask::Start | Ask::Create if !good => prop_assert_eq!(before, now),
+                    Ask::Start | Ask::Create | Ask::Suspend | Ask::Resume if !good => prop_assert_eq!(before, now),
                     Ask::Shutdown | Ask::Console => prop_assert_eq!(before, now),
                     _ => {}
                 }
@@ -282,11 +340,11 @@ mod test {
         }
 
         #[test]
-        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..11_usize, 0..60)) {
+        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..14_usize, 0..60)) {
             let all = [
                 Fact::Defined, Fact::Undefined, Fact::Autostart(true), Fact::Autostart(false), Fact::StartBegan,
-                Fact::StartFailed, Fact::Started, Fact::StopBegan, Fact::Stopped, Fact::ChangeBegan,
-                Fact::ChangeEnded,
+                Fact::StartFailed, Fact::Started, Fact::SwitchBegan, Fact::Paused, Fact::Resumed, Fact::StopBegan,
+                Fact::Stopped, Fact::ChangeBegan, Fact::ChangeEnded,
             ];
             let mut now = Lifecycle::ABSENT;
             for fact in facts {
@@ -297,7 +355,7 @@ mod test {
                     // Whatever waits is let go on: nothing waits unless something is under way.
                     prop_assert!(
                         verdict != Verdict::Wait
-                            || matches!(now.phase, Phase::Starting | Phase::Stopping)
+                            || matches!(now.phase, Phase::Starting | Phase::Switching | Phase::Stopping)
                             || (now.changing && now.after(Fact::ChangeEnded).decide(ask) != Verdict::Wait)
                     );
                     // A change holds up neither the end of a domain nor its consoles.
@@ -321,5 +379,40 @@ mod test {
         assert_eq!(transient.after(Fact::StopBegan).after(Fact::Stopped), Lifecycle::ABSENT);
         assert_eq!(transient.after(Fact::Defined).decide(Ask::Undefine), Verdict::Accept);
         assert_eq!(shutoff.after(Fact::Autostart(true)).decide(Ask::SetAutostart(true)), Verdict::Already);
+    }
+
+    #[test]
+    fn what_may_be_asked_of_a_paused_domain() {
+        let running = Lifecycle::ABSENT.after(Fact::Defined).after(Fact::StartBegan).after(Fact::Started);
+        let changing = running.after(Fact::SwitchBegan);
+        let paused = changing.after(Fact::Paused);
+        for (ask, verdict) in [
+            (Ask::Start, Verdict::Deny(Denial::Active)),
+            (Ask::Create, Verdict::Deny(Denial::Active)),
+            (Ask::Suspend, Verdict::Already),
+            (Ask::Resume, Verdict::Accept),
+            (Ask::Shutdown, Verdict::Deny(Denial::Paused)),
+            (Ask::Destroy, Verdict::Accept),
+            (Ask::Console, Verdict::Accept),
+            (Ask::Define, Verdict::Accept),
+            (Ask::Undefine, Verdict::Accept),
+            (Ask::EditLive, Verdict::Accept),
+            (Ask::Settle, Verdict::Already),
+        ] {
+            assert_eq!(paused.decide(ask), verdict, "{ask:?}");
+        }
+        assert_eq!(running.decide(Ask::Resume), Verdict::Deny(Denial::NotPaused));
+        assert_eq!(
+            Lifecycle::ABSENT.after(Fact::Defined).decide(Ask::Suspend),
+            Verdict::Deny(Denial::NotRunning)
+        );
+        // Only an end does not wait for the change.
+        assert_eq!(changing.decide(Ask::Destroy), Verdict::Accept);
+        assert_eq!(changing.decide(Ask::Shutdown), Verdict::Wait);
+        for from in [running, changing, paused] {
+            assert_eq!(from.after(Fact::StopBegan).phase(), Phase::Stopping);
+        }
+        assert_eq!(paused.after(Fact::Resumed), running);
+        assert_eq!(Lifecycle::ABSENT.after(Fact::Paused), Lifecycle::ABSENT);
     }
 }

@@ -12,6 +12,7 @@ pub mod record;
 pub mod recover;
 pub mod registry;
 pub mod snapshot;
+pub mod stats;
 pub mod store;
 
 use std::io;
@@ -23,6 +24,7 @@ use berth_schemas::domain::Affect;
 use berth_schemas::name::DomainName;
 use tokio::sync::oneshot;
 
+use crate::account::Meters;
 use crate::config::Config;
 use crate::container::hotplug::{Act, DeviceChange};
 use crate::container::task::{Answer, Birth, Event, Request, Response, StartOptions, Task};
@@ -65,6 +67,8 @@ pub struct Engine {
     pub ids: Arc<IdRanges>,
     /// Profiles of containers.
     pub profiles: Profiles,
+    /// What domains use.
+    pub meters: Meters,
 }
 
 /// What came of a definition.
@@ -286,6 +290,7 @@ impl Engine {
             history: Arc::new(History::new(layout.run().join("ended"))?),
             ids: Arc::new(ids),
             profiles: Profiles::find(tag),
+            meters: Meters::default(),
             controller,
             config,
             layout,

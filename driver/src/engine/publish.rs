@@ -40,6 +40,8 @@ pub struct Happened {
     pub detail: Option<String>,
     /// How init ended.
     pub exit: Option<Exit>,
+    /// How many.
+    pub count: Option<i64>,
 }
 
 /// Something that is about to be told.
@@ -51,12 +53,19 @@ pub struct Draft {
     pub detail: Option<String>,
     /// How init ended.
     pub exit: Option<Exit>,
+    /// How many.
+    pub count: Option<i64>,
 }
 
 impl Draft {
     /// Without an end of init.
     pub fn new(kind: EventKind, detail: &str) -> Self {
-        Self { kind, detail: Some(detail.to_owned()), exit: None }
+        Self { detail: Some(detail.to_owned()), ..Self::blank(kind) }
+    }
+
+    /// With nothing but a kind.
+    pub fn blank(kind: EventKind) -> Self {
+        Self { kind, detail: None, exit: None, count: None }
     }
 }
 
@@ -168,6 +177,7 @@ impl Publisher {
             uuid: entry.uuid,
             detail: draft.detail,
             exit: draft.exit,
+            count: draft.count,
         });
         if memory.events.len() == REMEMBERED {
             memory.events.pop_front();

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_domain::{Domain, Live, LiveConsole, LiveIds};
-use berth_schemas::domain::{Affect, MetadataKind};
+use berth_schemas::domain::{Affect, MetadataKind, StatsGroup};
 use rustix::fs::OFlags;
 
+use crate::account::Buffer;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::engine::{Engine, metadata};
 use crate::failure::Failure;
@@ -57,11 +58,12 @@ impl Engine {
             used_memory_kib: domain.current_memory_kib,
             processes: None,
         };
-        if snapshot.run.is_some() {
-            let groups = self.cgroups.of(snapshot.name.as_str());
-            usage.cpu_time_nsec = groups.cpu_time();
-            usage.processes = groups.processes();
-            if let Some(bytes) = groups.memory() {
+        if let Some(run) = &snapshot.run {
+            let wanted = [StatsGroup::Cpu, StatsGroup::Memory];
+            let figures = self.figures(snapshot, run, &wanted, &mut Buffer::default());
+            usage.cpu_time_nsec = figures.cpu.and_then(|c| c.total_n_sec);
+            usage.processes = self.cgroups.of(snapshot.name.as_str()).processes();
+            if let Some(bytes) = figures.memory.and_then(|m| m.usage_bytes) {
                 usage.used_memory_kib = bytes.cast_unsigned() / 1024;
             }
         }

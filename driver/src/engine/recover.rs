@@ -20,6 +20,7 @@ use crate::engine::record::{self, Record, RecordPhase};
 use crate::engine::registry::Reference;
 use crate::engine::store::Loaded;
 use crate::files;
+use crate::host::freezer;
 use crate::host::process::Process;
 use crate::paths::Layout;
 
@@ -148,7 +149,10 @@ impl Engine {
             }
             _ => Vec::new(),
         };
-        let found = Found { record, live, next, alive, unpublished };
+        let groups = self.cgroups.of(&record.name);
+        let frozen = blocking(move || Ok(freezer::is_frozen(&groups.unified))).await.unwrap_or_default();
+        let paused = alive.is_some() && frozen;
+        let found = Found { record, live, next, alive, paused, unpublished };
         Some((Birth::Found(Box::new(found)), autodestroy))
     }
 

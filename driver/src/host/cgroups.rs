@@ -42,8 +42,6 @@ pub struct Groups {
     pub legacy: Vec<PathBuf>,
     /// The one of the v1 memory controller, if there is one.
     pub memory: Option<PathBuf>,
-    /// The one of the v1 cpuacct controller, if there is one.
-    pub cpuacct: Option<PathBuf>,
 }
 
 /// What could not be done to which group.
@@ -89,16 +87,17 @@ impl Cgroups {
     /// How the groups of a domain are called. Makes nothing.
     pub fn of(&self, name: &str) -> Groups {
         let group = |mount: &Path| mount.join(PARENT).join(format!("{name}{}", self.suffix));
-        let with = |controller: &str| {
-            let found = self.legacy.iter().find(|l| l.controllers.iter().any(|c| c == controller));
-            found.map(|l| group(&l.mount))
-        };
         Groups {
             unified: group(&self.unified),
             legacy: self.legacy.iter().map(|l| group(&l.mount)).collect(),
-            memory: with("memory"),
-            cpuacct: with("cpuacct"),
+            memory: self.legacy_of(name, "memory"),
         }
+    }
+
+    /// The group of a domain in the v1 hierarchy of a controller, if there is one.
+    pub fn legacy_of(&self, name: &str, controller: &str) -> Option<PathBuf> {
+        let found = self.legacy.iter().find(|l| l.controllers.iter().any(|c| c == controller));
+        found.map(|l| l.mount.join(PARENT).join(format!("{name}{}", self.suffix)))
     }
 
     /// Makes the groups of a domain, empty ones: what a dead run left behind goes first.
@@ -229,24 +228,6 @@ impl Groups {
         self.unified.exists() || self.legacy.iter().any(|p| p.exists())
     }
 
-    /// Processor time used, in nanoseconds.
-    pub fn cpu_time(&self) -> Option<i64> {
-        if let Some(path) = &self.cpuacct {
-            return read_number(&path.join("cpuacct.usage"));
-        }
-        let text = fs::read_to_string(self.unified.join("cpu.stat")).ok()?;
-        let micros = text.lines().find_map(|l| l.strip_prefix("usage_usec "))?;
-        micros.trim().parse::<i64>().ok()?.checked_mul(1000)
-    }
-
-    /// Memory in use, in bytes.
-    pub fn memory(&self) -> Option<i64> {
-        match &self.memory {
-            Some(path) => read_number(&path.join("memory.usage_in_bytes")),
-            None => read_number(&self.unified.join("memory.current")),
-        }
-    }
-
     /// Number of processes in the container.
     pub fn processes(&self) -> Option<i64> {
         let mut count = 0;
@@ -266,10 +247,6 @@ impl Groups {
 fn write(path: &Path, text: &str) -> io::Result<()> {
     use io::Write;
     fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
-}
-
-fn read_number(path: &Path) -> Option<i64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

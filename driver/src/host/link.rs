@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::host::confine::as_controller;
+use crate::host::descriptors;
 use crate::host::process::Process;
 use crate::host::program::Program;
 use crate::wire::{Channel, ChannelError};
@@ -102,6 +103,8 @@ pub fn spawn(program: &Program, name: &str, log: &Path) -> io::Result<Newborn> {
     })?;
     let pid = child.id().map(u32::cast_signed).ok_or(io::ErrorKind::NotFound)?;
     let process = Process::child(pid)?;
+    // Before it has its plan: init is born with the controller's.
+    descriptors::give_back(pid)?;
     // Somebody has to reap it. How it ended is told by its events, not by its status.
     tokio::spawn(async move { drop(child.wait().await) });
     Ok(Newborn { process, channel: Channel::new(UnixStream::from_std(ours)?) })

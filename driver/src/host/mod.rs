@@ -5,6 +5,8 @@
 pub mod apparmor;
 pub mod cgroups;
 pub mod confine;
+pub mod descriptors;
+pub mod freezer;
 pub mod idmap;
 pub mod link;
 pub mod namespaces;

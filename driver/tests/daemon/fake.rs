@@ -61,7 +61,13 @@ impl State {
         let event = ControllerEvent {
             sequence: self.events.last().map_or(0, |e| e.sequence) + 1,
             kind,
-            exit: ControllerExit { kind: exit.into(), status, signal: None, at_u_sec: now_usec() },
+            exit: (kind != ControllerEventKind::OomKilled).then(|| ControllerExit {
+                kind: exit.into(),
+                status,
+                signal: None,
+                at_u_sec: now_usec(),
+            }),
+            count: (kind == ControllerEventKind::OomKilled).then_some(2),
             init_pid: (kind == ControllerEventKind::Restarted).then(own_pid),
             residue: Vec::new(),
             failure: None,
@@ -148,9 +154,10 @@ async fn script(shared: Shared) {
                 "reboot" => state.event(ControllerEventKind::Restarted, "reboot", None),
                 "crash" => state.event(ControllerEventKind::Ended, "exited", Some(7)),
                 "poweroff" => state.event(ControllerEventKind::Ended, "poweroff", None),
+                "oom" => state.event(ControllerEventKind::OomKilled, "", None),
                 other => panic!("{name}: what is '{other}'?"),
             }
-            if text != "reboot" {
+            if text != "reboot" && text != "oom" {
                 drop(state);
                 end_soon();
             }

@@ -13,6 +13,7 @@ pub struct Daemon {
     folder: tempfile::TempDir,
     child: Option<Child>,
     pub environment: Vec<(String, String)>,
+    pub arguments: Vec<String>,
 }
 
 impl Daemon {
@@ -21,6 +22,7 @@ impl Daemon {
             folder: tempfile::Builder::new().prefix("berth-driver-").tempdir().expect("folder"),
             child: None,
             environment: Vec::new(),
+            arguments: Vec::new(),
         };
         daemon.launch();
         daemon
@@ -43,6 +45,7 @@ impl Daemon {
             .arg("--controller")
             .arg(std::env::current_exe().expect("own path"))
             .args(["--log", "debug"])
+            .args(&self.arguments)
             .env("BERTH_TEST_PRETEND_CGROUPS", "1")
             .env("BERTH_TEST_PRETEND_APPARMOR", "")
             .envs(self.environment.clone())

@@ -12,6 +12,8 @@ mod fake;
 mod harness;
 mod hotplug;
 mod life;
+mod metrics;
+mod pause;
 mod recovery;
 mod roles;
 mod wire;
@@ -33,6 +35,8 @@ fn main() {
         consoles::TESTS,
         hotplug::TESTS,
         apparmor::TESTS,
+        pause::TESTS,
+        metrics::TESTS,
     ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;

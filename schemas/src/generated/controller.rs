@@ -506,7 +506,8 @@ pub struct ControllerExit {
     pub at_u_sec: i64,
 }
 
-/// Kinds of controller events: init was started again after an end that asks for it, or the container is gone.
+/// Kinds of controller events: init was started again after an end that asks for it, the container is gone, or processes
+/// in it were killed for want of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ControllerEventKind {
     /// `restarted`.
@@ -515,17 +516,21 @@ pub enum ControllerEventKind {
     /// `ended`.
     #[serde(rename = "ended")]
     Ended,
+    /// `oomKilled`.
+    #[serde(rename = "oomKilled")]
+    OomKilled,
 }
 
 impl ControllerEventKind {
     /// All values.
-    pub const ALL: &'static [ControllerEventKind] = &[Self::Restarted, Self::Ended];
+    pub const ALL: &'static [ControllerEventKind] = &[Self::Restarted, Self::Ended, Self::OomKilled];
 
     /// The value as it is on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Restarted => "restarted",
             Self::Ended => "ended",
+            Self::OomKilled => "oomKilled",
         }
     }
 }
@@ -537,8 +542,12 @@ pub struct ControllerEvent {
     pub sequence: i64,
     /// `kind`.
     pub kind: ControllerEventKind,
-    /// `exit`.
-    pub exit: ControllerExit,
+    /// Of restarted and ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ControllerExit>,
+    /// Of oomKilled: how many since the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
     /// Of restarted: pid of the new init.
     #[serde(rename = "initPid")]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -260,6 +260,304 @@ pub struct DomainUsage {
     pub processes: Option<i64>,
 }
 
+/// Groups of figures. What is not asked for is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StatsGroup {
+    /// `cpu`.
+    #[serde(rename = "cpu")]
+    Cpu,
+    /// `memory`.
+    #[serde(rename = "memory")]
+    Memory,
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+    /// `interface`.
+    #[serde(rename = "interface")]
+    Interface,
+    /// `tasks`.
+    #[serde(rename = "tasks")]
+    Tasks,
+    /// `pressure`.
+    #[serde(rename = "pressure")]
+    Pressure,
+}
+
+impl StatsGroup {
+    /// All values.
+    pub const ALL: &'static [StatsGroup] =
+        &[Self::Cpu, Self::Memory, Self::Block, Self::Interface, Self::Tasks, Self::Pressure];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Block => "block",
+            Self::Interface => "interface",
+            Self::Tasks => "tasks",
+            Self::Pressure => "pressure",
+        }
+    }
+}
+
+/// Processor time of the container, in nanoseconds since the start of the domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct CpuStats {
+    /// `totalNSec`.
+    #[serde(rename = "totalNSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_n_sec: Option<i64>,
+    /// In user mode. The controller's own (milliseconds) is in it; in the total it is only on hosts without cgroup v1.
+    #[serde(rename = "userNSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_n_sec: Option<i64>,
+    /// In the kernel. The same holds.
+    #[serde(rename = "systemNSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_n_sec: Option<i64>,
+    /// Of the total, by processor of the host. Null where the kernel does not tell it: cgroup v2 has no such file.
+    #[serde(rename = "perCpuNSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_cpu_n_sec: Option<Vec<i64>>,
+    /// Of the processor quota: periods in which the container ran, those in which it was stopped, and for how long it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub periods: Option<i64>,
+    /// `throttledPeriods`.
+    #[serde(rename = "throttledPeriods")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_periods: Option<i64>,
+    /// `throttledNSec`.
+    #[serde(rename = "throttledNSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_n_sec: Option<i64>,
+}
+
+/// Memory of the domain's group, in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct MemoryStats {
+    /// All that counts against the limit.
+    #[serde(rename = "usageBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_bytes: Option<i64>,
+    /// The most that was ever in use.
+    #[serde(rename = "peakBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<i64>,
+    /// Memory that belongs to no file.
+    #[serde(rename = "anonBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anon_bytes: Option<i64>,
+    /// Contents of files, those of tmpfs included.
+    #[serde(rename = "cacheBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<i64>,
+    /// The part of it that was not used lately and goes first.
+    #[serde(rename = "inactiveFileBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactive_file_bytes: Option<i64>,
+    /// `swapBytes`.
+    #[serde(rename = "swapBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_bytes: Option<i64>,
+    /// Where the container meets its end; null if there is no limit but the host's.
+    #[serde(rename = "limitBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<i64>,
+    /// Swap alone, also on cgroup v1; null if there is no limit.
+    #[serde(rename = "swapLimitBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_limit_bytes: Option<i64>,
+    /// Where it is slowed down; cgroup v2 only.
+    #[serde(rename = "highBytes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_bytes: Option<i64>,
+    /// `pageFaults`.
+    #[serde(rename = "pageFaults")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_faults: Option<i64>,
+    /// `majorPageFaults`.
+    #[serde(rename = "majorPageFaults")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major_page_faults: Option<i64>,
+    /// Processes killed for want of memory.
+    #[serde(rename = "oomKills")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<i64>,
+}
+
+/// What was read and written through one block device of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlockStats {
+    /// Major and minor number, "8:0".
+    pub device: String,
+    /// The kernel's name, for example "sda"; the numbers where it has none any more.
+    pub name: String,
+    /// `readBytes`.
+    #[serde(rename = "readBytes")]
+    pub read_bytes: i64,
+    /// `readRequests`.
+    #[serde(rename = "readRequests")]
+    pub read_requests: i64,
+    /// `writeBytes`.
+    #[serde(rename = "writeBytes")]
+    pub write_bytes: i64,
+    /// `writeRequests`.
+    #[serde(rename = "writeRequests")]
+    pub write_requests: i64,
+}
+
+/// One network interface as the container sees it: received is what came to the container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    /// `name`.
+    pub name: String,
+    /// `receivedBytes`.
+    #[serde(rename = "receivedBytes")]
+    pub received_bytes: i64,
+    /// `receivedPackets`.
+    #[serde(rename = "receivedPackets")]
+    pub received_packets: i64,
+    /// `receiveErrors`.
+    #[serde(rename = "receiveErrors")]
+    pub receive_errors: i64,
+    /// `receiveDrops`.
+    #[serde(rename = "receiveDrops")]
+    pub receive_drops: i64,
+    /// `sentBytes`.
+    #[serde(rename = "sentBytes")]
+    pub sent_bytes: i64,
+    /// `sentPackets`.
+    #[serde(rename = "sentPackets")]
+    pub sent_packets: i64,
+    /// `sendErrors`.
+    #[serde(rename = "sendErrors")]
+    pub send_errors: i64,
+    /// `sendDrops`.
+    #[serde(rename = "sendDrops")]
+    pub send_drops: i64,
+}
+
+/// Tasks are processes and their threads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct TaskStats {
+    /// Where the limit is on cgroup v2, the controller's one is among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<i64>,
+    /// Null if there is no limit but the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// A resource that tasks wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PressureResource {
+    /// `cpu`.
+    #[serde(rename = "cpu")]
+    Cpu,
+    /// `memory`.
+    #[serde(rename = "memory")]
+    Memory,
+    /// `io`.
+    #[serde(rename = "io")]
+    Io,
+}
+
+impl PressureResource {
+    /// All values.
+    pub const ALL: &'static [PressureResource] = &[Self::Cpu, Self::Memory, Self::Io];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// How much time was lost in waiting for a resource; "pressure stall information" of the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PressureStats {
+    /// `resource`.
+    pub resource: PressureResource,
+    /// Percentage of the last 10, 60 and 300 seconds in which some task waited, and in which all did.
+    #[serde(rename = "someAvg10")]
+    pub some_avg10: f64,
+    /// `someAvg60`.
+    #[serde(rename = "someAvg60")]
+    pub some_avg60: f64,
+    /// `someAvg300`.
+    #[serde(rename = "someAvg300")]
+    pub some_avg300: f64,
+    /// Since the start, in microseconds.
+    #[serde(rename = "someUSec")]
+    pub some_u_sec: i64,
+    /// `fullAvg10`.
+    #[serde(rename = "fullAvg10")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_avg10: Option<f64>,
+    /// `fullAvg60`.
+    #[serde(rename = "fullAvg60")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_avg60: Option<f64>,
+    /// `fullAvg300`.
+    #[serde(rename = "fullAvg300")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_avg300: Option<f64>,
+    /// `fullUSec`.
+    #[serde(rename = "fullUSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_u_sec: Option<i64>,
+}
+
+/// Figures of one domain. Null is what was not asked for, and all that an inactive domain does not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainStats {
+    /// `name`.
+    pub name: String,
+    /// `uuid`.
+    pub uuid: String,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `state`.
+    pub state: State,
+    /// `reason`.
+    pub reason: Reason,
+    /// Virtual processors in the definition.
+    pub vcpus: i64,
+    /// Memory of the definition: the most it may have, and what it has now, in KiB.
+    #[serde(rename = "maxMemoryKiB")]
+    pub max_memory_ki_b: i64,
+    /// `currentMemoryKiB`.
+    #[serde(rename = "currentMemoryKiB")]
+    pub current_memory_ki_b: i64,
+    /// Since init was started last, in microseconds.
+    #[serde(rename = "uptimeUSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_u_sec: Option<i64>,
+    /// `cpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuStats>,
+    /// `memory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStats>,
+    /// Devices that were used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Vec<BlockStats>>,
+    /// Loopback included; null if the container has no network of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interfaces: Option<Vec<InterfaceStats>>,
+    /// `tasks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TaskStats>,
+    /// Resources that the kernel watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Vec<PressureStats>>,
+}
+
 /// A remark about a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -415,6 +713,9 @@ pub enum EventKind {
     /// `resumed`.
     #[serde(rename = "resumed")]
     Resumed,
+    /// `oomKilled`.
+    #[serde(rename = "oomKilled")]
+    OomKilled,
 }
 
 impl EventKind {
@@ -429,6 +730,7 @@ impl EventKind {
         Self::Metadata,
         Self::Suspended,
         Self::Resumed,
+        Self::OomKilled,
     ];
 
     /// The value as it is on the wire.
@@ -443,6 +745,7 @@ impl EventKind {
             Self::Metadata => "metadata",
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
+            Self::OomKilled => "oomKilled",
         }
     }
 }
@@ -468,6 +771,10 @@ pub struct Event {
     /// Of stopped, crashed and rebooted: how init ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// Of oomKilled: how many processes were killed for want of memory since the last such event. Told at most once a
+    /// second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
 }
 
 /// Parameters of `List`.
@@ -536,6 +843,48 @@ impl Parameters for GetUsageIn {
 pub struct GetUsageOut {
     /// `usage`.
     pub usage: DomainUsage,
+}
+
+/// Parameters of `GetStats`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetStatsIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// Null means all but pressure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<StatsGroup>>,
+    /// Only active domains, or only inactive ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+}
+
+impl Parameters for GetStatsIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            groups: crate::wire::take_optional(&mut members, "groups")?,
+            active: crate::wire::take_optional(&mut members, "active")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetStats`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetStatsOut {
+    /// `stats`.
+    pub stats: DomainStats,
 }
 
 /// Parameters of `Define`.
@@ -788,6 +1137,68 @@ impl Parameters for DestroyIn {
 /// Answer of `Destroy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct DestroyOut {}
+
+/// Parameters of `Suspend`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SuspendIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+}
+
+impl Parameters for SuspendIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `Suspend`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SuspendOut {}
+
+/// Parameters of `Resume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ResumeIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+}
+
+impl Parameters for ResumeIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `Resume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ResumeOut {}
 
 /// Parameters of `GetXML`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -1310,6 +1721,9 @@ pub enum Method {
     List,
     /// Figures of one domain.
     GetUsage,
+    /// Figures of domains, one reply each, like List. They are read from control groups and from one file of the network
+    /// namespace; no process is looked at.
+    GetStats,
     /// Keeps a definition, new or in place of the one with the same name and uuid. A running domain goes on with its own.
     Define,
     /// Forgets a definition. A running domain becomes transient.
@@ -1324,6 +1738,10 @@ pub enum Method {
     Reboot,
     /// Ends a domain at once and answers when nothing of it is left.
     Destroy,
+    /// Stops every process of a domain where it is, and answers when all of them stand. Already paused is no error.
+    Suspend,
+    /// Lets the processes of a paused domain go on.
+    Resume,
     /// The document.
     GetXML,
     /// Whether the domain starts with the host.
@@ -1356,6 +1774,7 @@ impl Method {
     pub const ALL: &'static [Method] = &[
         Self::List,
         Self::GetUsage,
+        Self::GetStats,
         Self::Define,
         Self::Undefine,
         Self::Create,
@@ -1363,6 +1782,8 @@ impl Method {
         Self::Shutdown,
         Self::Reboot,
         Self::Destroy,
+        Self::Suspend,
+        Self::Resume,
         Self::GetXML,
         Self::SetAutostart,
         Self::GetMetadata,
@@ -1382,6 +1803,7 @@ impl Method {
         match self {
             Self::List => "io.berth.Domain.List",
             Self::GetUsage => "io.berth.Domain.GetUsage",
+            Self::GetStats => "io.berth.Domain.GetStats",
             Self::Define => "io.berth.Domain.Define",
             Self::Undefine => "io.berth.Domain.Undefine",
             Self::Create => "io.berth.Domain.Create",
@@ -1389,6 +1811,8 @@ impl Method {
             Self::Shutdown => "io.berth.Domain.Shutdown",
             Self::Reboot => "io.berth.Domain.Reboot",
             Self::Destroy => "io.berth.Domain.Destroy",
+            Self::Suspend => "io.berth.Domain.Suspend",
+            Self::Resume => "io.berth.Domain.Resume",
             Self::GetXML => "io.berth.Domain.GetXML",
             Self::SetAutostart => "io.berth.Domain.SetAutostart",
             Self::GetMetadata => "io.berth.Domain.GetMetadata",

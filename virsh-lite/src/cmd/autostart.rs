@@ -1,4 +1,4 @@
-//! `autostart`, and what containers cannot do yet: `suspend`, `resume`.
+//! `autostart`.
 //!
 //! Does not know when the host starts; the daemon does.
 
@@ -17,16 +17,6 @@ pub static AUTOSTART: Command = Command::new("autostart", Group::Domain, "autost
         Opt::flag("disable", "no longer start it together with the host"),
     ]);
 
-/// `suspend`
-pub static SUSPEND: Command = Command::new("suspend", Group::Domain, "suspend a domain", suspend)
-    .about("Not supported yet.")
-    .options(&[Opt::domain()]);
-
-/// `resume`
-pub static RESUME: Command = Command::new("resume", Group::Domain, "resume a domain", resume)
-    .about("Not supported yet.")
-    .options(&[Opt::domain()]);
-
 fn autostart(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let wanted = !args.has("disable");
     let verb = if wanted { "mark" } else { "unmark" };
@@ -43,22 +33,4 @@ fn autostart(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.extra(&format!("Domain '{}' {verb}ed as autostarted\n", domain.name));
         Ok(())
     })
-}
-
-fn suspend(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    not_yet(session, args, "suspend", "virDomainSuspend")
-}
-
-fn resume(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    not_yet(session, args, "resume", "virDomainResume")
-}
-
-fn not_yet(session: &mut Session, args: &Args, verb: &str, api: &str) -> Result<(), Failure> {
-    let domain = session.domain(args.required("domain"))?;
-    let name = session.status(&domain)?.name;
-    Err(Failure::because(
-        format!("Failed to {verb} domain '{name}'"),
-        format!("this function is not supported by the connection driver: {api}"),
-    )
-    .hint("this version of Berth cannot suspend domains yet"))
 }

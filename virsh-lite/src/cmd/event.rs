@@ -22,7 +22,7 @@ use crate::terminal::Signals;
 use crate::times;
 
 /// The types of events.
-const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change"];
+const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill"];
 
 /// `event`
 pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events", event)
@@ -38,7 +38,7 @@ pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events"
         Opt::flag("list", "list the types"),
         Opt::flag("timestamp", "print when each event happened"),
     ])
-    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit");
+    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit, count");
 
 /// Why waiting ended.
 #[derive(PartialEq, Eq)]
@@ -59,6 +59,7 @@ struct EventJson<'a> {
     uuid: &'a str,
     detail: Option<&'a str>,
     exit: Option<ExitJson>,
+    count: Option<i64>,
 }
 
 fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -183,6 +184,7 @@ fn type_of(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Rebooted => "reboot",
         EventKind::Metadata => "metadata-change",
+        EventKind::OomKilled => "oom-kill",
         _ => "lifecycle",
     }
 }
@@ -198,6 +200,7 @@ fn print(session: &mut Session, event: &Event, timestamp: bool) {
             uuid: &event.uuid,
             detail: event.detail.as_deref(),
             exit: event.exit.as_ref().map(ExitJson::from),
+            count: event.count,
         });
         return;
     }
@@ -223,6 +226,9 @@ fn text(event: &Event) -> String {
         EventKind::Stopped => lifecycle("Stopped", "shutdown"),
         EventKind::Crashed => lifecycle("Crashed", "panicked"),
         EventKind::Rebooted => String::new(),
+        EventKind::OomKilled => {
+            format!(": processes killed for want of memory: {}", event.count.unwrap_or(1))
+        }
         EventKind::Metadata => match &event.detail {
             Some(uri) => format!(": type element, uri {uri}"),
             None => ": type title or description, uri <null>".into(),

@@ -11,14 +11,17 @@ pub mod define;
 pub mod device;
 pub mod disk;
 pub mod document;
+pub mod domstats;
 pub mod edit;
 pub mod event;
+pub mod figures;
 pub mod generate;
 pub mod help;
 pub mod host;
 pub mod info;
 pub mod list;
 pub mod metadata;
+pub mod pause;
 pub mod start;
 pub mod stop;
 
@@ -29,6 +32,7 @@ pub static ALL: &[&Command] = &[
     &disk::ATTACH_DISK,
     &autostart::AUTOSTART,
     &console::CONSOLE,
+    &figures::CPU_STATS,
     &define::CREATE,
     &define::DEFINE,
     &metadata::DESC,
@@ -42,17 +46,21 @@ pub static ALL: &[&Command] = &[
     &edit::EDIT,
     &metadata::METADATA,
     &stop::REBOOT,
-    &autostart::RESUME,
+    &pause::RESUME,
     &stop::SHUTDOWN,
     &start::START,
-    &autostart::SUSPEND,
+    &pause::SUSPEND,
     &host::TTYCONSOLE,
     &define::UNDEFINE,
     &device::UPDATE_DEVICE,
     // Domain Monitoring
     &disk::DOMBLKLIST,
+    &figures::DOMBLKSTAT,
+    &figures::DOMIFSTAT,
     &info::DOMINFO,
+    &figures::DOMMEMSTAT,
     &info::DOMSTATE,
+    &domstats::DOMSTATS,
     &list::LIST,
     // Domain Events
     &event::EVENT,

@@ -167,6 +167,11 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
     match method {
         "List" if all && !more => Err(("org.varlink.service.ExpectedMore", json!({}))),
         "List" if all => Ok(state.domains.iter().map(|d| json!({ "domain": d })).collect()),
+        "GetStats" if all && !more => Err(("org.varlink.service.ExpectedMore", json!({}))),
+        "GetStats" if all => {
+            let wanted = |d: &&Value| parameters["active"].as_bool().is_none_or(|a| a != d["id"].is_null());
+            Ok(state.domains.iter().filter(wanted).map(|d| json!({ "stats": stats(d) })).collect())
+        }
         "Define" | "Create" => document(method, parameters, state),
         "Subscribe" => {
             let event = |n: i64, kind: &str, detail: Value| {
@@ -177,6 +182,12 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
                 json!({"sequence": 6, "lost": false}),
                 event(7, "rebooted", Value::Null),
                 event(8, "stopped", json!("destroyed")),
+                event(9, "suspended", json!("paused")),
+                {
+                    let mut oom = event(10, "oomKilled", Value::Null);
+                    oom["event"]["count"] = json!(3);
+                    oom
+                },
             ])
         }
         "GetInfo" => Ok(vec![
@@ -192,6 +203,36 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
             about(method, parameters, at, state)
         }
     }
+}
+
+/// Figures; those of web2 are of a host that tells less.
+fn stats(domain: &Value) -> Value {
+    let mut stats = json!({"name": domain["name"], "uuid": domain["uuid"], "state": domain["state"],
+        "reason": domain["reason"], "vcpus": 2, "maxMemoryKiB": 65536, "currentMemoryKiB": 32768});
+    if domain["id"].is_null() {
+        return stats;
+    }
+    stats["id"] = domain["id"].clone();
+    stats["cpu"] =
+        json!({"totalNSec": 3_000_000_007_i64, "userNSec": 2_000_000_000_i64, "systemNSec": 1_000_000_000});
+    if domain["name"] == "web" {
+        stats["cpu"]["perCpuNSec"] = json!([1_000_000_000, 2_000_000_007_i64]);
+        let device = |name: &str, n: i64| {
+            json!({"device": name, "name": name, "readBytes": 4096 * n, "readRequests": n,
+            "writeBytes": 8192 * n, "writeRequests": 2 * n})
+        };
+        stats["blocks"] = json!([device("sda", 1), device("sdb", 2)]);
+        let net = |name: &str| {
+            json!({"name": name, "receivedBytes": 1, "receivedPackets": 2, "receiveErrors": 3,
+            "receiveDrops": 4, "sentBytes": 5, "sentPackets": 6, "sendErrors": 7, "sendDrops": 8})
+        };
+        stats["interfaces"] = json!([net("lo"), net("eth0")]);
+        stats["memory"] = json!({"usageBytes": 8 << 20, "anonBytes": 1 << 20, "cacheBytes": 4 << 20,
+            "inactiveFileBytes": 1 << 20, "limitBytes": 64 << 20, "pageFaults": 100, "majorPageFaults": 1});
+        stats["pressure"] = json!([{"resource": "cpu", "someAvg10": 1.5, "someAvg60": 0.0, "someAvg300": 0.0,
+            "someUSec": 77}]);
+    }
+    stats
 }
 
 fn document(method: &str, parameters: &Value, state: &mut State) -> Answer {
@@ -226,6 +267,7 @@ fn about(method: &str, parameters: &Value, at: usize, state: &mut State) -> Answ
     };
     match method {
         "List" => Ok(vec![json!({ "domain": domain })]),
+        "GetStats" => Ok(vec![json!({ "stats": stats(&domain) })]),
         "GetUsage" => Ok(vec![
             json!({"usage": {"osType": "exe", "vcpus": 1, "maxMemoryKiB": 65536, "usedMemoryKiB": 1024,
             "cpuTimeNSec": running.then_some(1_260_000_000_i64), "processes": running.then_some(3)}}),
@@ -241,6 +283,15 @@ fn about(method: &str, parameters: &Value, at: usize, state: &mut State) -> Answ
                 "message": "this console is not supported"}]}),
         )),
         "Start" => Ok(vec![json!({ "domain": active(name, 4950) })]),
+        "Suspend" | "Resume" if !running => wrong("domain is not running"),
+        "Resume" if domain["state"] != "paused" => wrong("domain is already running"),
+        "Suspend" | "Resume" => {
+            let (now, why) = if method == "Suspend" { ("paused", "user") } else { ("running", "unpaused") };
+            state.domains[at]["state"] = json!(now);
+            state.domains[at]["reason"] = json!(why);
+            Ok(vec![json!({})])
+        }
+        "Shutdown" if domain["state"] == "paused" => wrong("domain is paused"),
         "Shutdown" | "Reboot" if !running => wrong("Requested operation is not valid: domain is not running"),
         "Shutdown" | "Reboot" if name == "web2" => {
             Err(error("io.berth.Domain.NotAnswering", "init does not answer"))

@@ -73,6 +73,7 @@ pub fn event(from: &Happened) -> Event {
         uuid: from.uuid.to_string(),
         detail: from.detail.clone(),
         exit: from.exit.clone(),
+        count: from.count,
     }
 }
 

@@ -7,16 +7,16 @@ use std::os::fd::OwnedFd;
 use berth_schemas::domain::{
     Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut,
     DetachDeviceIn, DetachDeviceOut, GetMetadataIn, GetMetadataOut, GetUsageIn, GetUsageOut, GetXMLIn,
-    GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, SetAutostartIn, SetAutostartOut, SetMetadataIn,
-    SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, UndefineIn, UndefineOut,
-    UpdateDeviceIn, UpdateDeviceOut,
+    GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn, ResumeOut, SetAutostartIn,
+    SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut,
+    SuspendIn, SuspendOut, UndefineIn, UndefineOut, UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::{CallError, from_controller};
-use crate::api::varlink::{console, convert, subscribe};
+use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::engine::metadata::MetadataChange;
@@ -44,6 +44,7 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
     match method {
         Method::List => list(c, call).await,
         Method::GetUsage => usage(c, call).await,
+        Method::GetStats => stats::stats(c, call).await,
         Method::Define => define(c, call).await,
         Method::Undefine => {
             let p = UndefineIn::from_value(call.parameters)?;
@@ -69,6 +70,18 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
             let p = DestroyIn::from_value(call.parameters)?;
             c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Destroy(None)).await?;
             c.out.good(&DestroyOut {}, false);
+            Ok(())
+        }
+        Method::Suspend => {
+            let p = SuspendIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Suspend).await?;
+            c.out.good(&SuspendOut {}, false);
+            Ok(())
+        }
+        Method::Resume => {
+            let p = ResumeIn::from_value(call.parameters)?;
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Resume).await?;
+            c.out.good(&ResumeOut {}, false);
             Ok(())
         }
         Method::GetXML => xml(c, call),
@@ -213,10 +226,8 @@ async fn shutdown(
         restart,
         modes: modes.map(|all| all.iter().map(|m| m.as_str().to_owned()).collect()),
     };
-    if !restart {
-        // Before init is asked: it may be gone before the answer is here.
-        c.engine.ask(reference, Request::NoteShutdown).await?;
-    }
+    // Before init is asked: it may be gone before the answer is here.
+    c.engine.ask(reference, Request::NoteShutdown { restart }).await?;
     let method = berth_schemas::controller::Method::Shutdown;
     let socket = Layout::socket_name(snapshot.uuid);
     let answer = c.engine.sockets.call(&socket, method, &parameters, &[]).await;

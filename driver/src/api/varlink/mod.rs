@@ -9,6 +9,7 @@ mod domain;
 mod node;
 mod reply;
 mod server;
+mod stats;
 mod subscribe;
 
 pub use server::{Listener, ServeError, serve};

@@ -74,6 +74,13 @@ impl Outbox {
         }
     }
 
+    /// Replies that are written down already.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        if !self.silent {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
     /// An error reply.
     pub fn bad(&mut self, error: &CallError) {
         if self.silent {

@@ -92,6 +92,9 @@ impl Task {
                 snapshot.last_exit = found.record.last_exit.clone();
                 snapshot.state = State::Running;
                 snapshot.reason = found.record.reason;
+                if found.record.reason == Reason::User {
+                    snapshot.state = State::Paused;
+                }
                 snapshot.run = Some(found_run(found));
             }
         }
@@ -120,7 +123,14 @@ impl Task {
             destroyed: false,
             ended: None,
         });
+        if self.reason == Reason::User {
+            self.lifecycle = self.lifecycle.after(Fact::Paused);
+        }
         self.before = found.unpublished.into_iter().map(|e| Event::Controller(self.run, e)).collect();
+        if process.is_some() {
+            // What was restarted meanwhile runs, whatever the record says: this comes behind it.
+            self.before.push(Event::FoundChanged(found.paused));
+        }
         match (process, events) {
             (Some(process), Some(events)) => {
                 tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));

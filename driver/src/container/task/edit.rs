@@ -72,7 +72,7 @@ impl Task {
         if let Some(domain) = new_next {
             self.next = Some(Arc::new(domain));
         }
-        let draft = Draft { kind: EventKind::Metadata, detail: change.uri.clone(), exit: None };
+        let draft = Draft { detail: change.uri.clone(), ..Draft::blank(EventKind::Metadata) };
         self.publish(vec![draft]).await;
         Ok(Answer::Done)
     }

@@ -4,6 +4,7 @@
 
 mod birth;
 mod edit;
+mod pause;
 mod plugging;
 mod runs;
 
@@ -22,6 +23,7 @@ use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
 use crate::container::plug::Plugged;
 use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
+use crate::container::task::pause::Changed;
 use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
@@ -58,6 +60,10 @@ pub enum Event {
     ControllerGone(u64),
     /// A change of devices is over; the number is that of the run.
     Plugged(u64, Box<Plugged>),
+    /// A suspend (true) or resume is over.
+    Changed(Box<Changed>),
+    /// A run that was found again was suspended (true) or resumed, and nobody has told it.
+    FoundChanged(bool),
     /// An end is over.
     Stopped(Outcome),
 }
@@ -73,8 +79,15 @@ pub enum Request {
     Create(Box<Domain>, StartOptions),
     /// Start the definition.
     Start(StartOptions),
-    /// Init was asked to power off.
-    NoteShutdown,
+    /// Init is going to be asked to power off, or to restart.
+    NoteShutdown {
+        /// To restart.
+        restart: bool,
+    },
+    /// Stop its processes.
+    Suspend,
+    /// Let them go on.
+    Resume,
     /// End it; only the run with that id, if one is given.
     Destroy(Option<i32>),
     /// Start it with the host.
@@ -129,6 +142,8 @@ pub struct Found {
     pub next: Option<(Arc<Domain>, bool)>,
     /// The controller, unless it is dead.
     pub alive: Option<(Process, ControllerStatus, Events)>,
+    /// Whether the kernel has stopped its processes.
+    pub paused: bool,
     /// What a dead one reported before its end and nobody published.
     pub unpublished: Vec<ControllerEvent>,
 }
@@ -212,6 +227,8 @@ impl Task {
             Event::ControllerGone(run) if run == self.run => self.begin_stop(How::Over),
             Event::Controller(..) | Event::ControllerGone(_) => {}
             Event::Plugged(run, plugged) => self.plugged(run, *plugged).await,
+            Event::Changed(changed) => self.changed(*changed).await,
+            Event::FoundChanged(paused) => self.found_changed(paused).await,
             Event::Stopped(outcome) => self.stopped(outcome).await,
         }
     }
@@ -236,7 +253,9 @@ impl Task {
             Request::Undefine => Ask::Undefine,
             Request::Create(..) => Ask::Create,
             Request::Start(_) => Ask::Start,
-            Request::NoteShutdown => Ask::Shutdown,
+            Request::NoteShutdown { .. } => Ask::Shutdown,
+            Request::Suspend => Ask::Suspend,
+            Request::Resume => Ask::Resume,
             Request::Destroy(_) => Ask::Destroy,
             Request::SetAutostart(on) => Ask::SetAutostart(*on),
             Request::SetMetadata(change) if change.wants_live(self.active.is_some()) => Ask::EditLive,
@@ -254,6 +273,8 @@ impl Task {
             Denial::Absent => return Failure::NoSuchDomain(self.entry.name.to_string()),
             Denial::NotRunning => "domain is not running",
             Denial::Active => "Domain is already active",
+            Denial::NotPaused => "domain is already running",
+            Denial::Paused => "domain is paused: resume it before init is asked, or destroy it",
             Denial::UndefineTransient => "cannot undefine transient domain",
             Denial::AutostartTransient => "cannot set autostart for transient domain",
             Denial::EditTransient => "cannot change persistent config of a transient domain",
@@ -276,10 +297,14 @@ impl Task {
                 Some(domain) => self.begin_start(domain, options, reply).await,
                 None => answer(reply, Err(self.denial(Denial::Absent))),
             },
-            Request::NoteShutdown => {
-                self.shutdown_asked();
+            Request::NoteShutdown { restart } => {
+                if !restart {
+                    self.shutdown_asked();
+                }
                 answer(reply, Ok(Answer::Done));
             }
+            Request::Suspend => self.begin_change(true, reply),
+            Request::Resume => self.begin_change(false, reply),
             Request::Destroy(run) => self.destroy(run, reply),
             Request::SetAutostart(on) => {
                 let done = self.set_autostart(on).await;
@@ -311,7 +336,12 @@ impl Task {
     }
 
     fn state(&self) -> State {
-        if self.active.is_some() { State::Running } else { State::Shutoff }
+        match (&self.active, self.reason) {
+            (None, _) => State::Shutoff,
+            // Not the phase: what is shown changes when the change is over.
+            (Some(_), Reason::User) => State::Paused,
+            (Some(_), _) => State::Running,
+        }
     }
 
     async fn publish(&mut self, drafts: Vec<Draft>) {

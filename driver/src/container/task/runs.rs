@@ -109,18 +109,23 @@ impl Task {
         active.sequence = event.sequence;
         match event.kind {
             ControllerEventKind::Restarted => {
-                let exit = active::exit(&event.exit);
+                let exit = active::exit_of(&event);
                 if event.sequence > active.replayed {
                     active.run.restarts += 1;
                     active.run.init_pid = event.init_pid;
                     active.run.started_usec = now_usec();
                 }
                 active.shutdown_asked = false;
+                // It was made anew, and runs.
+                if self.lifecycle.phase() == Phase::Paused {
+                    self.lifecycle = self.lifecycle.after(Fact::Resumed);
+                }
                 let (drafts, reason) = active::restart_drafts(&exit);
                 self.reason = reason;
                 self.last_exit = Some(exit);
                 self.publish(drafts).await;
             }
+            ControllerEventKind::OomKilled => self.publish(vec![active::oom_draft(&event)]).await,
             ControllerEventKind::Ended => {
                 active.ended = Some(active::ended_event(&event));
                 for left in &event.residue {
@@ -158,7 +163,7 @@ impl Task {
     }
 
     pub(super) fn begin_stop(&mut self, how: How) {
-        if self.lifecycle.phase() != Phase::Running {
+        if !matches!(self.lifecycle.phase(), Phase::Running | Phase::Switching | Phase::Paused) {
             return;
         }
         let Some(active) = &self.active else { return };
@@ -182,8 +187,13 @@ impl Task {
         let Some(active) = self.active.take() else { return };
         let mut drafts = Vec::new();
         for event in outcome.record.iter().flat_map(|r| &r.events) {
-            if event.kind == ControllerEventKind::Restarted && event.sequence > active.sequence {
-                drafts.extend(active::restart_drafts(&active::exit(&event.exit)).0);
+            match event.kind {
+                _ if event.sequence <= active.sequence => {}
+                ControllerEventKind::Restarted => {
+                    drafts.extend(active::restart_drafts(&active::exit_of(event)).0);
+                }
+                ControllerEventKind::OomKilled => drafts.push(active::oom_draft(event)),
+                ControllerEventKind::Ended => {}
             }
         }
         let recorded = outcome.record.as_ref().and_then(active::ended);
@@ -206,6 +216,8 @@ impl Task {
         self.last_exit = Some(exit);
         self.publish(drafts).await;
         self.abandon_plug();
+        // Not before: who still sees the run may ask, and open what is not there any more.
+        self.engine.meters.forget(self.entry.uuid);
         let mut residue = outcome.residue;
         residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
         for left in &residue {

@@ -1,0 +1,157 @@
+//! Files of the kernel that are opened once and read often.
+//!
+//! Opening one takes ten times as long as reading it again, so they stay open, as long as there are descriptors left
+//! and somebody asks. Does not know what is in them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The longest file: `memory.stat` has about 4 KiB, and one line for an interface 200 bytes.
+const LONGEST: usize = 64 << 10;
+
+/// How many files may stay open: a part of what the process may have.
+#[derive(Debug)]
+pub struct Allowance {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Allowance {
+    /// Three quarters of the limit of this process (RLIMIT_NOFILE); the rest is for clients and controllers.
+    pub fn of_this_process() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+        Self::new(usize::try_from(limit).unwrap_or(usize::MAX) / 4 * 3)
+    }
+
+    /// So many.
+    pub fn new(most: usize) -> Self {
+        Self { most, taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> bool {
+        let within = self.taken.fetch_add(1, Ordering::Relaxed) < self.most;
+        if !within {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+        within
+    }
+
+    fn give(&self, count: usize) {
+        self.taken.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+/// Several files that stay open. Which one is which is the owner's business: they have numbers.
+#[derive(Debug)]
+pub struct Files {
+    open: Mutex<Vec<Option<File>>>,
+}
+
+impl Files {
+    /// Room for so many, none of them open.
+    pub fn new(count: usize) -> Self {
+        Self { open: Mutex::new((0..count).map(|_| None).collect()) }
+    }
+
+    /// What file number `number` says now; it is opened by `open` if it is not yet. None if it cannot be read: it is
+    /// not there on this kernel, or what it was about has gone.
+    pub fn read<'b>(
+        &self,
+        number: usize,
+        allowance: &Allowance,
+        buffer: &'b mut Buffer,
+        open: impl FnOnce() -> Option<File>,
+    ) -> Option<&'b str> {
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = all.get_mut(number)?;
+        if let Some(file) = slot {
+            return buffer.fill(file);
+        }
+        let file = open()?;
+        let text = buffer.fill(&file);
+        if text.is_some() && allowance.take() {
+            *slot = Some(file);
+        }
+        text
+    }
+
+    /// Closes all of them.
+    pub fn close(&self, allowance: &Allowance) {
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.give(all.iter_mut().filter_map(Option::take).count());
+    }
+}
+
+/// Where texts are read to; one for each thread.
+#[derive(Debug)]
+pub struct Buffer(Vec<u8>);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(vec![0; LONGEST])
+    }
+}
+
+impl Buffer {
+    /// The whole file from its beginning.
+    fn fill(&mut self, file: &File) -> Option<&str> {
+        let mut length = 0;
+        loop {
+            let got = file.read_at(&mut self.0[length..], length as u64).ok()?;
+            length += got;
+            // The kernel gives a short file in one piece; only what nearly fills a page may go on.
+            if got == 0 || length < 3000 || length == self.0.len() {
+                break;
+            }
+        }
+        std::str::from_utf8(&self.0[..length]).ok()
+    }
+}
+
+/// Opens a file that may not be there.
+pub fn open(folder: &Path, name: &str) -> Option<File> {
+    File::open(folder.join(name)).ok()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn files_are_read_again_and_kept_open_while_there_is_room() {
+        let dir = tempfile::tempdir().expect("folder");
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+        let (allowance, files, mut buffer) = (Allowance::new(1), Files::new(2), Buffer::default());
+        let mut read = |n: usize, name: &str| {
+            files.read(n, &allowance, &mut buffer, || open(dir.path(), name)).map(str::to_owned)
+        };
+        write("a", "1");
+        write("b", "2");
+        assert_eq!(
+            (read(0, "a").as_deref(), read(1, "b").as_deref(), read(1, "nosuch")),
+            (Some("1"), Some("2"), None)
+        );
+        write("a", "3");
+        // The first one is open, the second one would be too many.
+        assert_eq!(read(0, "nosuch").as_deref(), Some("3"));
+        assert_eq!(allowance.taken.load(Ordering::Relaxed), 1);
+        files.close(&allowance);
+        assert_eq!(allowance.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(files.read(7, &allowance, &mut buffer, || open(dir.path(), "a")), None);
+    }
+
+    #[test]
+    fn long_files_are_read_whole_and_bad_text_is_none() {
+        let dir = tempfile::tempdir().expect("folder");
+        let long = "x".repeat(9000);
+        std::fs::write(dir.path().join("long"), &long).expect("written");
+        std::fs::write(dir.path().join("bad"), [0xff, 0xfe]).expect("written");
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.fill(&open(dir.path(), "long").expect("there")), Some(long.as_str()));
+        assert_eq!(buffer.fill(&open(dir.path(), "bad").expect("there")), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! As much of HTTP/1.1 (RFC 9112) as a scrape needs: one GET, one answer, and the connection ends.
+//!
+//! Whoever connects is a stranger. A request has few bytes and a deadline, so has the answer, there are few places, and
+//! one page is made at a time: nobody delays the daemon. Does not know what is on the page.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::page;
+use crate::engine::Engine;
+use crate::engine::publish::blocking;
+
+/// Clients at once; more are turned away.
+const PLACES: usize = 16;
+
+/// The longest request.
+const LONGEST: usize = 8 << 10;
+
+/// For the request, and once more for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something that takes connections.
+pub trait Accept: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+/// Serves until the daemon ends.
+pub async fn serve(engine: Arc<Engine>, listener: impl Accept) {
+    let (places, turn) = (Arc::new(Semaphore::new(PLACES)), Arc::new(Mutex::new(())));
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let (engine, turn) = (engine.clone(), turn.clone());
+                tokio::spawn(async move {
+                    // A client that does not keep to the rules is not worth a line in the log.
+                    drop(answer(&engine, &turn, stream).await);
+                    drop(place);
+                });
+            }
+            Err(e) => {
+                tracing::warn!("cannot accept a connection for metrics: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(
+    engine: &Arc<Engine>,
+    turn: &Mutex<()>,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let request = tokio::time::timeout(PATIENCE, read(&mut stream)).await.map_err(late)??;
+    let bytes = match route(&request) {
+        Route::Page => {
+            let _turn = turn.lock().await;
+            let engine = engine.clone();
+            engine.watch_meters();
+            match blocking(move || page::text(&engine).map_err(io::Error::other)).await {
+                Ok(text) => response("200 OK", page::CONTENT_TYPE, &text),
+                Err(e) => response("500 Internal Server Error", "text/plain", &format!("{e}\n")),
+            }
+        }
+        Route::Nowhere => response("404 Not Found", "text/plain", "the page is /metrics\n"),
+        Route::NotGet => response("405 Method Not Allowed", "text/plain", "only GET\n"),
+        Route::Bad => response("400 Bad Request", "text/plain", "this is not HTTP\n"),
+    };
+    let write = async {
+        stream.write_all(&bytes).await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(PATIENCE, write).await.map_err(late)?
+}
+
+/// The head of a request. What comes behind is not read.
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let got = stream.read(&mut chunk).await?;
+        bytes.extend_from_slice(&chunk[..got]);
+        if bytes.windows(4).any(|w| w == b"\r\n\r\n") {
+            return Ok(bytes);
+        }
+        if got == 0 || bytes.len() > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Page,
+    Nowhere,
+    NotGet,
+    Bad,
+}
+
+fn route(request: &[u8]) -> Route {
+    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
+    let Ok(line) = std::str::from_utf8(line) else { return Route::Bad };
+    let words: Vec<&str> = line.split(' ').collect();
+    match words[..] {
+        [method, target, version] if version.starts_with("HTTP/1.") => {
+            let path = target.split('?').next().unwrap_or_default();
+            match (method, path) {
+                ("GET", "/metrics") => Route::Page,
+                ("GET", _) => Route::Nowhere,
+                _ => Route::NotGet,
+            }
+        }
+        _ => Route::Bad,
+    }
+}
+
+fn response(status: &str, kind: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart() {
+        assert_eq!(route(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), Route::Page);
+        assert_eq!(route(b"GET /metrics?a=b HTTP/1.0\r\n\r\n"), Route::Page);
+        assert_eq!(route(b"GET / HTTP/1.1\r\n\r\n"), Route::Nowhere);
+        assert_eq!(route(b"POST /metrics HTTP/1.1\r\n\r\n"), Route::NotGet);
+        for bad in
+            [&b"\r\n\r\n"[..], b"GET /metrics\r\n", b"GET  /metrics HTTP/1.1\r\n", b"\xff /m HTTP/1.1", b""]
+        {
+            assert_eq!(route(bad), Route::Bad);
+        }
+    }
+
+    #[test]
+    fn answers_say_how_long_they_are() {
+        let text = String::from_utf8(response("200 OK", "text/plain", "hi\n")).expect("text");
+        assert!(text.ends_with("Content-Length: 3\r\nConnection: close\r\n\r\nhi\n"), "{text}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Figures of domains: what the definition says and what the meters read.
+//!
+//! Does not know how they travel.
+
+use std::sync::Arc;
+
+use berth_schemas::domain::{DomainStats, State, StatsGroup};
+
+use crate::account::{Buffer, Figures, IDLE, Places, Who};
+use crate::engine::Engine;
+use crate::engine::publish::now_usec;
+use crate::engine::snapshot::{Run, Snapshot};
+
+/// What is read if nobody says what.
+pub const USUAL: &[StatsGroup] =
+    &[StatsGroup::Cpu, StatsGroup::Memory, StatsGroup::Block, StatsGroup::Interface, StatsGroup::Tasks];
+
+impl Engine {
+    /// What a running domain uses. For a thread that may block.
+    pub fn figures(
+        &self,
+        snapshot: &Snapshot,
+        run: &Run,
+        groups: &[StatsGroup],
+        buffer: &mut Buffer,
+    ) -> Figures {
+        let name = snapshot.name.as_str();
+        let places = || {
+            let legacy = |controller| self.cgroups.legacy_of(name, controller);
+            Places {
+                unified: self.cgroups.of(name).unified,
+                cpu: legacy("cpu"),
+                cpuacct: legacy("cpuacct"),
+                memory: legacy("memory"),
+                blkio: legacy("blkio"),
+                pids: legacy("pids"),
+            }
+        };
+        let who = Who { controller: run.id, init: run.init_pid };
+        self.meters.read(snapshot.uuid, who, places, groups, buffer)
+    }
+
+    /// All figures of a domain. For a thread that may block.
+    pub fn stats(&self, snapshot: &Snapshot, groups: &[StatsGroup], buffer: &mut Buffer) -> DomainStats {
+        let domain = snapshot.current();
+        let kib = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or_default();
+        let running = snapshot.run.as_ref().filter(|_| snapshot.state != State::Shutoff);
+        let figures = running.map(|run| self.figures(snapshot, run, groups, buffer)).unwrap_or_default();
+        DomainStats {
+            name: snapshot.name.to_string(),
+            uuid: snapshot.uuid.to_string(),
+            id: running.map(|r| r.id.into()),
+            state: snapshot.state,
+            reason: snapshot.reason,
+            vcpus: domain.map_or(0, |d| d.vcpu.count.into()),
+            max_memory_ki_b: kib(domain.map(|d| d.memory_kib)),
+            current_memory_ki_b: kib(domain.map(|d| d.current_memory_kib)),
+            uptime_u_sec: running.map(|r| now_usec().saturating_sub(r.started_usec).max(0)),
+            cpu: figures.cpu,
+            memory: figures.memory,
+            blocks: figures.blocks,
+            interfaces: figures.interfaces,
+            tasks: figures.tasks,
+            pressure: figures.pressure,
+        }
+    }
+
+    /// Sees to it that files are closed again when nobody asks for figures any more.
+    pub fn watch_meters(self: &Arc<Self>) {
+        if !self.meters.begin_sweeping() {
+            return;
+        }
+        let engine = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(IDLE / 5).await;
+                if !engine.meters.close_idle(IDLE) {
+                    break;
+                }
+            }
+            engine.meters.end_sweeping();
+        });
+    }
+}

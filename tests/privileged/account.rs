@@ -1,0 +1,215 @@
+//! What containers use, as the daemon tells it, beside what the kernel says of their processes.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use berth_schemas::wire::CallKind;
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+use serde_json::json;
+
+pub const TESTS: &[Test] = &[
+    ("account::processor_time_of_a_busy_loop", busy),
+    ("account::memory_of_a_hog", hog),
+    ("account::bytes_through_loopback", loopback),
+    ("account::an_oom_kill_is_told", oom),
+    ("account::the_page_for_prometheus", metrics),
+    ("account::domstats_of_a_hundred_domains", hundred),
+];
+
+/// Figures of `domstats`.
+fn stats(daemon: &Daemon, words: &[&str]) -> Result<BTreeMap<String, String>, String> {
+    let text = daemon.ok(&[&["domstats"], words].concat())?;
+    Ok(text.lines().filter_map(|l| l.trim().split_once('=')).map(|(k, v)| (k.into(), v.into())).collect())
+}
+
+fn number(stats: &BTreeMap<String, String>, key: &str) -> Result<u64, String> {
+    stats.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| format!("no {key} in {stats:?}"))
+}
+
+fn begin(daemon: &Daemon, name: &str, script: &str) -> Result<PathBuf, String> {
+    let root = daemon.busybox(name)?;
+    daemon.define(name, &domain_xml(name, &root, &["/bin/sh", "-c", script], ""))?;
+    daemon.ok(&["start", name])?;
+    Ok(root)
+}
+
+/// Ticks of a process, as nanoseconds: proc_pid_stat(5), utime and stime.
+fn own_time(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let words: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, r)| r).split_whitespace().collect();
+    let tick = |n: usize| words.get(n).and_then(|w| w.parse::<u64>().ok()).unwrap_or_default();
+    (tick(11) + tick(12)) * 10_000_000
+}
+
+fn busy() -> Outcome {
+    let daemon = Daemon::start()?;
+    begin(&daemon, "t-ab", "while :; do :; done")?;
+    let init = daemon.pid_of("t-ab", "initPid")?;
+    let before = (number(&stats(&daemon, &["t-ab"])?, "cpu.time")?, own_time(init));
+    std::thread::sleep(Duration::from_secs(3));
+    let figures = stats(&daemon, &["t-ab"])?;
+    let (told, own) = (number(&figures, "cpu.time")? - before.0, own_time(init) - before.1);
+    ensure!(own > 200_000_000, "the loop got nothing: {own} ns");
+    ensure!(
+        told.abs_diff(own) * 10 <= own.max(300_000_000),
+        "cpu.time grew by {told}, its process had {own}"
+    );
+    let parts = number(&figures, "cpu.user")? + number(&figures, "cpu.system")?;
+    ensure!(parts.abs_diff(number(&figures, "cpu.time")?) < 500_000_000, "user and system: {figures:?}");
+    let table = daemon.ok(&["cpu-stats", "t-ab"])?;
+    ensure!(table.contains("Total:\n\tcpu_time "), "{table}");
+    let legacy = std::path::Path::new("/sys/fs/cgroup/cpuacct").exists();
+    ensure_eq!(table.contains("CPU0:\n\tcpu_time "), legacy, "processor by processor");
+    ensure!(daemon.ok(&["dominfo", "t-ab"])?.contains("CPU time:"), "dominfo");
+    // Paused, it uses nothing.
+    daemon.ok(&["suspend", "t-ab"])?;
+    let before = number(&stats(&daemon, &["t-ab"])?, "cpu.time")?;
+    std::thread::sleep(Duration::from_millis(500));
+    let figures = stats(&daemon, &["t-ab"])?;
+    ensure_eq!(number(&figures, "state.state")?, 3, "the state");
+    ensure!(number(&figures, "cpu.time")? - before < 10_000_000, "a paused loop ran");
+    daemon.ok(&["destroy", "t-ab"]).map(drop)
+}
+
+fn hog() -> Outcome {
+    let daemon = Daemon::start()?;
+    begin(&daemon, "t-ah", "dd if=/dev/zero of=/tmp/hog bs=1M count=1; exec sleep 100000")?;
+    // 40 MiB that belong to no file.
+    let root = daemon.busybox("t-ai")?;
+    let script = "x=$(head -c 41943040 /dev/zero | tr '\\0' x); touch /tmp/full; while :; do sleep 1; done";
+    daemon.define("t-ai", &domain_xml("t-ai", &root, &["/bin/sh", "-c", script], ""))?;
+    daemon.ok(&["start", "t-ai"])?;
+    wait_for("the hog to be full", 60, || root.join("tmp/full").exists().then_some(()))?;
+    let small = number(&stats(&daemon, &["t-ah"])?, "balloon.rss")?;
+    let large = number(&stats(&daemon, &["t-ai"])?, "balloon.rss")?;
+    ensure!(large > small + 30 * 1024, "a hog of 40 MiB uses {large} KiB, an idle one {small} KiB");
+    let lines = daemon.ok(&["dommemstat", "t-ai"])?;
+    ensure!(lines.starts_with("actual 262144\n") && lines.contains("\nminor_fault "), "{lines}");
+    Ok(())
+}
+
+fn loopback() -> Outcome {
+    let daemon = Daemon::start()?;
+    let script = "head -c 100000 /dev/zero > /tmp/page; httpd -p 127.0.0.1:80 -h /tmp; sleep 2; \
+                  wget -q -O /tmp/got http://127.0.0.1/page; while :; do sleep 1; done";
+    let root = begin(&daemon, "t-al", script)?;
+    let before = daemon.ok(&["domifstat", "t-al", "lo"])?;
+    ensure!(before.starts_with("lo rx_bytes "), "{before}");
+    wait_for("the transfer", 20, || {
+        std::fs::metadata(root.join("tmp/got")).is_ok_and(|m| m.len() == 100_000).then_some(())
+    })?;
+    let after = daemon.ok(&["domifstat", "t-al", "lo"])?;
+    let bytes = |text: &str| {
+        text.lines().find_map(|l| l.strip_prefix("lo rx_bytes ")?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    ensure!((100_000..200_000).contains(&(bytes(&after) - bytes(&before))), "before {before} after {after}");
+    // Loopback is no interface that libvirt would count.
+    ensure_eq!(number(&stats(&daemon, &["t-al"])?, "net.count")?, 0, "interfaces");
+    Ok(())
+}
+
+/// The file with the limit of memory of a domain's group.
+fn limit_file(name: &str) -> Result<PathBuf, String> {
+    for (base, file) in [("memory", "memory.limit_in_bytes"), (".", "memory.max"), ("unified", "memory.max")]
+    {
+        let machine = PathBuf::from("/sys/fs/cgroup").join(base).join("machine");
+        for entry in std::fs::read_dir(machine).into_iter().flatten().flatten() {
+            let path = entry.path().join(file);
+            if entry.file_name().to_string_lossy().starts_with(&format!("{name}.berth")) && path.exists() {
+                return Ok(path);
+            }
+        }
+    }
+    Err("there is no memory controller here".into())
+}
+
+fn oom() -> Outcome {
+    let daemon = Daemon::start()?;
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; (x=$(head -c 83886080 /dev/zero | tr '\\0' x)); \
+                  touch /tmp/survived; while :; do sleep 1; done";
+    let root = begin(&daemon, "t-ao", script)?;
+    std::fs::write(limit_file("t-ao")?, "33554432").map_err(|e| e.to_string())?;
+    let mut events = daemon.client()?;
+    events.send_call("io.berth.Domain.Subscribe", &json!({ "name": "t-ao" }), CallKind::More)?;
+    events.reply()?;
+    std::fs::write(root.join("tmp/go"), "").map_err(|e| e.to_string())?;
+    let event = events.reply()?.parameters.unwrap_or_default()["event"].clone();
+    ensure_eq!(event["kind"], json!("oomKilled"), "the event");
+    ensure!(event["count"].as_i64().is_some_and(|n| n >= 1), "{event}");
+    wait_for("init to go on", 10, || root.join("tmp/survived").exists().then_some(()))?;
+    ensure_eq!(daemon.state("t-ao")?, "running (booted)", "the state");
+    let out = daemon.client()?.call("io.berth.Domain.GetStats", &json!({ "name": "t-ao" }))?;
+    let memory = &out["stats"]["memory"];
+    ensure!(memory["oomKills"].as_i64().is_some_and(|n| n >= 1), "{memory}");
+    ensure_eq!(memory["limitBytes"], json!(33_554_432), "the limit");
+    Ok(())
+}
+
+fn metrics() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    begin(&daemon, "t-am", "exec sleep 100000")?;
+    daemon.kill();
+    let socket = daemon.work().join("metrics");
+    daemon.set_arguments(&["--metrics", &format!("unix:{}", socket.display())]);
+    daemon.launch()?;
+    let mut stream = UnixStream::connect(&socket).map_err(|e| e.to_string())?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
+    ensure!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    for line in ["libvirt_up 1.0", "libvirt_domains 1.0", "libvirt_domain_info_vstate{domain=\"t-am\"} 1.0"] {
+        ensure!(page.lines().any(|l| l == line), "no '{line}' in {page}");
+    }
+    Ok(())
+}
+
+fn hundred() -> Outcome {
+    many(100, Duration::from_millis(50))
+}
+
+/// Reads all figures of so many running domains in one call, and prints how long that takes. Also run by hand with a
+/// thousand: BERTH_TEST_DOMAINS=1000.
+fn many(count: usize, within: Duration) -> Outcome {
+    let count = std::env::var("BERTH_TEST_DOMAINS").ok().and_then(|n| n.parse().ok()).unwrap_or(count);
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-an")?;
+    for n in 0..count {
+        let name = format!("t-an{n}");
+        daemon.define(&name, &domain_xml(&name, &root, &["/bin/sleep", "100000"], ""))?;
+        daemon.ok(&["start", &name])?;
+        if n == 0 {
+            call_time(&daemon, 1)?;
+        }
+    }
+    let best = call_time(&daemon, count)?;
+    let begin = Instant::now();
+    let text = daemon.ok(&["domstats"])?;
+    println!("virsh-lite domstats of {count}: {:?}, {} bytes", begin.elapsed(), text.len());
+    ensure_eq!(text.matches("Domain: ").count(), count, "domains");
+    ensure_eq!(text.matches("  cpu.time=").count(), count, "figures");
+    daemon.ok(&["destroy", "t-an*"])?;
+    // A thousand have 50 ms where nothing else runs; on a machine that does other things a hundred must keep to it.
+    ensure!(best < within, "{count} domains took {best:?}");
+    Ok(())
+}
+
+/// The best of several calls, the first of which opens all files.
+fn call_time(daemon: &Daemon, count: usize) -> Result<Duration, String> {
+    let mut client = daemon.client()?;
+    let mut took = Vec::new();
+    for _ in 0..10 {
+        let begin = Instant::now();
+        client.send_call("io.berth.Domain.GetStats", &json!({ "active": true }), CallKind::More)?;
+        for _ in 0..count {
+            client.reply()?;
+        }
+        took.push(begin.elapsed());
+    }
+    println!("GetStats of {count}: first {:?}, then {:?}", took[0], &took[1..]);
+    took.into_iter().min().ok_or_else(|| "no call".into())
+}

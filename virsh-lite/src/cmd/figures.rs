@@ -1,0 +1,211 @@
+//! `dommemstat`, `domblkstat`, `domifstat`, `cpu-stats`: figures of one domain, in virsh's forms.
+//!
+//! Does not compute anything but sums and kilobytes.
+
+use berth_schemas::domain::{DomainStats, StatsGroup};
+use serde_json::{Map, Value, json};
+
+use crate::cmd::domstats::{memory_rows, stats_of};
+use crate::error::Failure;
+use crate::grammar::{Command, Group, Opt};
+use crate::parse::Args;
+use crate::session::Session;
+
+/// `dommemstat`
+pub static DOMMEMSTAT: Command =
+    Command::new("dommemstat", Group::Monitor, "get memory statistics for a domain", dommemstat)
+        .about("Prints what a running domain uses of its memory, in KiB, and its page faults.")
+        .options(&[Opt::domain()])
+        .json("the same figures as an object");
+
+/// `domblkstat`
+pub static DOMBLKSTAT: Command = Command::new(
+    "domblkstat",
+    Group::Monitor,
+    "get device block stats for a domain",
+    domblkstat,
+)
+.about(
+    "Prints what a running domain has read and written through one block device of the host, or through all.",
+)
+.options(&[
+    Opt::domain(),
+    Opt::text("device", "the kernel's name of a device; all together if none is given").positional(),
+    Opt::flag("human", "print sentences"),
+])
+.json("device, rd_req, rd_bytes, wr_req, wr_bytes");
+
+/// `domifstat`
+pub static DOMIFSTAT: Command =
+    Command::new("domifstat", Group::Monitor, "get network interface stats for a domain", domifstat)
+        .about(
+            "Prints the counters of one network interface of a running domain, by the name it has inside; received is \
+             what came to the container.",
+        )
+        .options(&[Opt::domain(), Opt::text("interface", "name of the interface inside").required()])
+        .json("interface, rx_bytes, rx_packets, rx_errs, rx_drop, tx_bytes, tx_packets, tx_errs, tx_drop");
+
+/// `cpu-stats`
+pub static CPU_STATS: Command = Command::new(
+    "cpu-stats",
+    Group::Domain,
+    "show domain cpu statistics",
+    cpu_stats,
+)
+.about(
+    "Prints the processor time that a running domain has used, by processor of the host and in total. Hosts \
+             with nothing but cgroup v2 do not tell it by processor.",
+)
+.options(&[
+    Opt::domain(),
+    Opt::flag("total", "only the total"),
+    Opt::number("start", "the first processor"),
+    Opt::number("count", "how many processors"),
+])
+.json("cpus, an array of cpu and cpu_time, and total with cpu_time, user_time, system_time, in nanoseconds");
+
+fn running(
+    session: &mut Session,
+    args: &Args,
+    group: StatsGroup,
+    what: &str,
+) -> Result<DomainStats, Failure> {
+    let stats = stats_of(session, args.required("domain"), &[group])?;
+    if stats.id.is_none() {
+        let cause = "Requested operation is not valid: domain is not running";
+        return Err(Failure::because(format!("{what} '{}'", stats.name), cause));
+    }
+    Ok(stats)
+}
+
+/// Prints lines "NAME VALUE", each after a prefix, or one object.
+fn rows(session: &mut Session, prefix: &str, head: Option<(&str, &str)>, rows: &[(&str, i64)]) {
+    if session.json {
+        let head = head.map(|(k, v)| (k.to_owned(), Value::from(v)));
+        let rows = rows.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v)));
+        session.out.json(&Map::from_iter(head.into_iter().chain(rows)));
+        return;
+    }
+    let text: String = rows.iter().map(|(name, value)| format!("{prefix}{name} {value}\n")).collect();
+    session.out.print(&text);
+}
+
+fn dommemstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let stats = running(session, args, StatsGroup::Memory, "Failed to get memory statistics for domain")?;
+    rows(session, "", None, &memory_rows(&stats));
+    Ok(())
+}
+
+fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let device = args.text("device").unwrap_or_default().to_owned();
+    let stats = running(session, args, StatsGroup::Block, "Failed to get block stats for domain")?;
+    let all = stats.blocks.as_deref().unwrap_or_default();
+    let chosen: Vec<_> =
+        all.iter().filter(|b| device.is_empty() || b.name == device || b.device == device).collect();
+    if chosen.is_empty() && !device.is_empty() {
+        let what = format!("Failed to get block stats for domain '{}' device '{device}'", stats.name);
+        let cause = "the domain has not used a device of that name";
+        return Err(Failure::because(what, cause));
+    }
+    let sum =
+        |value: fn(&berth_schemas::domain::BlockStats) -> i64| chosen.iter().map(|b| value(b)).sum::<i64>();
+    let values = [
+        ("rd_req", "number of read operations:     ", sum(|b| b.read_requests)),
+        ("rd_bytes", "number of bytes read:          ", sum(|b| b.read_bytes)),
+        ("wr_req", "number of write operations:    ", sum(|b| b.write_requests)),
+        ("wr_bytes", "number of bytes written:       ", sum(|b| b.write_bytes)),
+    ];
+    if args.has("human") && !session.json {
+        let mut text = format!("Device: {device}\n");
+        text.extend(values.iter().map(|(_, words, value)| format!(" {words} {value}\n")));
+        session.out.print(&text);
+        return Ok(());
+    }
+    let plain = values.map(|(name, _, value)| (name, value));
+    rows(session, &format!("{device} "), Some(("device", &device)), &plain);
+    Ok(())
+}
+
+fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let name = args.required("interface").to_owned();
+    let stats = running(session, args, StatsGroup::Interface, "Failed to get interface stats of domain")?;
+    let Some(net) = stats.interfaces.iter().flatten().find(|i| i.name == name) else {
+        let what = format!("Failed to get interface stats {} {name}", stats.name);
+        return Err(Failure::because(
+            what,
+            format!("invalid argument: the domain has no interface '{name}'"),
+        ));
+    };
+    let values = [
+        ("rx_bytes", net.received_bytes),
+        ("rx_packets", net.received_packets),
+        ("rx_errs", net.receive_errors),
+        ("rx_drop", net.receive_drops),
+        ("tx_bytes", net.sent_bytes),
+        ("tx_packets", net.sent_packets),
+        ("tx_errs", net.send_errors),
+        ("tx_drop", net.send_drops),
+    ];
+    rows(session, &format!("{name} "), Some(("interface", &name)), &values);
+    Ok(())
+}
+
+fn seconds(name: &str, nanoseconds: i64) -> String {
+    let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    format!("\t{name:<12} {whole:>9}.{rest:09} seconds\n")
+}
+
+/// A number that may be nonsense in the words of virsh's own check.
+fn integer(args: &Args, name: &str) -> Result<Option<i64>, Failure> {
+    let Some(text) = args.text(name) else { return Ok(None) };
+    let number = text.parse::<i32>().map_err(|_| {
+        Failure::line(format!("Numeric value '{text}' for <{name}> option is malformed or out of range"))
+    })?;
+    Ok(Some(number.into()))
+}
+
+fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let (start, count) = (integer(args, "start")?, integer(args, "count")?);
+    if start.is_some_and(|s| s < 0) {
+        return Err(Failure::line("Invalid value for start CPU"));
+    }
+    if count.is_some_and(|c| c < 0) {
+        return Err(Failure::line("Invalid value for number of CPUs to show"));
+    }
+    let by_cpu = start.is_some() || count.is_some();
+    let both = !by_cpu && !args.has("total");
+    let what = "Failed to retrieve CPU statistics for domain";
+    let stats = running(session, args, StatsGroup::Cpu, what)?;
+    let Some(cpu) = &stats.cpu else { return Ok(()) };
+    let all = cpu.per_cpu_n_sec.as_deref();
+    if by_cpu && all.is_none() {
+        let cause = "cgroup v2 of this host does not count processor time by processor";
+        return Err(Failure::because(format!("{what} '{}'", stats.name), cause).hint("--total has the sum"));
+    }
+    let first = usize::try_from(start.unwrap_or_default()).unwrap_or_default();
+    let rest = all.unwrap_or_default().get(first..).unwrap_or_default();
+    let wanted = count.and_then(|c| usize::try_from(c).ok()).unwrap_or(rest.len());
+    let shown: Vec<(usize, i64)> = (rest.iter().copied().enumerate().map(|(n, t)| (first + n, t)))
+        .take(if by_cpu || both { wanted } else { 0 })
+        .collect();
+    let total =
+        [("cpu_time", cpu.total_n_sec), ("user_time", cpu.user_n_sec), ("system_time", cpu.system_n_sec)];
+    let with_total = both || args.has("total");
+    if session.json {
+        let cpus: Vec<Value> = shown.iter().map(|(n, t)| json!({"cpu": n, "cpu_time": t})).collect();
+        let total = with_total.then(|| total.iter().copied().collect::<std::collections::BTreeMap<_, _>>());
+        session.out.json(&json!({"cpus": cpus, "total": total}));
+        return Ok(());
+    }
+    if by_cpu && wanted > rest.len() {
+        session.out.print(&format!("Only {} CPUs available to show\n", rest.len()));
+    }
+    for (number, time) in shown {
+        session.out.print(&format!("CPU{number}:\n{}", seconds("cpu_time", time)));
+    }
+    if with_total {
+        let rows: String = total.iter().filter_map(|(name, time)| Some(seconds(name, (*time)?))).collect();
+        session.out.print(&format!("Total:\n{rows}"));
+    }
+    Ok(())
+}
