@@ -38,6 +38,9 @@ const SKIPS: &[(&str, &str)] = &[
         "adoption::two_hundred_within_a_second",
         "two hundred containers take minutes to start on an emulated processor",
     ),
+    ("hostile::a_racer", "two thousand starts take the whole time on an emulated processor"),
+    ("hostile::roots_with", "three hundred containers take the whole time on an emulated processor"),
+    ("pause::a_hundred", "a hundred containers take minutes to start on an emulated processor"),
     (
         "console::memory_stays_after_a_gigabyte",
         "an emulated processor needs more than its 240 s for a gigabyte",
