@@ -157,11 +157,21 @@ fn check(plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<()> {
         .chain(&plan.cgroups.legacy_memory)
         .chain(plan.consoles.iter().map(|c| &c.log_path))
         .chain(plan.filesystems.iter().map(|f| &f.target))
-        .chain(plan.filesystems.iter().filter_map(|f| f.source.as_ref()));
+        .chain(plan.filesystems.iter().filter_map(|f| f.source.as_ref()))
+        .chain(plan.devices.iter().map(|d| &d.source))
+        .chain(&plan.qemu_nbd);
     for path in absolute {
         if !path.starts_with('/') || path.contains('\0') {
             return Err(doing("check").path(path).refused("not an absolute path"));
         }
+    }
+    for device in &plan.devices {
+        if device.name.contains('\0') || device.name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(doing("check").path(&device.name).refused("not a name below /dev"));
+        }
+    }
+    if !plan.host_interfaces.is_empty() && !crate::setup::namespaces::has_own_network(plan) {
+        return Err(doing("check").refused("a shared network takes no interfaces of the host"));
     }
     let ranges = plan.id_map.iter().flat_map(|m| m.uids.iter().chain(&m.gids));
     for range in ranges {

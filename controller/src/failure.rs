@@ -44,13 +44,19 @@ steps! {
     Consoles = "consoles",
     /// The tmpfs that becomes /dev.
     Dev = "dev",
+    /// Devices of the host and images become device files.
+    Nodes = "nodes",
     /// The root and all mounted host paths are cloned as detached trees.
     Sources = "sources",
+    /// Which devices may be opened is put in force.
+    Rules = "rules",
     /// The future init is made.
     Clone = "clone",
     // In the future init.
     /// Joins the control groups and makes or joins namespaces.
     Namespaces = "namespaces",
+    /// In the controller meanwhile: interfaces of the host are moved.
+    Interfaces = "interfaces",
     /// Attaches the root.
     Root = "root",
     /// Makes it the root directory and leaves the host's mounts.

@@ -6,6 +6,7 @@
 mod birth;
 mod console;
 mod failure;
+mod hotplug;
 mod run;
 mod serve;
 mod setup;

@@ -44,6 +44,12 @@ pub enum Failure {
     /// Nothing there.
     #[error("metadata not found: Requested metadata element is not present")]
     NoSuchMetadata,
+    /// No such device.
+    #[error("{0}")]
+    NoSuchDevice(String),
+    /// There is such a device.
+    #[error("{0}")]
+    DeviceExists(String),
     /// Init cannot be asked.
     #[error("{0}")]
     NotAnswering(String),

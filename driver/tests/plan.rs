@@ -8,6 +8,7 @@ use berth_driver::config::IdMapDefault;
 use berth_driver::container::plan::{HostFacts, WantedIds, plan, wanted_ids};
 use berth_driver::host::cgroups::Groups;
 use berth_driver::host::idmap::Range;
+use berth_driver::host::usb::UsbDevice;
 use berth_driver::paths::Layout;
 
 fn groups(name: &str) -> Groups {
@@ -42,6 +43,8 @@ fn plans_are_as_written() {
             log_max_bytes: 2 << 20,
             log_keep: 3,
             kill_at: None,
+            usb: &[UsbDevice { bus: 1, device: 4, vendor: 0x1d6b, product: 2 }],
+            qemu_nbd: Some(Path::new("/usr/bin/qemu-nbd")),
             ids: (wanted_ids(&domain, IdMapDefault::Auto) == WantedIds::Chosen)
                 .then_some(Range::of_domain(1 << 30)),
             init_descriptors: if domain.name.as_str() == "two" { 2 } else { 0 },

@@ -108,15 +108,6 @@ fn later() -> Outcome {
             ),
         ),
         (
-            "hostdev",
-            domain_xml(
-                "t-later",
-                &root,
-                &["/bin/sh"],
-                "    <hostdev mode='capabilities' type='misc'><source><char>/dev/tty0</char></source></hostdev>\n",
-            ),
-        ),
-        (
             "cputune",
             domain_xml("t-later", &root, &["/bin/sh"], "")
                 .replace("</os>", "</os>\n  <cputune><shares>512</shares></cputune>"),

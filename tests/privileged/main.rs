@@ -4,6 +4,7 @@
 mod adoption;
 mod console;
 mod debian;
+mod devices;
 mod escape;
 mod failures;
 mod hostile;
@@ -23,6 +24,7 @@ fn main() {
         life::TESTS,
         inside::TESTS,
         idmap::TESTS,
+        devices::TESTS,
         console::TESTS,
         failures::TESTS,
         kills::TESTS,

@@ -138,6 +138,8 @@ fn domain_message(error: &domain::Error) -> (String, Option<String>) {
         E::InvalidState { message, .. } if !message.starts_with(INVALID) => {
             (format!("{INVALID}: {message}"), None)
         }
+        E::DeviceExists { message } => (format!("{INVALID}: {message}"), None),
+        E::NoSuchDevice { message } => (format!("device not found: {message}"), None),
         E::NoSuchDomain { message }
         | E::DomainExists { message }
         | E::InvalidState { message, .. }
@@ -164,6 +166,9 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::Destroy) => "virDomainDestroy",
         Some(M::SetAutostart) => "virDomainSetAutostart",
         Some(M::SetMetadata) => "virDomainSetMetadata",
+        Some(M::AttachDevice) => "virDomainAttachDeviceFlags",
+        Some(M::DetachDevice) => "virDomainDetachDeviceFlags",
+        Some(M::UpdateDevice) => "virDomainUpdateDeviceFlags",
         Some(M::OpenConsole | M::AttachConsole) => "virDomainOpenConsole",
         _ => method,
     }

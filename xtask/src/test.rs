@@ -12,7 +12,17 @@ pub fn run(words: &[&str]) -> Result<(), String> {
         _ => return Err("usage: cargo xtask test [--quick]".into()),
     };
     if !quick {
-        run::need(&[("busybox", "busybox-static"), ("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux")])?;
+        run::need(&[
+            ("busybox", "busybox-static"),
+            ("debugfs", "e2fsprogs"),
+            ("ip", "iproute2"),
+            ("losetup", "mount"),
+            ("mke2fs", "e2fsprogs"),
+            ("mkfs.xfs", "xfsprogs"),
+            ("mksquashfs", "squashfs-tools"),
+            ("mmdebstrap", "mmdebstrap"),
+            ("unshare", "util-linux"),
+        ])?;
     }
     let mut laps = Vec::new();
     let mut lap = |name: &'static str, step: &mut dyn FnMut() -> Result<(), String>| {

@@ -13,7 +13,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Consoles;
 use crate::failure::{Outcome, Step};
+use crate::hotplug::Hotplug;
 use crate::serve::call;
+use crate::setup::held::Held;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
@@ -90,7 +92,8 @@ pub fn now_u_sec() -> i64 {
 impl Controller {
     /// Launches the container. When that fails nothing of it is left.
     pub fn launch(plan: LaunchPlan, descriptors: Vec<OwnedFd>, signals: OwnedFd) -> Outcome<Self> {
-        let root_lock = sources::lock_root(&plan)?;
+        let mut held = Held::take(&plan)?;
+        let root_lock = sources::lock_root(&plan, &held)?;
         let consoles = Consoles::make(&plan.consoles)?;
         let mut created = Vec::new();
         let oom_kills = cgroup::oom_kills(&plan.cgroups);
@@ -101,14 +104,20 @@ impl Controller {
             kept_user: None,
             signals: signals.as_fd(),
         };
-        let started = setup::start(&request, &mut created).inspect_err(|_| {
-            empty_now(&plan.cgroups);
-            let mut left = cgroup::remove(&plan.cgroups);
-            left.extend(mount_points::remove(&root_lock, &mut created));
-            for residue in left {
-                crate::note(&format!("left behind: {residue}"));
+        let started = match setup::start(&request, &mut held, &mut created) {
+            Ok(started) => started,
+            Err(failure) => {
+                empty_now(&plan.cgroups);
+                let mut left = cgroup::remove(&plan.cgroups);
+                left.extend(mount_points::remove(&root_lock, &mut created));
+                drop(root_lock);
+                left.extend(held.give_back());
+                for residue in left {
+                    crate::note(&format!("left behind: {residue}"));
+                }
+                return Err(failure);
             }
-        })?;
+        };
         let mut controller = Self {
             plan,
             consoles,
@@ -117,13 +126,15 @@ impl Controller {
             phase: Phase::Running,
             init: None,
             asking: Vec::new(),
+            hotplug: Hotplug::default(),
             descriptors,
             signals,
             next_connection: 0,
             network: None,
             user: None,
-            root_lock,
+            root_lock: Some(root_lock),
             created,
+            held,
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
@@ -172,6 +183,7 @@ impl Controller {
     }
 
     fn begin_emptying(&mut self, exit: ControllerExit, restart_after: Option<Duration>) {
+        self.abandon_hotplug();
         let events = cgroup::open_events(&self.plan.cgroups);
         let deadline = Instant::now() + PATIENCE;
         self.phase = Phase::Emptying(Emptying { events, exit, restart_after, deadline });
@@ -238,6 +250,7 @@ impl Controller {
     /// What is due.
     pub fn timers(&mut self, now: Instant) {
         self.give_up_asking(now);
+        self.expire_hotplug(now);
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }
@@ -261,7 +274,7 @@ impl Controller {
             kept_user: self.user.as_ref().map(AsFd::as_fd),
             signals: self.signals.as_fd(),
         };
-        match setup::start(&request, &mut self.created) {
+        match setup::start(&request, &mut self.held, &mut self.created) {
             Ok(started) => {
                 self.restarts += 1;
                 let pid = started.pid;
@@ -285,8 +298,13 @@ impl Controller {
             console.disconnect();
         }
         self.finish_asking();
+        self.finish_hotplug_now();
         let mut residue = cgroup::remove(&self.plan.cgroups);
-        residue.extend(mount_points::remove(&self.root_lock, &mut self.created));
+        if let Some(root) = self.root_lock.take() {
+            residue.extend(mount_points::remove(&root, &mut self.created));
+        }
+        // Devices that were made of images go, now that nothing is mounted from them.
+        residue.extend(self.held.give_back());
         residue.extend(
             self.init
                 .take()

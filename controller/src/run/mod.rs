@@ -18,9 +18,10 @@ use berth_schemas::controller::{ControllerState, ControllerStatus, LaunchPlan};
 use berth_sys::poll::{ERR, HUP, IN, OUT, PRI, PollSet};
 
 use crate::console::Consoles;
+use crate::hotplug::Hotplug;
 use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
-use crate::setup::{cgroup, handshake::Created};
+use crate::setup::{cgroup, handshake::Created, held::Held};
 
 use history::History;
 use life::{Init, Phase};
@@ -37,15 +38,19 @@ pub struct Controller {
     pub(crate) phase: Phase,
     pub(crate) init: Option<Init>,
     pub(crate) asking: Vec<Asking>,
+    pub(crate) hotplug: Hotplug,
     descriptors: Vec<OwnedFd>,
     signals: OwnedFd,
     next_connection: u64,
     /// Kept open so that a restarted container has the network that the daemon has furnished.
     network: Option<OwnedFd>,
     /// The user namespace that the kept network belongs to, if the container has ids of its own.
-    user: Option<OwnedFd>,
-    root_lock: OwnedFd,
-    created: Vec<Created>,
+    pub(crate) user: Option<OwnedFd>,
+    /// Until the end; a mount of an image must be gone before the image's device.
+    pub(crate) root_lock: Option<OwnedFd>,
+    pub(crate) created: Vec<Created>,
+    /// What of the host's the container has.
+    pub(crate) held: Held,
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
@@ -62,6 +67,7 @@ enum Token {
     Payload,
     HostPtys,
     Asking(usize),
+    Hotplug,
     Connection(u64),
     Master(usize),
     Viewer(usize, u64),
@@ -178,6 +184,9 @@ impl Controller {
         for (index, asking) in self.asking.iter().enumerate() {
             set.add(&asking.helper, IN, Token::Asking(index));
         }
+        if let Some(handshake) = self.hotplug.waits_for() {
+            set.add(handshake, IN, Token::Hotplug);
+        }
         for connection in &self.connections {
             let input = if connection.wants_input() { IN } else { 0 };
             let output = if connection.has_pending() { OUT } else { 0 };
@@ -201,8 +210,9 @@ impl Controller {
     fn timeout(&self, now: Instant) -> Option<Duration> {
         let phase = self.phase.deadline().map(|at| at.saturating_duration_since(now));
         let asking = self.asking.iter().map(|a| a.deadline.saturating_duration_since(now));
+        let hotplug = self.hotplug.deadline().map(|at| at.saturating_duration_since(now));
         let consoles = self.consoles.list.iter().filter_map(|c| c.timeout());
-        phase.into_iter().chain(asking).chain(consoles).min()
+        phase.into_iter().chain(asking).chain(hotplug).chain(consoles).min()
     }
 
     fn handle(&mut self, token: Token, events: i16) {
@@ -224,6 +234,7 @@ impl Controller {
             Token::Payload => self.look_at_payload(),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),
+            Token::Hotplug => self.hotplug_news(),
             Token::Connection(id) => {
                 if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
                     if events & OUT != 0 {

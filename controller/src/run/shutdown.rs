@@ -112,7 +112,8 @@ impl Controller {
         }
     }
 
-    fn set_busy(&mut self, id: u64, busy: bool) {
+    /// Whether a call of a connection is being worked on: its next one waits.
+    pub fn set_busy(&mut self, id: u64, busy: bool) {
         if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
             connection.busy = busy;
         }

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use base64::Engine as _;
 use berth_schemas::controller::{
     AttachConsoleIn, AttachConsoleOut, ControllerEvent, ControllerEventKind, DestroyIn, Error, GetStatusIn,
-    GetStatusOut, Method, OpenConsoleIn, OpenConsoleOut, ResizeConsoleIn, ResizeConsoleOut, ShutdownIn,
-    SubscribeIn, SubscribeOut,
+    GetStatusOut, ListDevicesIn, Method, OpenConsoleIn, OpenConsoleOut, ResizeConsoleIn, ResizeConsoleOut,
+    ShutdownIn, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire;
@@ -118,6 +118,16 @@ impl Controller {
             Method::AttachConsole => self.attach(id, &call::parameters(parameters)?),
             Method::OpenConsole => self.open(&call::parameters(parameters)?),
             Method::ResizeConsole => self.resize(&call::parameters(parameters)?),
+            Method::AttachDevice => {
+                Ok(self.attach_device(id, call::parameters(parameters)?, oneway)?.map(Into::into))
+            }
+            Method::DetachDevice => {
+                Ok(self.detach_device(id, call::parameters(parameters)?, oneway)?.map(Into::into))
+            }
+            Method::ListDevices => {
+                call::parameters::<ListDevicesIn>(parameters)?;
+                Ok(Some(self.list_devices().into()))
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::failure::{Doing, Outcome, Step};
 
+use super::idmap::Owner;
 use super::inside::Prepared;
 use super::rootfs::Inside;
 use super::{mounts, resolve};
@@ -16,12 +17,12 @@ use super::{mounts, resolve};
 pub fn mount_all(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     for (index, filesystem) in p.plan.filesystems.iter().enumerate() {
         let (tree, directory) = match filesystem.kind {
-            PlanFilesystemKind::Mount => match p.sources.filesystems.get(index) {
+            PlanFilesystemKind::Mount | PlanFilesystemKind::Image => match p.sources.filesystems.get(index) {
                 Some(Some(tree)) => (None, tree.directory),
-                _ => return Err(doing(filesystem, "mount").refused("a mount needs a source")),
+                _ => return Err(doing(filesystem, "mount").refused("it needs a source")),
             },
             PlanFilesystemKind::Bind => bind_source(inside, filesystem)?,
-            PlanFilesystemKind::Ram => (Some(make_ram(filesystem)?), true),
+            PlanFilesystemKind::Ram => (Some(make_ram(filesystem, Owner::of(p.plan)?)?), true),
         };
         let point = inside.mount_point(Step::Filesystems, &filesystem.target, directory)?;
         check_kinds_match(filesystem, &point, directory)?;
@@ -38,7 +39,7 @@ fn doing<'a>(filesystem: &'a PlanFilesystem, operation: &'static str) -> Doing<'
 }
 
 /// A directory on a directory, a file on a file: the kernel says no more than ENOTDIR about it.
-fn check_kinds_match(filesystem: &PlanFilesystem, point: &OwnedFd, directory: bool) -> Outcome<()> {
+pub fn check_kinds_match(filesystem: &PlanFilesystem, point: &OwnedFd, directory: bool) -> Outcome<()> {
     let kind = resolve::kind(point).map_err(|e| doing(filesystem, "stat").failed(e))?;
     match (directory, kind == FileType::Directory) {
         (true, false) => Err(doing(filesystem, "mount")
@@ -64,13 +65,15 @@ fn bind_source(inside: &Inside<'_>, filesystem: &PlanFilesystem) -> Outcome<(Opt
     Ok((Some(tree), directory))
 }
 
-fn make_ram(filesystem: &PlanFilesystem) -> Outcome<OwnedFd> {
+/// A tmpfs, whose top belongs to the container's root whoever makes it.
+pub fn make_ram(filesystem: &PlanFilesystem, owner: Owner) -> Outcome<OwnedFd> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if filesystem.readonly {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let size = filesystem.size_bytes.map(|s| s.to_string());
-    let mut options = vec![("mode", "0755")];
+    let (uid, gid) = (owner.uid.to_string(), owner.gid.to_string());
+    let mut options = vec![("mode", "0755"), ("uid", &*uid), ("gid", &*gid)];
     options.extend(size.as_deref().map(|s| ("size", s)));
     mounts::make("tmpfs", &options, attributes).map_err(|e| doing(filesystem, "mount").failed(e))
 }

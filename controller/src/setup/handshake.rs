@@ -21,6 +21,8 @@ pub enum News {
     Born(i32),
     /// It made a mount point that was missing.
     Created(Created),
+    /// Its mount has this number.
+    Mounted(u64),
     /// It cannot go on and ends.
     Failed(Failure),
     /// It wants to be killed here: pid 1 of a namespace cannot do that itself (pid_namespaces(7)).
@@ -93,6 +95,7 @@ impl Handshake {
             }
             News::Joined => self.send(b"j"),
             News::Born(pid) => self.send(format!("b{pid}").as_bytes()),
+            News::Mounted(id) => self.send(format!("m{id}").as_bytes()),
             News::KillMe => self.send(b"k"),
             News::Ready => self.send(b"r"),
         }
@@ -119,6 +122,7 @@ impl Handshake {
             b'f' => serde_json::from_slice(rest).ok().map(News::Failed),
             b'j' => Some(News::Joined),
             b'b' => text()?.parse().ok().map(News::Born),
+            b'm' => text()?.parse().ok().map(News::Mounted),
             b'k' => Some(News::KillMe),
             b'r' => Some(News::Ready),
             _ => None,

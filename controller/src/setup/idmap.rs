@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
-use crate::failure::{Doing, Outcome, Step};
+use crate::failure::{Doing, Failure, Outcome, Step};
 
 use super::handshake::Handshake;
 use super::mounts;
@@ -114,14 +114,19 @@ fn furnish(pid: i32, map: &PlanIdMap) -> Outcome<OwnedFd> {
 pub fn apply(tree: BorrowedFd<'_>, path: &str, user: BorrowedFd<'_>) -> Outcome<()> {
     let Err(errno) = berth_sys::mount::set_id_map(tree, true, user) else { return Ok(()) };
     let (culprit, kind) = culprit(path, user).unwrap_or_else(|| (path.to_owned(), String::new()));
-    let kind = if kind.is_empty() { kind } else { format!(" '{kind}'") };
-    let doing = Doing::new(Step::Sources, "map the ids of").path(&culprit);
-    Err(match errno {
+    Err(refused(errno, &culprit, &kind))
+}
+
+/// The kernel does not mount what is at `path`, of type `kind` if that is known, with a map.
+pub fn refused(errno: Errno, path: &str, kind: &str) -> Failure {
+    let kind = if kind.is_empty() { String::new() } else { format!(" '{kind}'") };
+    let doing = Doing::new(Step::Sources, "map the ids of").path(path);
+    match errno {
         Errno::PERM => doing.failed_because(errno, "it is mounted with other ids already"),
         _ => {
             doing.failed_because(errno, format!("its file system{kind} cannot be mounted with a map of ids"))
         }
-    })
+    }
 }
 
 /// The mount at or below `path` that takes no map, and the type of its file system: each is tried alone.

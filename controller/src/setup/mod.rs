@@ -6,25 +6,36 @@
 pub mod caps;
 pub mod cgroup;
 pub mod dev;
+pub mod device_program;
 pub mod devices;
 pub mod directory;
 pub mod exec;
 pub mod filesystems;
 pub mod handshake;
+pub mod held;
 pub mod hide;
+pub mod host_device;
 pub mod idmap;
+pub mod images;
 pub mod inside;
+pub mod interfaces;
+pub mod loops;
 pub mod mapped;
 pub mod mount_points;
 pub mod mounts;
 pub mod namespaces;
+pub mod nbd;
+pub mod netlink;
 pub mod network;
+pub mod nodes;
 pub mod passwd;
 pub mod resolve;
 pub mod rootfs;
+pub mod rules;
 pub mod seccomp;
 pub mod sources;
 pub mod special;
+pub mod superblock;
 pub mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,8 +52,10 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 
 use dev::Terminal;
 use handshake::{Created, Handshake, News};
+use held::Held;
 use idmap::Owner;
 use inside::Prepared;
+use rules::Rules;
 
 /// Longest time from clone to exec: a source on a dead network filesystem must not hold the daemon's call for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -84,8 +97,8 @@ pub fn reach(plan: &LaunchPlan, step: Step) {
     }
 }
 
-/// Sets the container up. Mount points that were made are added to `created`, also when it fails.
-pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Started> {
+/// Sets the container up with what it holds. Mount points that were made are added to `created`, also when it fails.
+pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>) -> Outcome<Started> {
     let plan = request.plan;
     reach(plan, Step::Cgroup);
     let owner = Owner::of(plan)?;
@@ -102,8 +115,12 @@ pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Start
     let terminals = plan.consoles.iter().map(make_terminal).collect::<Outcome<Vec<_>>>()?;
     reach(plan, Step::Dev);
     let dev = dev::make_dev(plan.consoles.len(), owner)?;
+    reach(plan, Step::Nodes);
+    held.make_files(&dev, owner)?;
     reach(plan, Step::Sources);
-    let sources = sources::open_all(plan, user)?;
+    let sources = sources::open_all(plan, held, user)?;
+    reach(plan, Step::Rules);
+    held.rules = begin_rules(plan, held)?;
     let prepared = Prepared {
         plan,
         descriptors: request.descriptors,
@@ -119,13 +136,29 @@ pub fn start(request: &Request<'_>, created: &mut Vec<Created>) -> Outcome<Start
         None => make_init(&prepared)?,
         Some(user) => mapped::make_init(&prepared, user)?,
     };
-    match attend(request, &prepared, pid, &pidfd, &handshake, created) {
-        Ok(network) => Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user }),
+    match attend(request, &prepared, held, pid, &pidfd, &handshake, created) {
+        Ok(network) => {
+            held.dev = Some(prepared.dev);
+            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user })
+        }
         Err(failure) => {
             let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             Err(failure)
         }
+    }
+}
+
+/// Puts the rules for devices in force. Root inside that is root outside could open every device without them; with ids
+/// of its own it can make no device file.
+fn begin_rules(plan: &LaunchPlan, held: &Held) -> Outcome<Rules> {
+    let protected = held.devices.iter().any(|d| d.readonly && !d.host.is_readonly_itself());
+    match Rules::begin(&plan.cgroups, held.rules()) {
+        Err(failure) if plan.id_map.is_some() && !protected => {
+            crate::note(&format!("devices are not ruled: {}", crate::birth::describe(&failure)));
+            Ok(Rules::default())
+        }
+        begun => begun,
     }
 }
 
@@ -166,6 +199,7 @@ fn clone_into_payload(plan: &LaunchPlan, namespaces: i32) -> Outcome<(Cloned, bo
 fn attend(
     request: &Request<'_>,
     prepared: &Prepared<'_>,
+    held: &mut Held,
     pid: i32,
     pidfd: &OwnedFd,
     handshake: &Handshake,
@@ -184,7 +218,10 @@ fn attend(
             Some(News::Joined) => {
                 // Its pid cannot be another's: it is our child, and not reaped.
                 if namespaces::has_own_network(plan) {
-                    network = Some(open_network(pid)?);
+                    let opened = open_network(pid)?;
+                    reach(plan, Step::Interfaces);
+                    held.move_interfaces(plan, &opened)?;
+                    network = Some(opened);
                 }
                 if prepared.user.is_some() {
                     build(request, prepared, pidfd, deadline, created)?;
@@ -197,7 +234,7 @@ fn attend(
                 let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             }
             Some(News::Ready) => ready = true,
-            Some(News::Born(_)) => {}
+            Some(News::Born(_) | News::Mounted(_)) => {}
             None if ready => return Ok(network),
             None => return Err(died(step, pidfd)),
         }
@@ -240,7 +277,7 @@ fn attend_builder(
             Some(News::KillMe) => {
                 let _ = send_signal(init.as_fd(), Signal::KILL.as_raw());
             }
-            Some(News::Joined | News::Ready | News::Born(_)) => {}
+            Some(News::Joined | News::Ready | News::Born(_) | News::Mounted(_)) => {}
             None => {
                 let status =
                     waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);

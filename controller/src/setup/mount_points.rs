@@ -26,6 +26,19 @@ pub fn remove(lock: &OwnedFd, created: &mut Vec<Created>) -> Vec<String> {
     left
 }
 
+/// The same while the container lives on: answers those that are gone. The lock, which is shared, is ours alone for that
+/// moment.
+pub fn remove_now(lock: &OwnedFd, made: &[Created]) -> Vec<Created> {
+    if made.is_empty() || flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Vec::new();
+    }
+    let mut gone = made.to_vec();
+    gone.reverse();
+    gone.retain(|made| matches!(remove_one(lock, made), Ok(()) | Err(Errno::NOENT)));
+    let _ = flock(lock, FlockOperation::LockShared);
+    gone
+}
+
 fn remove_one(root: &OwnedFd, made: &Created) -> Result<(), Errno> {
     let (parent, name) = made.path.rsplit_once('/').ok_or(Errno::NOENT)?;
     let parent = open_inside(root, parent, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())?;

@@ -24,7 +24,8 @@ pub fn attach(tree: &OwnedFd) -> Outcome<()> {
         .map_err(|e| Doing::new(Step::Root, "move_mount").target("/").failed(e))
 }
 
-pub(super) fn open_root() -> Result<OwnedFd, Errno> {
+/// The root directory of this process.
+pub fn open_root() -> Result<OwnedFd, Errno> {
     open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 

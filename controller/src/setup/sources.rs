@@ -3,12 +3,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::{LaunchPlan, PlanFilesystemKind, PlanIdMap};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, flock, fstat, fstatvfs, open};
+use rustix::fs::{
+    FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, flock, fstat, fstatvfs, open, openat,
+};
 use rustix::io::Errno;
 
 use crate::failure::{Doing, Outcome, Step};
 
-use super::{idmap, mounts, resolve};
+use super::held::Held;
+use super::host_device::HostDevice;
+use super::{idmap, images, mounts, resolve};
 
 /// All that comes from the host.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub struct Sources {
     pub root: OwnedFd,
     /// Whether the root is to be made read-only once its mount points are there.
     pub root_readonly_later: bool,
-    /// For each filesystem of the plan of kind mount: its tree.
+    /// For each filesystem of the plan of kind mount or image: its tree.
     pub filesystems: Vec<Option<Tree>>,
 }
 
@@ -30,11 +34,19 @@ pub struct Tree {
     pub directory: bool,
 }
 
-/// The lock on the root directory that is held, shared, as long as a container lives in it.
-pub fn lock_root(plan: &LaunchPlan) -> Outcome<OwnedFd> {
+/// The lock on the root directory that is held, shared, as long as a container lives in it. Of an image, it is the top of
+/// a mount that nobody else sees.
+pub fn lock_root(plan: &LaunchPlan, held: &Held) -> Outcome<OwnedFd> {
     let doing = Doing::new(Step::Sources, "open").path(&plan.root.source);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = open(&*plan.root.source, flags, Mode::empty()).map_err(|e| match e {
+    let opened = match &held.root {
+        Some(device) => {
+            let image = images::mount(device, &plan.root.source, plan.root.readonly)?;
+            openat(&image.fd, ".", flags, Mode::empty())
+        }
+        None => open(&*plan.root.source, flags, Mode::empty()),
+    };
+    let directory = opened.map_err(|e| match e {
         Errno::NOTDIR => doing.failed_because(e, "the root is not a directory"),
         e => doing.failed(e),
     })?;
@@ -44,21 +56,45 @@ pub fn lock_root(plan: &LaunchPlan) -> Outcome<OwnedFd> {
 }
 
 /// Clones all trees, with the ids of the user namespace if there is one.
-pub fn open_all(plan: &LaunchPlan, user: Option<BorrowedFd<'_>>) -> Outcome<Sources> {
+pub fn open_all(plan: &LaunchPlan, held: &Held, user: Option<BorrowedFd<'_>>) -> Outcome<Sources> {
     let ids = plan.id_map.as_ref().zip(user);
-    let root = clone_host_path(&plan.root.source, plan.root.readonly || plan.root.host, ids)?.fd;
-    let root_readonly_later =
-        plan.root.readonly && !plan.root.host && make_top_writable(&root, &plan.root.source)?;
+    let wanted = &plan.root;
+    let (root, root_readonly_later) = match &held.root {
+        // An image that is read-only is so as a whole: it has its mount points, or they cannot be made.
+        Some(device) => (mount_image(device, &wanted.source, wanted.readonly, ids)?.fd, false),
+        None => {
+            let root = clone_host_path(&wanted.source, wanted.readonly || wanted.host, ids)?.fd;
+            let later = wanted.readonly && !wanted.host && make_top_writable(&root, &wanted.source)?;
+            (root, later)
+        }
+    };
     let mut filesystems = Vec::with_capacity(plan.filesystems.len());
-    for filesystem in &plan.filesystems {
-        filesystems.push(match (&filesystem.source, filesystem.kind) {
-            (Some(source), PlanFilesystemKind::Mount) => {
+    for (index, filesystem) in plan.filesystems.iter().enumerate() {
+        let device = held.filesystems.get(index).and_then(Option::as_ref);
+        filesystems.push(match (&filesystem.source, filesystem.kind, device) {
+            (Some(source), PlanFilesystemKind::Mount, _) => {
                 Some(clone_host_path(source, filesystem.readonly, ids)?)
+            }
+            (Some(source), PlanFilesystemKind::Image, Some(device)) => {
+                Some(mount_image(device, source, filesystem.readonly, ids)?)
             }
             _ => None,
         });
     }
     Ok(Sources { root, root_readonly_later, filesystems })
+}
+
+/// Mounts what is on a device, with the ids of the user namespace if there is one.
+pub fn mount_image(device: &HostDevice, source: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
+    let image = images::mount(device, source, readonly)?;
+    if let Some((map, user)) = ids {
+        let owner = fstat(&image.fd).map_err(|e| Doing::new(Step::Sources, "stat").path(source).failed(e))?;
+        if !(map.keep_shifted && idmap::is_mapped(&map.uids, owner.st_uid)) {
+            berth_sys::mount::set_id_map(image.fd.as_fd(), true, user)
+                .map_err(|e| idmap::refused(e, source, image.kind))?;
+        }
+    }
+    Ok(Tree { fd: image.fd, directory: true })
 }
 
 /// A read-only root still gets the mount points that it lacks: only its top is writable until they are there. Not
@@ -76,9 +112,10 @@ fn make_top_writable(tree: &OwnedFd, source: &str) -> Outcome<bool> {
 }
 
 /// The map of the plan, and the user namespace that has it.
-type Ids<'a> = (&'a PlanIdMap, BorrowedFd<'a>);
+pub type Ids<'a> = (&'a PlanIdMap, BorrowedFd<'a>);
 
-fn clone_host_path(path: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
+/// Clones the tree at a path of the host, with the ids of the user namespace if there is one.
+pub fn clone_host_path(path: &str, readonly: bool, ids: Option<Ids<'_>>) -> Outcome<Tree> {
     let doing = |operation| Doing::new(Step::Sources, operation).path(path);
     let host =
         open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| doing("open").failed(e))?;

@@ -3,7 +3,9 @@
 //! Everything here is one call or one unbreakable sequence of calls. This crate does not know domains, plans or
 //! consoles, and it decides nothing.
 
+pub mod bpf;
 pub mod exec;
+pub mod loops;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -102,12 +102,14 @@ impl World {
     pub fn plan(&self) -> Value {
         let memory = self.legacy.iter().find(|p| p.join("memory.oom_control").exists());
         json!({
-            "version": 2,
+            "version": 3,
             "name": "test",
             "uuid": "8b5c6f2e-4a0f-4c3e-9d4e-000000000001",
             "hostname": "inside",
             "root": {"source": self.root, "readonly": false, "host": false},
             "filesystems": [],
+            "devices": [],
+            "hostInterfaces": [],
             // Allows everything: a single return.
             "systemCallFilter": [0x6_0000_7fff_0000_i64],
             "noNewPrivileges": false,

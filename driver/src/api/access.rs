@@ -46,6 +46,9 @@ pub fn needed(method: Method) -> Role {
             | Domain::Destroy
             | Domain::SetAutostart
             | Domain::SetMetadata
+            | Domain::AttachDevice
+            | Domain::DetachDevice
+            | Domain::UpdateDevice
             // What a container prints is its own: passwords are typed there.
             | Domain::OpenConsole
             | Domain::AttachConsole
@@ -98,6 +101,9 @@ mod test {
         ("SetAutostart", false),
         ("GetMetadata", true),
         ("SetMetadata", false),
+        ("AttachDevice", false),
+        ("DetachDevice", false),
+        ("UpdateDevice", false),
         ("Subscribe", true),
         ("OpenConsole", false),
         ("AttachConsole", false),

@@ -33,6 +33,8 @@ pub struct Lifecycle {
     phase: Phase,
     persistent: bool,
     autostart: bool,
+    /// A change of its devices is under way.
+    changing: bool,
 }
 
 /// A request without what it carries.
@@ -111,11 +113,27 @@ pub enum Fact {
     StopBegan,
     /// Nothing of it is left.
     Stopped,
+    /// A change of what runs is under way.
+    ChangeBegan,
+    /// It is made, or is not.
+    ChangeEnded,
+}
+
+impl Ask {
+    /// Whether it would see or change a definition of which nobody knows yet what it will be.
+    fn meets_a_change(self, phase: Phase) -> bool {
+        match self {
+            Self::Define | Self::Undefine | Self::EditLive | Self::EditNext | Self::Settle => true,
+            Self::Create | Self::Start => phase == Phase::Shutoff,
+            Self::Shutdown | Self::Destroy | Self::SetAutostart(_) | Self::Console => false,
+        }
+    }
 }
 
 impl Lifecycle {
     /// A domain nobody knows.
-    pub const ABSENT: Self = Self { phase: Phase::Absent, persistent: false, autostart: false };
+    pub const ABSENT: Self =
+        Self { phase: Phase::Absent, persistent: false, autostart: false, changing: false };
 
     /// The phase.
     pub fn phase(self) -> Phase {
@@ -135,6 +153,9 @@ impl Lifecycle {
     /// May this be asked now?
     pub fn decide(self, ask: Ask) -> Verdict {
         match self.phase {
+            Phase::Shutoff | Phase::Running if self.changing && ask.meets_a_change(self.phase) => {
+                Verdict::Wait
+            }
             Phase::Absent => match ask {
                 Ask::Define | Ask::Create => Verdict::Accept,
                 _ => Verdict::Deny(Denial::Absent),
@@ -192,6 +213,8 @@ impl Lifecycle {
             (Phase::Starting, Fact::StartFailed) => Self { phase: ended, ..self },
             (Phase::Running, Fact::StopBegan) => Self { phase: Phase::Stopping, ..self },
             (Phase::Stopping, Fact::Stopped) => Self { phase: ended, ..self },
+            (Phase::Running, Fact::ChangeBegan) => Self { changing: true, ..self },
+            (_, Fact::ChangeEnded) => Self { changing: false, ..self },
             _ => self,
         }
     }
@@ -259,10 +282,11 @@ mod test {
         }
 
         #[test]
-        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..9_usize, 0..60)) {
+        fn random_facts_keep_the_rules(facts in proptest::collection::vec(0..11_usize, 0..60)) {
             let all = [
                 Fact::Defined, Fact::Undefined, Fact::Autostart(true), Fact::Autostart(false), Fact::StartBegan,
-                Fact::StartFailed, Fact::Started, Fact::StopBegan, Fact::Stopped,
+                Fact::StartFailed, Fact::Started, Fact::StopBegan, Fact::Stopped, Fact::ChangeBegan,
+                Fact::ChangeEnded,
             ];
             let mut now = Lifecycle::ABSENT;
             for fact in facts {
@@ -272,8 +296,13 @@ mod test {
                     let verdict = now.decide(ask);
                     // Whatever waits is let go on: nothing waits unless something is under way.
                     prop_assert!(
-                        verdict != Verdict::Wait || matches!(now.phase, Phase::Starting | Phase::Stopping)
+                        verdict != Verdict::Wait
+                            || matches!(now.phase, Phase::Starting | Phase::Stopping)
+                            || (now.changing && now.after(Fact::ChangeEnded).decide(ask) != Verdict::Wait)
                     );
+                    // A change holds up neither the end of a domain nor its consoles.
+                    let free = matches!(ask, Ask::Destroy | Ask::Console | Ask::Shutdown);
+                    prop_assert!(!free || verdict == now.after(Fact::ChangeEnded).decide(ask));
                 }
             }
         }

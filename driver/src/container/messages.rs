@@ -15,8 +15,8 @@ fn errno_text(errno: i64) -> String {
     }
 }
 
-/// The sentence for a step that failed in the controller or in the daemon.
-pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
+/// The sentence for a device that could not be attached or detached: what was tried and why it failed.
+pub fn device_failed(failure: &StepFailure) -> String {
     let mut what = failure.operation.clone();
     if let Some(path) = &failure.path {
         what.push_str(&format!(" '{path}'"));
@@ -30,9 +30,14 @@ pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
         (None, Some(detail)) => format!(": {detail}"),
         (None, None) => String::new(),
     };
+    format!("cannot {what}{cause}")
+}
+
+/// The sentence for a step that failed in the controller or in the daemon.
+pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
     let step = &failure.step;
     StartFailure {
-        message: format!("cannot start domain '{name}': step '{step}': cannot {what}{cause}"),
+        message: format!("cannot start domain '{name}': step '{step}': {}", device_failed(failure)),
         step: step.clone(),
         path: failure.path.clone(),
         errno: failure.errno,
@@ -81,6 +86,39 @@ fn hint(failure: &StepFailure) -> Option<String> {
         ("sources", Some(Errno::EINVAL | Errno::EPERM)) if failure.operation == "map the ids of" => {
             "put it on a file system that can (ext4, xfs, btrfs, tmpfs), or give the domain an <idmap> and its files \
              to the ids of that, or let root inside be root outside: <berth:idmap mode='none'/> in <berth:settings>"
+                .into()
+        }
+        ("nodes", Some(Errno::ENOENT)) => format!(
+            "make '{path}' or correct the <disk> or <hostdev> that names it; a driver of the host may not be loaded"
+        ),
+        ("nodes", Some(Errno::EEXIST)) => "another device of the container has this name".into(),
+        ("nodes" | "sources", None) if failure.operation == "use" => {
+            "correct the <disk>, <hostdev> or <filesystem> that names it".into()
+        }
+        ("sources", None) if failure.operation == "mount" => {
+            format!("make a file system on it, for example with mkfs.ext4, if there is nothing on '{path}' to keep")
+        }
+        ("sources", Some(Errno::EROFS)) if failure.operation == "mount" => {
+            "a file system that was not unmounted cannot be mounted read-only: leave out <readonly/> once".into()
+        }
+        (_, Some(Errno::EBUSY)) if failure.operation == "mount" => {
+            format!("'{path}' may be mounted on the host, or in another container: see findmnt")
+        }
+        (_, Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO)) if path == "/dev/loop-control" => {
+            "the host has no loop devices: modprobe loop".into()
+        }
+        (_, None) if failure.operation == "serve by qemu-nbd" => match failure.detail.as_deref() {
+            Some(cause) if cause.contains("installed") => {
+                "install it: package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora), and start the domain again".into()
+            }
+            Some(cause) if cause.contains("in use") => "more of them: modprobe nbd nbds_max=64".into(),
+            Some(cause) if cause.contains("no '/dev/nbd0'") => "load the driver: modprobe nbd".into(),
+            _ => return None,
+        },
+        ("interfaces", Some(Errno::ENODEV)) => "see ip link; another container may have it".into(),
+        ("rules", _) => {
+            "without device rules root inside could open every device of the host: give the domain ids of its own, or \
+             see to it that the kernel has CONFIG_CGROUP_BPF or the v1 controller 'devices'"
                 .into()
         }
         ("ids", None) => "more ids: /etc/subuid and /etc/subgid of the user 'berth', or [idmap] pool in berthd.toml".into(),

@@ -3,9 +3,12 @@
 //! Does not know clients.
 
 mod active;
+pub mod hotplug;
 pub mod lifecycle;
 pub mod messages;
 pub mod plan;
+pub mod plan_devices;
+pub mod plug;
 pub mod start;
 pub mod stop;
 pub mod task;

@@ -15,8 +15,10 @@ use berth_schemas::controller::{
 };
 
 use crate::config::IdMapDefault;
+use crate::container::plan_devices::{self, UsbError};
 use crate::host::cgroups::Groups;
 use crate::host::idmap::Range;
+use crate::host::usb::UsbDevice;
 use crate::paths::Layout;
 use crate::seccomp::{self, FilterError};
 
@@ -39,6 +41,10 @@ pub struct HostFacts<'a> {
     pub init_descriptors: usize,
     /// The range that was chosen for a domain that wants one.
     pub ids: Option<Range>,
+    /// USB devices that are plugged in; only looked at for a domain that wants one.
+    pub usb: &'a [UsbDevice],
+    /// Where qemu-nbd is, if it is installed.
+    pub qemu_nbd: Option<&'a Path>,
 }
 
 /// What a domain wants for its ids.
@@ -185,6 +191,9 @@ pub enum PlanError {
         /// Where it should be.
         target: String,
     },
+    /// A USB device that is not there, or not the only one.
+    #[error(transparent)]
+    Usb(#[from] UsbError),
     /// No filter of system calls.
     #[error(transparent)]
     Filter(#[from] FilterError),
@@ -213,6 +222,9 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         root: root(domain)?,
         id_map: id_map(domain, host.ids),
         filesystems: filesystems(domain)?,
+        devices: plan_devices::devices(domain, host.usb)?,
+        host_interfaces: plan_devices::host_interfaces(domain),
+        qemu_nbd: host.qemu_nbd.map(text),
         masked_paths: strings(MASKED),
         readonly_paths: strings(READ_ONLY),
         shared_namespaces,
@@ -268,10 +280,13 @@ fn strings(list: &[&str]) -> Vec<String> {
 
 fn root(domain: &Domain) -> Result<PlanRoot, PlanError> {
     let found = domain.devices.filesystems.iter().find(|f| f.is_root()).ok_or(PlanError::NoRoot)?;
+    if let Some((source, image)) = plan_devices::image(found) {
+        return Ok(PlanRoot { source, image: Some(image), readonly: found.readonly, host: false });
+    }
     match &found.source {
         FsSource::Mount { dir } => {
             let host = is_host_root(dir);
-            Ok(PlanRoot { source: dir.clone(), readonly: found.readonly || host, host })
+            Ok(PlanRoot { source: dir.clone(), image: None, readonly: found.readonly || host, host })
         }
         _ => Err(cannot_mount(found)),
     }
@@ -286,7 +301,9 @@ fn filesystems(domain: &Domain) -> Result<Vec<PlanFilesystem>, PlanError> {
     others.map(filesystem).collect()
 }
 
-fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
+/// One file system that is not the root.
+pub fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
+    let image = plan_devices::image(from);
     let (kind, source, size_bytes) = match &from.source {
         FsSource::Mount { dir } => (PlanFilesystemKind::Mount, Some(dir.clone()), None),
         FsSource::Bind { dir } => (PlanFilesystemKind::Bind, Some(dir.clone()), None),
@@ -294,9 +311,19 @@ fn filesystem(from: &Filesystem) -> Result<PlanFilesystem, PlanError> {
             let bytes = i64::try_from(usage_kib.saturating_mul(1024)).unwrap_or(i64::MAX);
             (PlanFilesystemKind::Ram, None, Some(bytes))
         }
-        _ => return Err(cannot_mount(from)),
+        _ => match &image {
+            Some((source, _)) => (PlanFilesystemKind::Image, Some(source.clone()), None),
+            None => return Err(cannot_mount(from)),
+        },
     };
-    Ok(PlanFilesystem { kind, source, target: from.target.clone(), readonly: from.readonly, size_bytes })
+    Ok(PlanFilesystem {
+        kind,
+        source,
+        image: image.map(|(_, image)| image),
+        target: from.target.clone(),
+        readonly: from.readonly,
+        size_bytes,
+    })
 }
 
 fn namespace_kind(kind: NamespaceKind) -> PlanNamespaceKind {

@@ -7,6 +7,7 @@
 //! Does not know whether the domain may be started, nor who asked.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::container::messages::step_failed;
 use crate::container::plan::{HostFacts, plan};
+use crate::container::plan_devices::needs_usb;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record::{ProcessRecord, Record};
@@ -26,6 +28,7 @@ use crate::host::idmap::Range;
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::namespaces;
 use crate::host::process::{self, Process};
+use crate::host::usb;
 use crate::killpoint;
 use crate::paths::Layout;
 
@@ -123,7 +126,16 @@ impl Prepared {
         let domain = &spec.domain;
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
         let groups = engine.cgroups.of(domain.name.as_str());
+        let usb = if needs_usb(domain) {
+            let sysfs = Path::new("/sys");
+            usb::list(sysfs).map_err(|e| step_failed("plan", "list USB devices in", Some(sysfs), &e))?
+        } else {
+            Vec::new()
+        };
+        let qemu_nbd = process::find_program("qemu-nbd");
         let facts = HostFacts {
+            usb: &usb,
+            qemu_nbd: qemu_nbd.as_deref(),
             layout: &engine.layout,
             groups: &groups,
             arch: &engine.host.arch,

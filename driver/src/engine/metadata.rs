@@ -5,6 +5,7 @@
 use berth_domain::Domain;
 use berth_schemas::domain::{Affect, MetadataKind};
 
+use crate::container::hotplug::targets;
 use crate::failure::Failure;
 
 /// A change of title, description or one application's element.
@@ -25,10 +26,7 @@ pub struct MetadataChange {
 impl MetadataChange {
     /// Whether the running and whether the kept definition are to be changed.
     pub fn targets(&self, active: bool) -> (bool, bool) {
-        let current = self.affect.is_empty() || self.affect.contains(&Affect::Current);
-        let live = self.affect.contains(&Affect::Live) || (current && active);
-        let next = self.affect.contains(&Affect::Config) || (current && !active);
-        (live, next)
+        targets(&self.affect, active)
     }
 
     /// Whether something that runs is to be changed.

@@ -5,6 +5,7 @@
 pub mod history;
 mod ids;
 pub mod metadata;
+mod pending;
 pub mod publish;
 pub mod reads;
 pub mod record;
@@ -18,10 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_domain::{Diagnostic, Domain};
+use berth_schemas::domain::Affect;
 use berth_schemas::name::DomainName;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::container::hotplug::{Act, DeviceChange};
 use crate::container::task::{Answer, Birth, Event, Request, Response, StartOptions, Task};
 use crate::engine::history::{History, Past};
 use crate::engine::publish::{Publisher, blocking};
@@ -126,6 +129,23 @@ impl Engine {
             Answer::Defined(snapshot, updated) => Ok(Defined { snapshot, updated, warnings }),
             Answer::Done | Answer::Status(_) => Err(Failure::Failed("the definition was not kept".into())),
         }
+    }
+
+    /// Attaches, detaches or updates one device, given as its element.
+    pub async fn change_device(
+        &self,
+        reference: &Reference,
+        act: Act,
+        xml: &str,
+        affect: Option<Vec<Affect>>,
+    ) -> Result<(), Failure> {
+        let parsed = berth_domain::parse_device(xml, &self.host)
+            .map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
+        for warning in &parsed.warnings {
+            tracing::warn!("device of domain '{}': {warning}", reference.text());
+        }
+        let change = DeviceChange { act, device: parsed.device, affect: affect.unwrap_or_default() };
+        self.ask(reference, Request::ChangeDevice(Box::new(change))).await.map(drop)
     }
 
     /// Starts a document.

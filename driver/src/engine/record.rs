@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::container::hotplug::Step;
 use crate::engine::snapshot::ConsoleInfo;
 use crate::files;
 use crate::host::idmap::Range;
@@ -35,6 +36,17 @@ pub struct ProcessRecord {
     pub pid: i32,
     /// When it started, in ticks since boot: a number that is used again has another.
     pub start: u64,
+}
+
+/// A change of what runs, noted before the controller is asked for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// What it is asked for.
+    pub step: Step,
+    /// What runs then, as a definition.
+    pub document: String,
+    /// What is kept then, unless that stays.
+    pub next: Option<String>,
 }
 
 /// The record. Its format is private to the daemon.
@@ -72,6 +84,9 @@ pub struct Record {
     /// The ids that were chosen for what runs.
     #[serde(default)]
     pub ids: Option<Range>,
+    /// A change of what runs that is under way.
+    #[serde(default)]
+    pub pending: Option<Pending>,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

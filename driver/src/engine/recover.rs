@@ -134,8 +134,10 @@ impl Engine {
         if let Some(process) = held {
             alive = self.adopt(&record, process).await;
         }
+        let (mut live, mut next) = (live, next);
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
+            (live, next) = self.settle_pending(&record, live, next).await;
         }
         let unpublished = match (&mut alive, record.process) {
             (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,

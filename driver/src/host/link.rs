@@ -51,9 +51,13 @@ pub enum CallError {
 
 fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::LaunchFailed { failure } => format!("step '{}' failed", failure.step),
+        Refusal::LaunchFailed { failure } | Refusal::DeviceFailed { failure } => {
+            format!("step '{}' failed", failure.step)
+        }
         Refusal::InvalidState { message }
         | Refusal::NoSuchConsole { message }
+        | Refusal::NoSuchDevice { message }
+        | Refusal::DeviceExists { message }
         | Refusal::NotAnswering { message } => message.clone(),
     }
 }
@@ -233,9 +237,21 @@ impl Sockets {
         parameters: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(R, Vec<OwnedFd>), CallError> {
+        self.call_within(CALL, file, method, parameters, descriptors).await
+    }
+
+    /// The same for a call that may take longer.
+    pub async fn call_within<R: DeserializeOwned>(
+        &self,
+        deadline: Duration,
+        file: &str,
+        method: Method,
+        parameters: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(R, Vec<OwnedFd>), CallError> {
         let mut channel = self.connect(file).await?;
         let bytes = call_bytes(method.name(), parameters, CallKind::Once);
-        exchange(&mut channel, &bytes, descriptors, CALL).await
+        exchange(&mut channel, &bytes, descriptors, deadline).await
     }
 
     /// Asks for the status and for the events after `since`, to take over a controller that lives.

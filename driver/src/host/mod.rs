@@ -9,3 +9,4 @@ pub mod namespaces;
 pub mod node;
 pub mod process;
 pub mod program;
+pub mod usb;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -80,6 +81,14 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 /// The kernel's name for the time since it was booted.
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Where a program is, by the daemon's own search path, or the usual one.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let executable = |p: &PathBuf| rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok();
+    found.filter(|p| p.is_absolute() && p.is_file()).find(executable)
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
 
+/// Changes of devices.
+mod devices;
+
 struct State {
     plan: LaunchPlan,
     started: i64,
@@ -221,6 +224,9 @@ async fn answer(
             return Some(());
         }
         Method::ResizeConsole => reply_bytes(&json!({}), false),
+        Method::AttachDevice => devices::attach(shared, parameters).await?,
+        Method::DetachDevice => devices::detach(shared, parameters).await?,
+        Method::ListDevices => devices::list(shared)?,
     };
     channel.send(&bytes, &[]).await.ok()
 }

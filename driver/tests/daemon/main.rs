@@ -9,6 +9,7 @@ mod client;
 mod consoles;
 mod fake;
 mod harness;
+mod hotplug;
 mod life;
 mod recovery;
 mod roles;
@@ -23,7 +24,7 @@ fn main() {
     if std::env::args().count() == 2 && std::env::vars_os().next().is_none() {
         return fake::run();
     }
-    let tests = [wire::TESTS, roles::TESTS, life::TESTS, recovery::TESTS, consoles::TESTS];
+    let tests = [wire::TESTS, roles::TESTS, life::TESTS, recovery::TESTS, consoles::TESTS, hotplug::TESTS];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

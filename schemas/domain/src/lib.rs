@@ -14,7 +14,9 @@
 //! assert!(parsed.warnings.is_empty());
 //! ```
 
+mod devices;
 mod format;
+mod hotplug;
 mod metadata;
 pub mod model;
 mod parse;
@@ -31,6 +33,8 @@ pub mod syscalls;
 
 use std::fmt;
 
+pub use devices::name_in_dev;
+pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;

@@ -14,10 +14,6 @@ type Category = (&'static str, fn(&Domain) -> Found);
 
 const TABLE: &[Category] = &[
     ("domain/devices/interface", interfaces),
-    ("domain/devices/disk", disks),
-    ("domain/devices/hostdev", hostdevs),
-    ("domain/devices/filesystem", |d| filesystems(d, FsKind::Block)),
-    ("domain/devices/filesystem", |d| filesystems(d, FsKind::File)),
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Template)),
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Volume)),
     ("domain/seclabel", seclabels),
@@ -50,6 +46,7 @@ impl Domain {
                 problems.push(problem);
             }
         }
+        self.check_drivers(&mut problems);
         if let (Some(map), Some(_)) = (&self.idmap, self.shares_namespaces()) {
             let message = "a domain that shares namespaces cannot have ids of its own";
             let mut problem = Diagnostic::new(map.pos, "domain/idmap", message);
@@ -78,18 +75,6 @@ fn interfaces(d: &Domain) -> Found {
         .iter()
         .map(|i| (i.pos, format!("an interface of type '{}'", i.source.kind())))
         .collect()
-}
-
-fn disks(d: &Domain) -> Found {
-    d.devices
-        .disks
-        .iter()
-        .map(|disk| (disk.pos, format!("a domain with the disk '{}'", disk.target)))
-        .collect()
-}
-
-fn hostdevs(d: &Domain) -> Found {
-    d.devices.hostdevs.iter().map(|h| (h.pos, "a domain with a host device".to_owned())).collect()
 }
 
 fn filesystems(d: &Domain, kind: FsKind) -> Found {

@@ -16,6 +16,7 @@ impl Domain {
         self.check_idmap(&mut problems);
         self.check_seclabels(&mut problems);
         self.check_names(&mut problems);
+        self.check_devices(&mut problems);
         self.check_namespace(&mut problems);
         problems.extend(self.seccomp().err().unwrap_or_default());
         problems

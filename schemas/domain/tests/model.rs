@@ -30,16 +30,6 @@ fn each_category_that_cannot_be_started_is_named() {
     };
     for (rest, devices, element, word) in [
         ("", "<interface type='bridge'><source bridge='b'/></interface>".into(), "interface", "'bridge'"),
-        ("", "<disk><source file='/i'/><target dev='vda'/></disk>".into(), "disk", "'vda'"),
-        (
-            "",
-            "<hostdev mode='capabilities' type='misc'><source><char>/dev/tty0</char></source></hostdev>"
-                .into(),
-            "hostdev",
-            "host device",
-        ),
-        ("", fs("block", "dev='/dev/x'"), "filesystem", "'block'"),
-        ("", fs("file", "file='/x'"), "filesystem", "'file'"),
         ("", fs("template", "name='x'"), "filesystem", "'template'"),
         ("", fs("volume", "pool='p' volume='v'"), "filesystem", "'volume'"),
         ("<seclabel type='dynamic' model='apparmor'/>", String::new(), "seclabel", "'dynamic'"),
@@ -59,6 +49,47 @@ fn each_category_that_cannot_be_started_is_named() {
         assert!(found[0].message.ends_with("cannot be started yet by this version of berth"), "{}", found[0]);
         assert!(found[0].line > 0, "{}", found[0]);
     }
+}
+
+#[test]
+fn devices_that_get_into_each_others_way_are_refused() {
+    let disk =
+        |target: &str| format!("<disk type='block'><source dev='/dev/x'/><target dev='{target}'/></disk>");
+    let misc = |path: &str| {
+        format!("<hostdev mode='capabilities' type='misc'><source><char>{path}</char></source></hostdev>")
+    };
+    let bad = |devices: String| parse(&document("", &devices), &host()).unwrap_err().to_string();
+    let good = |devices: String| parse(&document("", &devices), &host()).unwrap().domain.start_problems();
+    for name in ["null", "tty", "ptmx", "pts", "console", "tty1"] {
+        let error = bad(format!("<console type='pty'/>{}", disk(name)));
+        assert!(error.contains(&format!("'/dev/{name}' is one of the container's own devices")), "{error}");
+        assert!(error.contains("line 1"), "{error}");
+    }
+    assert!(bad(disk("vda") + &disk("vda")).contains("another one already has the target 'vda'"));
+    assert!(bad(disk("fuse") + &misc("/dev/./fuse")).contains("'/dev/fuse' and '/dev/fuse' cannot be"));
+    assert!(bad(misc("/dev/net/tun") + &disk("net")).contains("'/dev/net' and '/dev/net/tun' cannot be"));
+    assert!(bad(misc("/opt/fuse")).contains("is not below '/dev'"));
+    assert!(bad(misc("/dev/pts/0")).contains("one of the container's own"));
+    assert!(bad(misc("/dev/../dev/fuse")).contains("is not an absolute path"));
+    assert!(bad(disk("..")).contains("is not a name of a device"));
+    assert_eq!(good(misc("/dev/tty1") + &disk("vda") + &misc("/dev/net/tun") + &misc("/dev/nets")), []);
+}
+
+#[test]
+fn drivers_of_images_that_no_container_has_are_refused() {
+    let problem = |driver: &str| {
+        let disk = format!("<disk>{driver}<source file='/i'/><target dev='vda'/></disk>");
+        problems("", &disk).iter().map(|d| d.message.clone()).collect::<String>()
+    };
+    assert_eq!(problem("<driver name='qemu'/>"), "the disk driver 'qemu' is not one of loop, nbd");
+    assert_eq!(problem("<driver name='nbd'/>"), "the driver 'nbd' needs a format");
+    assert_eq!(problem("<driver name='loop' type='qcow2'/>"), "the driver 'loop' reads only format 'raw'");
+    assert_eq!(
+        problem("<driver type='raw' cache='writeback'/>"),
+        "the cache mode 'writeback' is not supported"
+    );
+    assert_eq!(problem("<driver name='nbd' type='qcow2' cache='none'/>"), "");
+    assert_eq!(problem(""), "");
 }
 
 #[test]
@@ -118,13 +149,17 @@ fn all_errors_are_reported_in_document_order_and_capped() {
 #[test]
 fn numbers_of_devices_are_capped() {
     let fs = |n: usize| format!("<filesystem><source dir='/s'/><target dir='/t{n}'/></filesystem>");
-    let usb = "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='1'/></source></hostdev>";
+    let usb = |n: usize| {
+        format!(
+            "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='{n}'/></source></hostdev>"
+        )
+    };
     let disk = |n: usize| format!("<disk><source file='/i'/><target dev='vd{n}'/></disk>");
     let cases: [(&str, String, String); 5] = [
         ("console", "<console type='pty'/>".repeat(64), "<console type='pty'/>".into()),
         ("filesystem", (1..256).map(fs).collect(), fs(256)),
         ("interface", "<interface type='ethernet'/>".repeat(64), "<interface type='ethernet'/>".into()),
-        ("hostdev", usb.repeat(256), usb.into()),
+        ("hostdev", (0..256).map(usb).collect(), usb(256)),
         ("disk", (0..256).map(disk).collect(), disk(256)),
     ];
     for (name, most, one) in cases {

@@ -32,6 +32,15 @@ pub struct LaunchPlan {
     pub root: PlanRoot,
     /// In the order they are mounted.
     pub filesystems: Vec<PlanFilesystem>,
+    /// Devices of the host, and images as devices, besides those that every container has.
+    pub devices: Vec<PlanDevice>,
+    /// Network interfaces of the host that are moved into the container.
+    #[serde(rename = "hostInterfaces")]
+    pub host_interfaces: Vec<PlanHostInterface>,
+    /// Absolute path of qemu-nbd(8) on the host; null where it is not installed.
+    #[serde(rename = "qemuNbd")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_nbd: Option<String>,
     /// Paths inside that are hidden; a missing one is skipped.
     #[serde(rename = "maskedPaths")]
     pub masked_paths: Vec<String>,
@@ -135,15 +144,56 @@ pub struct PlanIdRange {
 /// The root directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanRoot {
-    /// Absolute path on the host.
+    /// Absolute path on the host: of a directory, or of what `image` says.
     pub source: String,
+    /// What has to be mounted first; null for a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PlanImage>,
     /// `readonly`.
     pub readonly: bool,
     /// The source is the host's own root: mounted read-only, with private mounts on top.
     pub host: bool,
 }
 
-/// A mount, a bind of a path inside, or a tmpfs.
+/// What a block device is made of: it is one already, or a file that becomes one by a loop device or by qemu-nbd(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PlanBacking {
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+    /// `loop`.
+    #[serde(rename = "loop")]
+    Loop,
+    /// `nbd`.
+    #[serde(rename = "nbd")]
+    Nbd,
+}
+
+impl PlanBacking {
+    /// All values.
+    pub const ALL: &'static [PlanBacking] = &[Self::Block, Self::Loop, Self::Nbd];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Loop => "loop",
+            Self::Nbd => "nbd",
+        }
+    }
+}
+
+/// How the file system of a device or of an image is reached. Its type is detected by the controller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanImage {
+    /// `backing`.
+    pub backing: PlanBacking,
+    /// Of nbd: format of the image as qemu-nbd names it ("qcow2"); null leaves it to be found out. Of loop: null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// A mount of a directory or file, a bind of a path inside, a tmpfs, or the file system of a block device or an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PlanFilesystemKind {
     /// `mount`.
@@ -155,11 +205,14 @@ pub enum PlanFilesystemKind {
     /// `ram`.
     #[serde(rename = "ram")]
     Ram,
+    /// `image`.
+    #[serde(rename = "image")]
+    Image,
 }
 
 impl PlanFilesystemKind {
     /// All values.
-    pub const ALL: &'static [PlanFilesystemKind] = &[Self::Mount, Self::Bind, Self::Ram];
+    pub const ALL: &'static [PlanFilesystemKind] = &[Self::Mount, Self::Bind, Self::Ram, Self::Image];
 
     /// The value as it is on the wire.
     pub fn as_str(self) -> &'static str {
@@ -167,6 +220,7 @@ impl PlanFilesystemKind {
             Self::Mount => "mount",
             Self::Bind => "bind",
             Self::Ram => "ram",
+            Self::Image => "image",
         }
     }
 }
@@ -176,9 +230,12 @@ impl PlanFilesystemKind {
 pub struct PlanFilesystem {
     /// `kind`.
     pub kind: PlanFilesystemKind,
-    /// Absolute path on the host (mount) or inside (bind); null for ram.
+    /// Absolute path on the host (mount, image) or inside (bind); null for ram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of image: how it is reached; else null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PlanImage>,
     /// Absolute path inside.
     pub target: String,
     /// `readonly`.
@@ -187,6 +244,85 @@ pub struct PlanFilesystem {
     #[serde(rename = "sizeBytes")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
+}
+
+/// Kinds of device files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PlanDeviceKind {
+    /// `char`.
+    #[serde(rename = "char")]
+    Char,
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+}
+
+impl PlanDeviceKind {
+    /// All values.
+    pub const ALL: &'static [PlanDeviceKind] = &[Self::Char, Self::Block];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Char => "char",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// A device that the container may open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanDevice {
+    /// Where its file is inside: below /dev, without it, for example "vda" or "bus/usb/001/002".
+    pub name: String,
+    /// `kind`.
+    pub kind: PlanDeviceKind,
+    /// Absolute path on the host: of the device, or of the image that `backing` makes one of.
+    pub source: String,
+    /// Of char: block, which means that nothing has to be made.
+    pub backing: PlanBacking,
+    /// As in PlanImage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// `readonly`.
+    pub readonly: bool,
+}
+
+/// An interface of the host's network namespace that the container gets for as long as it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanHostInterface {
+    /// Its name, on the host and inside.
+    pub name: String,
+    /// `addresses`.
+    pub addresses: Vec<PlanAddress>,
+    /// `routes`.
+    pub routes: Vec<PlanRoute>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanAddress {
+    /// As text, IPv4 or IPv6.
+    pub address: String,
+    /// Bits of the network.
+    pub prefix: i64,
+    /// Address of the other end of a point-to-point link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+}
+
+/// A route through an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRoute {
+    /// Network, as text.
+    pub network: String,
+    /// `prefix`.
+    pub prefix: i64,
+    /// `gateway`.
+    pub gateway: String,
+    /// `metric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<i64>,
 }
 
 /// Kinds of namespaces that can be shared.
@@ -651,6 +787,104 @@ pub struct OpenConsoleOut {
     pub viewer: i64,
 }
 
+/// Parameters of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct AttachDeviceIn {
+    /// `device`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PlanDevice>,
+    /// `filesystem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<PlanFilesystem>,
+    /// `hostInterface`.
+    #[serde(rename = "hostInterface")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<PlanHostInterface>,
+    /// It takes the place of the one with the same identity, which must be there, and is there again if this fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace: Option<bool>,
+}
+
+impl Parameters for AttachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            device: crate::wire::take_optional(&mut members, "device")?,
+            filesystem: crate::wire::take_optional(&mut members, "filesystem")?,
+            host_interface: crate::wire::take_optional(&mut members, "hostInterface")?,
+            replace: crate::wire::take_optional(&mut members, "replace")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct AttachDeviceOut {}
+
+/// Parameters of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DetachDeviceIn {
+    /// `device`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// `filesystem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<String>,
+    /// `hostInterface`.
+    #[serde(rename = "hostInterface")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<String>,
+    /// `ifThere`.
+    #[serde(rename = "ifThere")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_there: Option<bool>,
+}
+
+impl Parameters for DetachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            device: crate::wire::take_optional(&mut members, "device")?,
+            filesystem: crate::wire::take_optional(&mut members, "filesystem")?,
+            host_interface: crate::wire::take_optional(&mut members, "hostInterface")?,
+            if_there: crate::wire::take_optional(&mut members, "ifThere")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DetachDeviceOut {}
+
+/// Parameters of `ListDevices`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ListDevicesIn {}
+
+impl Parameters for ListDevicesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `ListDevices`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListDevicesOut {
+    /// `filesystems`.
+    pub filesystems: Vec<PlanFilesystem>,
+    /// `devices`.
+    pub devices: Vec<PlanDevice>,
+    /// `hostInterfaces`.
+    #[serde(rename = "hostInterfaces")]
+    pub host_interfaces: Vec<PlanHostInterface>,
+}
+
 /// Parameters of `ResizeConsole`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResizeConsoleIn {
@@ -702,6 +936,14 @@ pub enum Method {
     AttachConsole,
     /// Makes a PTY that is a viewer of a console, and answers its master.
     OpenConsole,
+    /// Adds one device to the running container, and to the plan, so that a restarted container has it again. Exactly one of
+    /// the three is given. Everything of it is there afterwards, or nothing.
+    AttachDevice,
+    /// Takes one device away, from the container and from the plan. Exactly one of the three is given: the name of a device
+    /// (below /dev), the target of a filesystem, or the name of an interface. `ifThere`: that it is not there is no error.
+    DetachDevice,
+    /// The devices that the container has now: those of the plan it was launched with, and all changes since.
+    ListDevices,
     /// Passes on a window size.
     ResizeConsole,
 }
@@ -716,6 +958,9 @@ impl Method {
         Self::Destroy,
         Self::AttachConsole,
         Self::OpenConsole,
+        Self::AttachDevice,
+        Self::DetachDevice,
+        Self::ListDevices,
         Self::ResizeConsole,
     ];
 
@@ -729,6 +974,9 @@ impl Method {
             Self::Destroy => "io.berth.Controller.Destroy",
             Self::AttachConsole => "io.berth.Controller.AttachConsole",
             Self::OpenConsole => "io.berth.Controller.OpenConsole",
+            Self::AttachDevice => "io.berth.Controller.AttachDevice",
+            Self::DetachDevice => "io.berth.Controller.DetachDevice",
+            Self::ListDevices => "io.berth.Controller.ListDevices",
             Self::ResizeConsole => "io.berth.Controller.ResizeConsole",
         }
     }
@@ -762,6 +1010,21 @@ pub enum Error {
         /// `message`.
         message: String,
     },
+    /// A part of an attach or detach failed; what was done before it is undone.
+    DeviceFailed {
+        /// `failure`.
+        failure: StepFailure,
+    },
+    /// No such device.
+    NoSuchDevice {
+        /// `message`.
+        message: String,
+    },
+    /// There is one with that identity.
+    DeviceExists {
+        /// `message`.
+        message: String,
+    },
 }
 
 impl Error {
@@ -772,6 +1035,9 @@ impl Error {
             Self::InvalidState { .. } => "io.berth.Controller.InvalidState",
             Self::NoSuchConsole { .. } => "io.berth.Controller.NoSuchConsole",
             Self::NotAnswering { .. } => "io.berth.Controller.NotAnswering",
+            Self::DeviceFailed { .. } => "io.berth.Controller.DeviceFailed",
+            Self::NoSuchDevice { .. } => "io.berth.Controller.NoSuchDevice",
+            Self::DeviceExists { .. } => "io.berth.Controller.DeviceExists",
         }
     }
 
@@ -798,6 +1064,21 @@ impl Error {
                 crate::wire::put(&mut map, "message", message);
                 Value::Object(map)
             }
+            Self::DeviceFailed { failure } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "failure", failure);
+                Value::Object(map)
+            }
+            Self::NoSuchDevice { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+            Self::DeviceExists { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
         }
     }
 
@@ -816,6 +1097,15 @@ impl Error {
             }
             "io.berth.Controller.NotAnswering" => {
                 Some(Self::NotAnswering { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Controller.DeviceFailed" => {
+                Some(Self::DeviceFailed { failure: crate::wire::take_member(&mut members, "failure").ok()? })
+            }
+            "io.berth.Controller.NoSuchDevice" => {
+                Some(Self::NoSuchDevice { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Controller.DeviceExists" => {
+                Some(Self::DeviceExists { message: crate::wire::take_member(&mut members, "message").ok()? })
             }
             _ => None,
         }

@@ -941,6 +941,120 @@ impl Parameters for SetMetadataIn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SetMetadataOut {}
 
+/// Parameters of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttachDeviceIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `xml`.
+    pub xml: String,
+    /// Which definitions; null means `current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Vec<Affect>>,
+}
+
+impl Parameters for AttachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            xml: crate::wire::take_member(&mut members, "xml")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `AttachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct AttachDeviceOut {}
+
+/// Parameters of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetachDeviceIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `xml`.
+    pub xml: String,
+    /// `affect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Vec<Affect>>,
+}
+
+impl Parameters for DetachDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            xml: crate::wire::take_member(&mut members, "xml")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `DetachDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DetachDeviceOut {}
+
+/// Parameters of `UpdateDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpdateDeviceIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `xml`.
+    pub xml: String,
+    /// `affect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Vec<Affect>>,
+}
+
+impl Parameters for UpdateDeviceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            xml: crate::wire::take_member(&mut members, "xml")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `UpdateDevice`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct UpdateDeviceOut {}
+
 /// Parameters of `Subscribe`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SubscribeIn {
@@ -1203,6 +1317,13 @@ pub enum Method {
     GetMetadata,
     /// Sets or (value null) removes title, description, or one application's element of the metadata.
     SetMetadata,
+    /// Adds a device, given as its element of a document: a disk, a filesystem or a hostdev. With `live` and `config` both
+    /// get it or none. A running domain gets it at once.
+    AttachDevice,
+    /// Takes a device away. Which one is told by what identifies it: the target of a disk or filesystem, the source of a hostdev.
+    DetachDevice,
+    /// Puts a device in the place of the one with the same identity.
+    UpdateDevice,
     /// Events as they happen. The first reply comes at once and has no event: what happens after it is not missed.
     Subscribe,
     /// A new PTY that shows a console. Needs a local connection, as the answer carries a descriptor.
@@ -1231,6 +1352,9 @@ impl Method {
         Self::SetAutostart,
         Self::GetMetadata,
         Self::SetMetadata,
+        Self::AttachDevice,
+        Self::DetachDevice,
+        Self::UpdateDevice,
         Self::Subscribe,
         Self::OpenConsole,
         Self::AttachConsole,
@@ -1254,6 +1378,9 @@ impl Method {
             Self::SetAutostart => "io.berth.Domain.SetAutostart",
             Self::GetMetadata => "io.berth.Domain.GetMetadata",
             Self::SetMetadata => "io.berth.Domain.SetMetadata",
+            Self::AttachDevice => "io.berth.Domain.AttachDevice",
+            Self::DetachDevice => "io.berth.Domain.DetachDevice",
+            Self::UpdateDevice => "io.berth.Domain.UpdateDevice",
             Self::Subscribe => "io.berth.Domain.Subscribe",
             Self::OpenConsole => "io.berth.Domain.OpenConsole",
             Self::AttachConsole => "io.berth.Domain.AttachConsole",
@@ -1320,6 +1447,16 @@ pub enum Error {
         /// `message`.
         message: String,
     },
+    /// No such device.
+    NoSuchDevice {
+        /// `message`.
+        message: String,
+    },
+    /// A device with that identity is there already.
+    DeviceExists {
+        /// `message`.
+        message: String,
+    },
     /// No such metadata.
     NoSuchMetadata {
         /// `message`.
@@ -1353,6 +1490,8 @@ impl Error {
             Self::Unsupported { .. } => "io.berth.Domain.Unsupported",
             Self::StartFailed { .. } => "io.berth.Domain.StartFailed",
             Self::NoSuchConsole { .. } => "io.berth.Domain.NoSuchConsole",
+            Self::NoSuchDevice { .. } => "io.berth.Domain.NoSuchDevice",
+            Self::DeviceExists { .. } => "io.berth.Domain.DeviceExists",
             Self::NoSuchMetadata { .. } => "io.berth.Domain.NoSuchMetadata",
             Self::NotAnswering { .. } => "io.berth.Domain.NotAnswering",
             Self::TimedOut { .. } => "io.berth.Domain.TimedOut",
@@ -1401,6 +1540,16 @@ impl Error {
                 Value::Object(map)
             }
             Self::NoSuchConsole { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+            Self::NoSuchDevice { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+            Self::DeviceExists { message } => {
                 let mut map = serde_json::Map::new();
                 crate::wire::put(&mut map, "message", message);
                 Value::Object(map)
@@ -1459,6 +1608,12 @@ impl Error {
             }),
             "io.berth.Domain.NoSuchConsole" => {
                 Some(Self::NoSuchConsole { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Domain.NoSuchDevice" => {
+                Some(Self::NoSuchDevice { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Domain.DeviceExists" => {
+                Some(Self::DeviceExists { message: crate::wire::take_member(&mut members, "message").ok()? })
             }
             "io.berth.Domain.NoSuchMetadata" => Some(Self::NoSuchMetadata {
                 message: crate::wire::take_member(&mut members, "message").ok()?,

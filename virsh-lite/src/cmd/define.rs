@@ -70,7 +70,8 @@ pub struct Document {
 }
 
 impl Document {
-    fn read(args: &Args) -> Result<Self, Failure> {
+    /// Reads the file that the option `file` names.
+    pub fn read(args: &Args) -> Result<Self, Failure> {
         let file = args.required("file").to_owned();
         let mut bytes = Vec::new();
         let result = if file == "-" {

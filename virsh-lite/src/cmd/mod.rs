@@ -8,6 +8,8 @@ pub mod autostart;
 pub mod builtin;
 pub mod console;
 pub mod define;
+pub mod device;
+pub mod disk;
 pub mod document;
 pub mod edit;
 pub mod event;
@@ -23,12 +25,16 @@ pub mod stop;
 /// Every command, hidden ones last; inside a group in the order of `help`.
 pub static ALL: &[&Command] = &[
     // Domain Management
+    &device::ATTACH_DEVICE,
+    &disk::ATTACH_DISK,
     &autostart::AUTOSTART,
     &console::CONSOLE,
     &define::CREATE,
     &define::DEFINE,
     &metadata::DESC,
     &stop::DESTROY,
+    &device::DETACH_DEVICE,
+    &disk::DETACH_DISK,
     &info::DOMID,
     &info::DOMNAME,
     &info::DOMUUID,
@@ -42,7 +48,9 @@ pub static ALL: &[&Command] = &[
     &autostart::SUSPEND,
     &host::TTYCONSOLE,
     &define::UNDEFINE,
+    &device::UPDATE_DEVICE,
     // Domain Monitoring
+    &disk::DOMBLKLIST,
     &info::DOMINFO,
     &info::DOMSTATE,
     &list::LIST,

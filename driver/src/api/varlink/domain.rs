@@ -5,10 +5,11 @@
 use std::os::fd::OwnedFd;
 
 use berth_schemas::domain::{
-    Affect, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, GetMetadataIn, GetMetadataOut,
-    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut,
-    SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut,
-    StartIn, StartOut, UndefineIn, UndefineOut,
+    Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut,
+    DetachDeviceIn, DetachDeviceOut, GetMetadataIn, GetMetadataOut, GetUsageIn, GetUsageOut, GetXMLIn,
+    GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, SetAutostartIn, SetAutostartOut, SetMetadataIn,
+    SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, UndefineIn, UndefineOut,
+    UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
@@ -16,6 +17,7 @@ use berth_schemas::wire::Parameters;
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::{CallError, from_controller};
 use crate::api::varlink::{console, convert, subscribe};
+use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::blocking;
@@ -79,6 +81,24 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         }
         Method::GetMetadata => get_metadata(c, call),
         Method::SetMetadata => set_metadata(c, call).await,
+        Method::AttachDevice => {
+            let p = AttachDeviceIn::from_value(call.parameters)?;
+            c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Attach, &p.xml, p.affect).await?;
+            c.out.good(&AttachDeviceOut {}, false);
+            Ok(())
+        }
+        Method::DetachDevice => {
+            let p = DetachDeviceIn::from_value(call.parameters)?;
+            c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Detach, &p.xml, p.affect).await?;
+            c.out.good(&DetachDeviceOut {}, false);
+            Ok(())
+        }
+        Method::UpdateDevice => {
+            let p = UpdateDeviceIn::from_value(call.parameters)?;
+            c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Update, &p.xml, p.affect).await?;
+            c.out.good(&UpdateDeviceOut {}, false);
+            Ok(())
+        }
         Method::Subscribe => subscribe::subscribe(c, call).await,
         Method::OpenConsole => console::open(c, call).await,
         Method::AttachConsole => console::attach(c, call).await,

@@ -132,6 +132,8 @@ fn wire_error(failure: &Failure) -> Error {
             hint: why.hint.clone(),
         },
         Failure::NoSuchConsole(_) => Error::NoSuchConsole { message },
+        Failure::NoSuchDevice(_) => Error::NoSuchDevice { message },
+        Failure::DeviceExists(_) => Error::DeviceExists { message },
         Failure::NoSuchMetadata => Error::NoSuchMetadata { message },
         Failure::NotAnswering(_) => Error::NotAnswering { message },
         Failure::TimedOut(_) => Error::TimedOut { message },
@@ -150,7 +152,7 @@ pub fn from_controller(name: &str, error: crate::host::link::CallError) -> Failu
             Failure::InvalidState { message, state: State::Running }
         }
         Call::TimedOut(_) => Failure::TimedOut(format!("domain '{name}': {error}")),
-        Call::Unreachable(_) | Call::Gone | Call::Odd(_) | Call::Refused(Refusal::LaunchFailed { .. }) => {
+        Call::Unreachable(_) | Call::Gone | Call::Odd(_) | Call::Refused(_) => {
             Failure::Failed(format!("domain '{name}': {error}"))
         }
     }

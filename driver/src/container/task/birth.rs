@@ -34,6 +34,7 @@ impl Task {
             next: None,
             active: None,
             starting: None,
+            plugging: None,
             destroyers: Vec::new(),
             parked: VecDeque::new(),
             reason: Reason::Unknown,

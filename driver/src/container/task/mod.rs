@@ -4,6 +4,7 @@
 
 mod birth;
 mod edit;
+mod plugging;
 mod runs;
 
 use std::collections::VecDeque;
@@ -16,14 +17,16 @@ use berth_schemas::domain::{Exit, Reason, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::container::active::Ended;
+use crate::container::hotplug::{DeviceChange, targets};
 use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
+use crate::container::plug::Plugged;
 use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
 use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::Draft;
-use crate::engine::record::{ProcessRecord, Record, RecordPhase};
+use crate::engine::record::{Pending, ProcessRecord, Record, RecordPhase};
 use crate::engine::registry::Entry;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
@@ -53,6 +56,8 @@ pub enum Event {
     Controller(u64, ControllerEvent),
     /// A controller is gone.
     ControllerGone(u64),
+    /// A change of devices is over; the number is that of the run.
+    Plugged(u64, Box<Plugged>),
     /// An end is over.
     Stopped(Outcome),
 }
@@ -76,6 +81,8 @@ pub enum Request {
     SetAutostart(bool),
     /// Change title, description or metadata.
     SetMetadata(Box<MetadataChange>),
+    /// Attach, detach or update a device.
+    ChangeDevice(Box<DeviceChange>),
     /// Answer when nothing is under way.
     Settle,
 }
@@ -150,6 +157,12 @@ struct Starting {
     destroyers: Vec<Reply>,
 }
 
+#[derive(Debug)]
+struct Plugging {
+    reply: Reply,
+    pending: Pending,
+}
+
 /// The task.
 #[derive(Debug)]
 pub struct Task {
@@ -162,6 +175,8 @@ pub struct Task {
     next: Option<Arc<Domain>>,
     active: Option<Active>,
     starting: Option<Starting>,
+    /// A change of devices that is under way.
+    plugging: Option<Plugging>,
     destroyers: Vec<Reply>,
     parked: VecDeque<(Request, Reply)>,
     reason: Reason,
@@ -196,6 +211,7 @@ impl Task {
             Event::Controller(run, event) if run == self.run => self.reported(event).await,
             Event::ControllerGone(run) if run == self.run => self.begin_stop(How::Over),
             Event::Controller(..) | Event::ControllerGone(_) => {}
+            Event::Plugged(run, plugged) => self.plugged(run, *plugged).await,
             Event::Stopped(outcome) => self.stopped(outcome).await,
         }
     }
@@ -225,6 +241,10 @@ impl Task {
             Request::SetAutostart(on) => Ask::SetAutostart(*on),
             Request::SetMetadata(change) if change.wants_live(self.active.is_some()) => Ask::EditLive,
             Request::SetMetadata(_) => Ask::EditNext,
+            Request::ChangeDevice(change) if targets(&change.affect, self.active.is_some()).0 => {
+                Ask::EditLive
+            }
+            Request::ChangeDevice(_) => Ask::EditNext,
             Request::Settle => Ask::Settle,
         }
     }
@@ -269,6 +289,7 @@ impl Task {
                 let done = self.set_metadata(&change).await;
                 answer(reply, done);
             }
+            Request::ChangeDevice(change) => self.change_device(*change, reply).await,
             Request::Settle => answer(reply, Ok(Answer::Done)),
         }
         self.vanish_if_absent();
@@ -326,6 +347,7 @@ impl Task {
             consoles: Vec::new(),
             document: None,
             ids: None,
+            pending: None,
             last_exit: self.last_exit.clone(),
         }
     }
@@ -342,6 +364,7 @@ impl Task {
             sequence: active.sequence,
             consoles: active.run.consoles.clone(),
             ids: active.run.ids,
+            pending: self.plugging.as_ref().map(|p| p.pending.clone()),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

@@ -203,6 +203,7 @@ impl Task {
         }
         self.last_exit = Some(exit);
         self.publish(drafts).await;
+        self.abandon_plug();
         let mut residue = outcome.residue;
         residue.extend(stop::forget(&self.engine, self.entry.uuid).await);
         for left in &residue {

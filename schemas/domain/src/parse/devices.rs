@@ -30,7 +30,7 @@ pub(super) fn devices(domain: &mut Walk<'_>) -> Devices {
     }
 }
 
-fn filesystem(mut w: Walk<'_>) -> Option<Filesystem> {
+pub(crate) fn filesystem(mut w: Walk<'_>) -> Option<Filesystem> {
     let kind = if w.el.value("type").is_some() { w.closed("type") } else { Some(FsKind::Mount) };
     let target = fs_target(&mut w);
     let source = kind.and_then(|kind| fs_source(&mut w, kind));
@@ -133,7 +133,7 @@ fn space_limit(w: &mut Walk<'_>, name: &str) -> Option<u64> {
     found.ok().filter(|n| *n > 0)
 }
 
-fn disk(mut w: Walk<'_>) -> Option<Disk> {
+pub(crate) fn disk(mut w: Walk<'_>) -> Option<Disk> {
     let block = match w.get("type").as_deref() {
         Some("block") => true,
         None | Some("file") => false,
@@ -201,7 +201,7 @@ fn default_bus(name: &str) -> Option<&'static str> {
         .map(|(_, bus)| bus)
 }
 
-fn hostdev(mut w: Walk<'_>) -> Option<Hostdev> {
+pub(crate) fn hostdev(mut w: Walk<'_>) -> Option<Hostdev> {
     let mode = w.get("mode").unwrap_or_else(|| "subsystem".into());
     let kind = w.need("type");
     let managed = w.yes_no("managed").unwrap_or(false);
@@ -258,6 +258,11 @@ fn host_capability(w: &mut Walk<'_>, source: &mut Walk<'_>, kind: HostCapability
         let parts = leaf.text.split('/').filter(|p| !p.is_empty()).count();
         if !leaf.text.starts_with('/') || parts < 2 || leaf.text.split('/').any(|p| p == "..") {
             let message = format!("'{}' is not an absolute path of a device", leaf.text.escape_debug());
+            source.error_leaf(&leaf, message);
+        } else if crate::name_in_dev(&leaf.text).is_none() {
+            let path = leaf.text.escape_debug();
+            let message =
+                format!("'{path}' is not below '/dev', where the container has it at the same path");
             source.error_leaf(&leaf, message);
         }
     }

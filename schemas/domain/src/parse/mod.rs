@@ -3,7 +3,7 @@
 //! Each function takes one element and says everything that is wrong with it; a placeholder then stands for the bad
 //! value, and the model is never handed out. What several elements say together is `validate`'s matter.
 
-mod devices;
+pub(crate) mod devices;
 mod interface;
 mod os;
 mod resources;

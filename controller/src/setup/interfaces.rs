@@ -1,0 +1,138 @@
+//! Interfaces of the host that the container has while it is there: moved into its network namespace, and back.
+//!
+//! The controller itself goes there for a moment. If it is killed, the kernel gives real interfaces back, under their
+//! name if that is free, and removes virtual ones with the namespace.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use berth_schemas::controller::PlanHostInterface;
+use berth_sys::process::{namespace, setns};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use crate::failure::{Doing, Failure, Outcome, Step};
+
+use super::netlink::Netlink;
+
+/// One that is in the container.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its name on the host.
+    pub name: String,
+    /// Its number in the container's network namespace: the container may have given it another name.
+    index: u32,
+}
+
+fn own_namespace() -> Result<OwnedFd, Errno> {
+    open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Does something in another network namespace. The controller has one thread, so nobody else is taken along.
+fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
+    let home = own_namespace()?;
+    setns(there, namespace::NET)?;
+    let done = work(&home);
+    // It was ours a moment ago, and it is open.
+    setns(home.as_fd(), namespace::NET)?;
+    Ok(done)
+}
+
+/// Moves an interface into a network namespace and makes it ready there. It is the host's again if that fails.
+pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Moved> {
+    let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
+    let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
+    let index = netlink.index(&plan.name).map_err(|e| match e {
+        Errno::NODEV => doing("find the interface").failed_because(e, "the host has no such interface"),
+        e => doing("find the interface").failed(e),
+    })?;
+    netlink.move_to(index, &plan.name, network).map_err(|e| doing("move the interface").failed(e))?;
+    let furnished = within(network, |_| {
+        let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
+        let index = netlink.index(&plan.name).map_err(|e| doing("find the interface").failed(e))?;
+        furnish(plan, &netlink, index).map(|()| index)
+    });
+    match furnished.map_err(|e| doing("enter the network of").failed(e)).and_then(|done| done) {
+        Ok(index) => Ok(Moved { name: plan.name.clone(), index }),
+        Err(failure) => {
+            // Most often it has the same number everywhere; if not, it is found by its name.
+            if let Err(e) = bring_back(&Moved { name: plan.name.clone(), index: 0 }, network) {
+                crate::note(&e);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Sets those up again that are there from a run before: the container may have changed them.
+pub fn refresh(plan: &[PlanHostInterface], moved: &[Moved], network: BorrowedFd<'_>) -> Outcome<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let doing = Doing::new(Step::Interfaces, "enter the network of the container");
+    within(network, |_| {
+        let netlink = Netlink::open().map_err(|e| doing.failed(e))?;
+        for one in moved {
+            if let Some(wanted) = plan.iter().find(|w| w.name == one.name) {
+                furnish(wanted, &netlink, one.index)?;
+            }
+        }
+        Ok(())
+    })
+    .map_err(|e| doing.failed(e))?
+}
+
+fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<()> {
+    let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
+    netlink.set_up(index, true).map_err(|e| doing("set up the interface").failed(e))?;
+    for address in &plan.addresses {
+        let doing = doing("give an address to").target(&address.address);
+        let (local, prefix) = network_of(&address.address, address.prefix, doing)?;
+        let peer = address.peer.as_deref().map(|peer| network_of(peer, address.prefix, doing)).transpose()?;
+        there_or(netlink.add_address(index, local, prefix, peer.map(|p| p.0)), doing)?;
+    }
+    for route in &plan.routes {
+        let doing = doing("add a route through").target(&route.network);
+        let (network, prefix) = network_of(&route.network, route.prefix, doing)?;
+        let (gateway, _) = network_of(&route.gateway, 0, doing)?;
+        let metric = route.metric.and_then(|m| u32::try_from(m).ok());
+        there_or(netlink.add_route(index, network, prefix, gateway, metric), doing)?;
+    }
+    Ok(())
+}
+
+/// What is there already is as it should be.
+fn there_or(done: Result<(), Errno>, doing: Doing<'_>) -> Outcome<()> {
+    match done {
+        Err(Errno::EXIST) => Ok(()),
+        done => done.map_err(|e| doing.failed(e)),
+    }
+}
+
+fn network_of(address: &str, prefix: i64, doing: Doing<'_>) -> Result<(IpAddr, u8), Failure> {
+    let address: IpAddr = address.parse().map_err(|_| doing.refused("not an address"))?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = u8::try_from(prefix).ok().filter(|p| *p <= most);
+    Ok((address, prefix.ok_or_else(|| doing.refused("not a length of a prefix"))?))
+}
+
+/// Moves an interface back to the host's network namespace, under its old name. What could not be done is said.
+pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>) -> Result<(), String> {
+    let done = within(network, |home| {
+        let netlink = Netlink::open()?;
+        let index = if moved.index == 0 { netlink.index(&moved.name)? } else { moved.index };
+        // One that is up keeps its name.
+        netlink.set_up(index, false)?;
+        netlink.move_to(index, &moved.name, home.as_fd())
+    });
+    match done.and_then(|done| done) {
+        Ok(()) => Ok(()),
+        Err(e) => Err(format!("cannot give the interface '{}' back to the host: {e}", moved.name)),
+    }
+}
+
+/// The same for all; answers what could not be done.
+pub fn bring_all_back(moved: &mut Vec<Moved>, network: Option<BorrowedFd<'_>>) -> Vec<String> {
+    let Some(network) = network else { return Vec::new() };
+    moved.drain(..).filter_map(|one| bring_back(&one, network).err()).collect()
+}

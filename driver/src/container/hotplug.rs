@@ -1,0 +1,274 @@
+//! Changes of one device: what they make of a definition, and what the controller is asked for.
+//!
+//! Pure. Does not know whether the domain runs, nor where definitions are kept.
+
+use berth_domain::model::HostdevSource;
+use berth_domain::{Device, DeviceError, Domain};
+use berth_schemas::controller::{
+    AttachDeviceIn, DetachDeviceIn, ListDevicesOut, PlanDevice, PlanFilesystem, PlanHostInterface,
+};
+use berth_schemas::domain::Affect;
+use serde::{Deserialize, Serialize};
+
+use crate::container::{plan, plan_devices};
+use crate::failure::Failure;
+use crate::host::usb::UsbDevice;
+
+/// What is done with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It comes.
+    Attach,
+    /// It goes.
+    Detach,
+    /// It takes the place of the one with its identity.
+    Update,
+}
+
+/// A change of one device.
+#[derive(Debug, Clone)]
+pub struct DeviceChange {
+    /// What is done.
+    pub act: Act,
+    /// With what.
+    pub device: Device,
+    /// In which definitions.
+    pub affect: Vec<Affect>,
+}
+
+/// A device as a controller knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Item {
+    /// A file system.
+    Filesystem(PlanFilesystem),
+    /// A device file.
+    Device(PlanDevice),
+    /// An interface of the host.
+    HostInterface(PlanHostInterface),
+}
+
+/// What a controller is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// It comes.
+    Attach(Item),
+    /// It goes.
+    Detach(Item),
+    /// It takes the place of the one with its identity.
+    Replace(Item),
+}
+
+impl Item {
+    /// A device of a definition.
+    pub fn of(device: &Device, usb: &[UsbDevice]) -> Result<Self, Failure> {
+        match device {
+            Device::Filesystem(fs) => {
+                plan::filesystem(fs).map(Self::Filesystem).map_err(|e| Failure::Failed(e.to_string()))
+            }
+            Device::Disk(disk) => Ok(Self::Device(plan_devices::disk(disk))),
+            Device::Hostdev(dev) => match plan_devices::host_interface(dev) {
+                Some(interface) => Ok(Self::HostInterface(interface)),
+                None => match plan_devices::host_device(dev, usb) {
+                    Ok(Some(device)) => Ok(Self::Device(device)),
+                    Ok(None) => Err(Failure::Failed("this device has no file".into())),
+                    Err(e) => Err(Failure::Failed(e.to_string())),
+                },
+            },
+        }
+    }
+}
+
+impl Step {
+    /// The call that it is: the parameters of `AttachDevice`, or those of `DetachDevice`.
+    pub fn call(&self) -> Result<AttachDeviceIn, DetachDeviceIn> {
+        let (item, replace) = match self {
+            Self::Attach(item) => (item, None),
+            Self::Replace(item) => (item, Some(true)),
+            Self::Detach(item) => {
+                let mut ask = DetachDeviceIn::default();
+                match item {
+                    Item::Filesystem(f) => ask.filesystem = Some(f.target.clone()),
+                    Item::Device(d) => ask.device = Some(d.name.clone()),
+                    Item::HostInterface(i) => ask.host_interface = Some(i.name.clone()),
+                }
+                return Err(ask);
+            }
+        };
+        let mut ask = AttachDeviceIn { replace, ..AttachDeviceIn::default() };
+        match item.clone() {
+            Item::Filesystem(f) => ask.filesystem = Some(f),
+            Item::Device(d) => ask.device = Some(d),
+            Item::HostInterface(i) => ask.host_interface = Some(i),
+        }
+        Ok(ask)
+    }
+
+    /// Whether it has been done, as far as what a container has now tells.
+    pub fn is_done(&self, now: &ListDevicesOut) -> bool {
+        match self {
+            Self::Attach(item) | Self::Replace(item) => match item {
+                Item::Filesystem(f) => now.filesystems.contains(f),
+                Item::Device(d) => now.devices.contains(d),
+                Item::HostInterface(i) => now.host_interfaces.contains(i),
+            },
+            Self::Detach(item) => match item {
+                Item::Filesystem(f) => !now.filesystems.iter().any(|other| other.target == f.target),
+                Item::Device(d) => !now.devices.iter().any(|other| other.name == d.name),
+                Item::HostInterface(i) => !now.host_interfaces.iter().any(|other| other.name == i.name),
+            },
+        }
+    }
+}
+
+/// A USB device that may have been pulled out: its address is enough to take its file away.
+fn unplugged(mut device: Device) -> Device {
+    if let Device::Hostdev(dev) = &mut device
+        && let HostdevSource::Usb { id, address: Some(_) } = &mut dev.source
+    {
+        *id = None;
+    }
+    device
+}
+
+/// Whether the running and whether the kept definition are meant.
+pub fn targets(affect: &[Affect], active: bool) -> (bool, bool) {
+    let current = affect.is_empty() || affect.contains(&Affect::Current);
+    let live = affect.contains(&Affect::Live) || (current && active);
+    let next = affect.contains(&Affect::Config) || (current && !active);
+    (live, next)
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Exists(message) => Self::DeviceExists(message),
+            DeviceError::Missing(message) => Self::NoSuchDevice(message),
+            DeviceError::Invalid(all) => Self::InvalidDocument(all),
+        }
+    }
+}
+
+impl DeviceChange {
+    /// The definition with the change.
+    pub fn apply(&self, domain: &Domain) -> Result<Domain, Failure> {
+        Ok(match self.act {
+            Act::Attach => domain.with_device(&self.device),
+            Act::Detach => domain.without_device(&self.device),
+            Act::Update => domain.with_device_replaced(&self.device),
+        }?)
+    }
+
+    /// The same for what runs, which must be able to run then.
+    pub fn apply_live(&self, live: &Domain) -> Result<Domain, Failure> {
+        if self.device.is_root() && live.device(&self.device).is_some() && self.act != Act::Attach {
+            return Err(Failure::Failed("the root of a running container cannot be changed".into()));
+        }
+        let changed = self.apply(live)?;
+        let before = live.start_problems();
+        let mut problems = changed.start_problems();
+        problems.retain(|p| !before.iter().any(|b| b.message == p.message && b.element == p.element));
+        match problems.first() {
+            Some(first) => {
+                Err(Failure::Unsupported { message: first.message.clone(), diagnostics: Vec::new() })
+            }
+            None => Ok(changed),
+        }
+    }
+
+    /// What the controller of `live` is asked for, and what takes that back.
+    /// `usb` is what is plugged in.
+    pub fn steps(&self, live: &Domain, usb: &[UsbDevice]) -> Result<(Step, Step), Failure> {
+        let before = || match live.device(&self.device) {
+            Some(device) => {
+                Item::of(&device, usb).or_else(|e| Item::of(&unplugged(device), usb).map_err(|_| e))
+            }
+            None => Err(Failure::NoSuchDevice("the device is not there".into())),
+        };
+        Ok(match self.act {
+            Act::Attach => {
+                let item = Item::of(&self.device, usb)?;
+                (Step::Attach(item.clone()), Step::Detach(item))
+            }
+            Act::Detach => {
+                let item = before()?;
+                (Step::Detach(item.clone()), Step::Attach(item))
+            }
+            Act::Update => (Step::Replace(Item::of(&self.device, usb)?), Step::Replace(before()?)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const ROOT: &str = "<filesystem type='mount'><source dir='/r'/><target dir='/'/></filesystem>";
+
+    fn domain(devices: &str) -> Domain {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let xml = format!(
+            "<domain type='lxc'><name>x</name><uuid>8369f1ac-7e46-e869-4ca5-759d51478066</uuid><memory>1024</memory>\
+             <os><type>exe</type><init>/i</init></os><devices>{ROOT}{devices}</devices></domain>"
+        );
+        berth_domain::parse(&xml, &host).expect("a good document").domain
+    }
+
+    fn change(act: Act, xml: &str) -> DeviceChange {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let device = berth_domain::parse_device(xml, &host).expect("a good device").device;
+        DeviceChange { act, device, affect: Vec::new() }
+    }
+
+    fn data(source: &str) -> String {
+        format!("<filesystem type='mount'><source dir='{source}'/><target dir='/data'/></filesystem>")
+    }
+
+    #[test]
+    fn each_step_has_its_opposite() {
+        let (without, with) = (domain(""), domain(&data("/a")));
+        let (forth, back) = change(Act::Attach, &data("/a")).steps(&without, &[]).expect("steps");
+        let (off, on) = change(Act::Detach, &data("/other")).steps(&with, &[]).expect("steps");
+        // Detached is what is there, whatever else the caller's element says.
+        assert_eq!((&forth, &back), (&on, &off));
+        let (there, again) = change(Act::Update, &data("/b")).steps(&with, &[]).expect("steps");
+        assert!(matches!(&there, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/b")));
+        assert!(matches!(&again, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/a")));
+        assert!(change(Act::Update, &data("/b")).steps(&without, &[]).is_err());
+    }
+
+    #[test]
+    fn what_a_container_has_tells_what_was_done() {
+        let (forth, back) = change(Act::Attach, &data("/a")).steps(&domain(""), &[]).expect("steps");
+        let empty =
+            ListDevicesOut { filesystems: Vec::new(), devices: Vec::new(), host_interfaces: Vec::new() };
+        let Step::Attach(Item::Filesystem(f)) = &forth else { panic!("{forth:?}") };
+        let there = ListDevicesOut { filesystems: vec![f.clone()], ..empty.clone() };
+        assert!(forth.is_done(&there) && !forth.is_done(&empty));
+        assert!(back.is_done(&empty) && !back.is_done(&there));
+        let (update, _) = change(Act::Update, &data("/b")).steps(&domain(&data("/a")), &[]).expect("steps");
+        assert!(!update.is_done(&there));
+    }
+
+    #[test]
+    fn the_root_and_what_cannot_run_are_refused_live() {
+        let live = domain("");
+        let text = |c: DeviceChange| c.apply_live(&live).expect_err("refused").to_string();
+        assert_eq!(text(change(Act::Detach, ROOT)), "the root of a running container cannot be changed");
+        assert_eq!(text(change(Act::Update, ROOT)), "the root of a running container cannot be changed");
+        assert_eq!(text(change(Act::Attach, ROOT)), "target / already exists");
+        let template = "<filesystem type='template'><source name='t'/><target dir='/t'/></filesystem>";
+        assert!(text(change(Act::Attach, template)).contains("cannot be started yet"));
+        assert!(change(Act::Attach, template).apply(&live).is_ok());
+    }
+
+    #[test]
+    fn definitions_that_are_meant() {
+        assert_eq!(targets(&[], true), (true, false));
+        assert_eq!(targets(&[], false), (false, true));
+        assert_eq!(targets(&[Affect::Current], true), (true, false));
+        assert_eq!(targets(&[Affect::Live, Affect::Config], false), (true, true));
+        assert_eq!(targets(&[Affect::Config], true), (false, true));
+    }
+}

@@ -1,0 +1,122 @@
+//! Changes of devices: of the kept definition at once, of what runs by another task, while this one goes on.
+//!
+//! Does not know what a device is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Answer, Event, Plugging, Reply, Task, answer};
+use crate::container::hotplug::{DeviceChange, targets};
+use crate::container::lifecycle::{Denial, Fact, Phase};
+use crate::container::plan_devices::needs_usb;
+use crate::container::plug::{self, Plug, Plugged};
+use crate::engine::record::Pending;
+use crate::failure::Failure;
+use crate::host::usb;
+
+impl Task {
+    pub(super) async fn change_device(&mut self, change: DeviceChange, reply: Reply) {
+        match self.prepare(&change) {
+            Err(failure) => answer(reply, Err(failure)),
+            Ok((None, None)) => answer(reply, Ok(Answer::Done)),
+            Ok((None, Some(next))) => {
+                let kept = self.keep_next(next).await;
+                answer(reply, kept);
+            }
+            Ok((Some(plug), _)) => self.begin_plug(plug, reply).await,
+        }
+    }
+
+    /// Everything that can fail before anything is done.
+    fn prepare(&self, change: &DeviceChange) -> Result<Prepared, Failure> {
+        let (live, next) = targets(&change.affect, self.active.is_some());
+        if next && !self.lifecycle.persistent() {
+            return Err(self.denial(Denial::EditTransient));
+        }
+        let next = match &self.next {
+            Some(domain) if next => Some(Arc::new(change.apply(domain)?)),
+            _ => None,
+        };
+        let Some(active) = self.active.as_ref().filter(|_| live) else { return Ok((None, next)) };
+        let changed = change.apply_live(&active.run.live)?;
+        let usb = match needs_usb(&changed) || needs_usb(&active.run.live) {
+            true => usb::list(Path::new("/sys"))
+                .map_err(|e| Failure::Failed(format!("cannot list USB devices: {e}")))?,
+            false => Vec::new(),
+        };
+        let (step, back) = change.steps(&active.run.live, &usb)?;
+        let plug = Plug {
+            name: self.entry.name.to_string(),
+            uuid: self.entry.uuid,
+            step,
+            back,
+            live: Arc::new(changed),
+            next,
+        };
+        Ok((Some(plug), None))
+    }
+
+    async fn keep_next(&mut self, next: Arc<berth_domain::Domain>) -> Result<Answer, Failure> {
+        self.engine.keep(&next).await?;
+        self.next = Some(next);
+        self.publish(Vec::new()).await;
+        Ok(Answer::Done)
+    }
+
+    async fn begin_plug(&mut self, plug: Plug, reply: Reply) {
+        // A daemon that finds this asks the controller whether it was done.
+        let pending = Pending {
+            step: plug.step.clone(),
+            document: plug.live.to_xml(),
+            next: plug.next.as_ref().map(|n| n.to_xml()),
+        };
+        self.plugging = Some(Plugging { reply, pending });
+        if let Some(record) = self.record()
+            && let Err(e) = self.engine.publisher.note(record).await
+        {
+            let message = format!("cannot write the status of domain '{}': {e}", self.entry.name);
+            self.answer_plug(Err(Failure::Failed(message)));
+            return;
+        }
+        crate::killpoint::reached("plugging");
+        self.lifecycle = self.lifecycle.after(Fact::ChangeBegan);
+        let (engine, mailbox, run) = (self.engine.clone(), self.entry.mailbox().clone(), self.run);
+        tokio::spawn(async move {
+            let plugged = Box::new(plug::run(&engine, plug).await);
+            drop(mailbox.send(Event::Plugged(run, plugged)).await);
+        });
+    }
+
+    pub(super) async fn plugged(&mut self, run: u64, plugged: Plugged) {
+        self.lifecycle = self.lifecycle.after(Fact::ChangeEnded);
+        if let (Some(live), Some(active)) = (plugged.live, self.active.as_mut().filter(|_| run == self.run)) {
+            active.run.live = live;
+        }
+        if let Some(next) = plugged.next {
+            self.next = Some(next);
+        }
+        let plugging = self.plugging.take();
+        self.publish(Vec::new()).await;
+        if let Some(plugging) = plugging {
+            answer(plugging.reply, plugged.result.map(|()| Answer::Done));
+        }
+        self.unpark().await;
+    }
+
+    /// A transient domain that has ended is not there to hear what came of a change.
+    pub(super) fn abandon_plug(&mut self) {
+        if self.lifecycle.phase() == Phase::Absent && self.plugging.is_some() {
+            self.lifecycle = self.lifecycle.after(Fact::ChangeEnded);
+            self.answer_plug(Err(self.denial(Denial::NotRunning)));
+        }
+    }
+
+    fn answer_plug(&mut self, result: Result<Answer, Failure>) {
+        if let Some(plugging) = self.plugging.take() {
+            answer(plugging.reply, result);
+        }
+    }
+}
+
+/// The change of what runs, which includes the kept definition; or that of the kept definition alone.
+type Prepared = (Option<Plug>, Option<Arc<berth_domain::Domain>>);
