@@ -52,7 +52,7 @@ fn image(folder: &Path, name: &str, mib: usize, letter: u8) -> Result<PathBuf, S
 /// An image with an ext4 of what is in a folder.
 fn ext4(folder: &Path, name: &str, mib: usize, tree: &Path) -> Result<PathBuf, String> {
     let path = image(folder, name, mib, 0)?;
-    host(&["mke2fs", "-q", "-t", "ext4", "-d", text(tree)?, text(&path)])?;
+    host(&["mke2fs", "-q", "-t", "ext4", "-d", text(tree)?, text(&path)?])?;
     Ok(path)
 }
 
@@ -170,7 +170,7 @@ fn images() -> Outcome {
         .map_err(|e| e.to_string())?;
     let ext = ext4(folder.path(), "ext", 8, &tree)?;
     let squash = folder.path().join("squash");
-    host(&["mksquashfs", text(&tree)?, text(&squash), "-quiet", "-no-progress"])?;
+    host(&["mksquashfs", text(&tree)?, text(&squash)?, "-quiet", "-no-progress"])?;
     let xfs = folder.path().join("xfs");
     fs::File::create(&xfs).and_then(|f| f.set_len(320 << 20)).map_err(|e| e.to_string())?;
     host(&["mkfs.xfs", "-q", text(&xfs)?])?;

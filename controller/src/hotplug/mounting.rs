@@ -62,18 +62,16 @@ pub fn bind_source(inside: &Inside<'_>, filesystem: &PlanFilesystem) -> Outcome<
 /// Mounts a tree on the file system's target, which is made if it is missing.
 pub fn attach(inside: &Inside<'_>, filesystem: &PlanFilesystem, tree: &Tree) -> Outcome<()> {
     let root = inside.root.as_fd();
-    let point = resolve::find_or_make(root, &filesystem.target, tree.directory)
-        .map_err(|e| doing(filesystem, "make mount point").failed(e))?;
     let root_mount = resolve::mount_id(root).map_err(|e| doing(filesystem, "statx").failed(e))?;
-    let count = point.made.len();
-    for (index, (path, mount)) in point.made.into_iter().enumerate() {
-        // What was made in a volume stays: nobody knows who else uses that.
-        if mount == root_mount {
-            let directory = tree.directory || index + 1 < count;
-            let _ = inside.handshake.tell(&News::Created(Created { path, directory }));
-        }
+    let mut made = Vec::new();
+    let point = resolve::find_or_make(root, &filesystem.target, tree.directory, &mut made)
+        .map_err(|e| doing(filesystem, "make mount point").failed(e));
+    // Also of one that could not be made to its end. What was made in a volume stays: nobody knows who else uses that.
+    for made in made.into_iter().filter(|m| m.mount == root_mount) {
+        let created = Created { path: made.path, directory: made.directory };
+        let _ = inside.handshake.tell(&News::Created(created));
     }
-    put(inside, filesystem, tree, &point.fd)
+    put(inside, filesystem, tree, &point?)
 }
 
 fn put(inside: &Inside<'_>, filesystem: &PlanFilesystem, tree: &Tree, point: &OwnedFd) -> Outcome<()> {

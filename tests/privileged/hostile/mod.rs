@@ -161,7 +161,8 @@ impl One<'_> {
             return Ok(());
         }
         self.look_at_mounts()?;
-        self.console()
+        self.console()?;
+        self.hotplug()
     }
 
     /// No mount of the container shows anything of the canary.
@@ -185,6 +186,28 @@ impl One<'_> {
         terminal.expect("heard hello", 10)?;
         terminal.say("\x1d")?;
         ensure_eq!(terminal.wait(5)?, 0, "the status of the console");
+        Ok(())
+    }
+
+    /// Attaches a folder of the host at each place that is hostile, and below it, and takes it off again.
+    fn hotplug(&self) -> Outcome {
+        let places: Vec<String> =
+            self.hostile.changed_paths().into_iter().chain(["/hot/plug".to_owned()]).collect();
+        for place in places.iter().flat_map(|p| [p.clone(), format!("{p}/plugged")]) {
+            let element =
+                roots::filesystem("mount", &format!("dir='{}'", self.places.data.display()), &place);
+            let file = self.daemon.file(&format!("{}.hot.xml", self.name), &element)?;
+            let attached = self.command(&["attach-device", &self.name, &file, "--live"])?;
+            self.look_at_mounts().map_err(|e| format!("attached at {place}: {e}"))?;
+            if attached.status == 0 {
+                self.command(&["detach-device", &self.name, &file, "--live"])?
+                    .ok()
+                    .map_err(|e| format!("{place}: {e}"))?;
+            } else {
+                ensure!(attached.err.contains('\''), "{place}: the error names no path: {attached:?}");
+            }
+            std::fs::remove_file(&file).map_err(|e| e.to_string())?;
+        }
         Ok(())
     }
 

@@ -88,6 +88,13 @@ impl Hostile {
         fs::remove_dir_all(root).map_err(|e| format!("cannot remove '{}': {e}", root.display()))
     }
 
+    /// Where the root is not as a good one: the places that a path could be led away at.
+    pub fn changed_paths(&self) -> Vec<String> {
+        let verbs = ["link", "fifo", "socket", "char", "block", "file"];
+        let changed = self.changes.iter().filter(|c| verbs.contains(&c[0].as_str()));
+        changed.map(|c| c[1].clone()).filter(|p| !p.contains(['%', '{'])).collect()
+    }
+
     /// Notices if somebody opens one of the devices in the root.
     pub fn watch_devices(&self, root: &Path) -> Result<Inotify, String> {
         let failed = |e| format!("cannot watch the devices: {e}");
@@ -156,7 +163,8 @@ impl Expected {
     }
 }
 
-fn filesystem(kind: &str, source: &str, at: &str) -> String {
+/// The element of a file system.
+pub fn filesystem(kind: &str, source: &str, at: &str) -> String {
     format!(
         "    <filesystem type='{kind}'><source {source}/><target dir='{}'/></filesystem>\n",
         attribute(at)
