@@ -25,9 +25,11 @@ use crate::engine::record::{ProcessRecord, Record};
 use crate::engine::registry::Reference;
 use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
+use crate::host::limits::{Limits, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::namespaces;
 use crate::host::process::{self, Process};
+use crate::host::resources::LimitError;
 use crate::host::usb;
 use crate::killpoint;
 use crate::paths::Layout;
@@ -116,6 +118,7 @@ struct Prepared {
     name: String,
     socket: String,
     groups: Groups,
+    limits: Limits,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
@@ -125,7 +128,8 @@ impl Prepared {
     async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
         let domain = &spec.domain;
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
-        let groups = engine.cgroups.of(domain.name.as_str());
+        let groups = engine.cgroups.of(domain.name.as_str(), domain.partition());
+        let limits = Limits::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
             usb::list(sysfs).map_err(|e| step_failed("plan", "list USB devices in", Some(sysfs), &e))?
@@ -160,7 +164,7 @@ impl Prepared {
             step_failed("socket", "listen on", Some(&path), &e)
         })?;
         descriptors.insert(0, listener);
-        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors, ids })
+        Ok(Self { name: domain.name.to_string(), socket, groups, limits, plan, descriptors, ids })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -175,11 +179,23 @@ impl Prepared {
             let path = engine.layout.record(record.uuid);
             return Err((self, step_failed("record", "write", Some(&path), &e)));
         }
-        let (cgroups, groups) = (engine.cgroups.clone(), self.groups.clone());
-        let made = tokio::task::spawn_blocking(move || cgroups.create(&groups)).await;
-        match made {
-            Ok(Ok(())) => Ok(Grouped { prepared: self, record }),
-            Ok(Err(e)) => Err((self, group_failure(&e))),
+        let (cgroups, groups, limits) = (engine.cgroups.clone(), self.groups.clone(), self.limits.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            cgroups.create(&groups).map_err(|e| Box::new(group_failure(&e)))?;
+            cgroups.limit(&groups, &limits).map_err(|e| {
+                // The groups are not yet anybody's to undo; what is left is met by the next start.
+                drop(cgroups.remove(&groups));
+                Box::new(limit_failure(&e))
+            })
+        });
+        match made.await {
+            Ok(Ok(remarks)) => {
+                for remark in remarks {
+                    tracing::warn!("domain '{}': {remark}", self.name);
+                }
+                Ok(Grouped { prepared: self, record })
+            }
+            Ok(Err(failure)) => Err((self, *failure)),
             Err(e) => Err((self, plain("cgroup", "make control groups", e.to_string()))),
         }
     }
@@ -187,6 +203,11 @@ impl Prepared {
 
 fn group_failure(error: &CgroupError) -> StepFailure {
     step_failed("cgroup", error.operation, Some(&error.path), &error.cause)
+}
+
+fn limit_failure(error: &LimitError) -> StepFailure {
+    let operation = format!("set <{}>: write '{}' to", error.element, error.value);
+    step_failed("limits", &operation, Some(&error.path), &error.cause)
 }
 
 fn plain(step: &str, operation: &str, detail: String) -> StepFailure {

@@ -36,6 +36,8 @@ pub struct Remains {
     pub name: DomainName,
     /// Whose.
     pub uuid: Uuid,
+    /// Where its control groups are, unless it is the usual place.
+    pub partition: Option<String>,
     /// The controller's number.
     pub pid: i32,
     /// The controller, unless it is known to be dead.
@@ -68,7 +70,8 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if let Some(process) = &remains.process {
         residue.extend(end(process).await);
     }
-    residue.extend(remove_groups(engine, &engine.cgroups.of(remains.name.as_str())).await);
+    let groups = engine.cgroups.of(remains.name.as_str(), remains.partition.as_deref());
+    residue.extend(remove_groups(engine, &groups).await);
     if let Err(e) = engine.sockets.remove(&socket) {
         residue.push(format!("cannot remove the socket '{socket}': {e}"));
     }

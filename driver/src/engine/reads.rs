@@ -58,7 +58,7 @@ impl Engine {
             processes: None,
         };
         if snapshot.run.is_some() {
-            let groups = self.cgroups.of(snapshot.name.as_str());
+            let groups = self.cgroups.of(snapshot.name.as_str(), domain.partition());
             usage.cpu_time_nsec = groups.cpu_time();
             usage.processes = groups.processes();
             if let Some(bytes) = groups.memory() {

@@ -190,7 +190,7 @@ impl Engine {
             drop(process.kill());
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
-        let mut residue = remove_groups(self, &self.cgroups.of(&record.name)).await;
+        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, None)).await;
         for path in [self.layout.record(record.uuid), self.layout.exit_record(record.uuid)] {
             residue.extend(record::remove(&path).err().map(|e| format!("'{}': {e}", path.display())));
         }

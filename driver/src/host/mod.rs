@@ -4,9 +4,11 @@
 
 pub mod cgroups;
 pub mod idmap;
+pub mod limits;
 pub mod link;
 pub mod namespaces;
 pub mod node;
 pub mod process;
 pub mod program;
+pub mod resources;
 pub mod usb;
