@@ -6,6 +6,7 @@ mod birth;
 mod edit;
 mod plugging;
 mod runs;
+mod tuning;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -22,6 +23,7 @@ use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
 use crate::container::plug::Plugged;
 use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
+use crate::container::tune::Tuning;
 use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
@@ -83,6 +85,8 @@ pub enum Request {
     SetMetadata(Box<MetadataChange>),
     /// Attach, detach or update a device.
     ChangeDevice(Box<DeviceChange>),
+    /// Change what it may use.
+    Tune(Box<Tuning>),
     /// Answer when nothing is under way.
     Settle,
 }
@@ -244,7 +248,8 @@ impl Task {
             Request::ChangeDevice(change) if targets(&change.affect, self.active.is_some()).0 => {
                 Ask::EditLive
             }
-            Request::ChangeDevice(_) => Ask::EditNext,
+            Request::Tune(tuning) if targets(&tuning.affect, self.active.is_some()).0 => Ask::EditLive,
+            Request::ChangeDevice(_) | Request::Tune(_) => Ask::EditNext,
             Request::Settle => Ask::Settle,
         }
     }
@@ -290,6 +295,10 @@ impl Task {
                 answer(reply, done);
             }
             Request::ChangeDevice(change) => self.change_device(*change, reply).await,
+            Request::Tune(tuning) => {
+                let done = self.tune(&tuning).await;
+                answer(reply, done);
+            }
             Request::Settle => answer(reply, Ok(Answer::Done)),
         }
         self.vanish_if_absent();
