@@ -13,6 +13,7 @@ mod inside;
 mod invariants;
 mod kills;
 mod life;
+mod limits;
 mod program;
 mod soak;
 
@@ -22,6 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 fn main() {
     let tests: Vec<suite::Test> = [
         life::TESTS,
+        limits::TESTS,
         inside::TESTS,
         idmap::TESTS,
         devices::TESTS,

@@ -5,8 +5,10 @@
 use crate::grammar::{Command, Group};
 
 pub mod autostart;
+pub mod blkio;
 pub mod builtin;
 pub mod console;
+pub mod cpu;
 pub mod define;
 pub mod device;
 pub mod disk;
@@ -18,7 +20,9 @@ pub mod help;
 pub mod host;
 pub mod info;
 pub mod list;
+pub mod memory;
 pub mod metadata;
+pub mod resources;
 pub mod start;
 pub mod stop;
 
@@ -28,6 +32,7 @@ pub static ALL: &[&Command] = &[
     &device::ATTACH_DEVICE,
     &disk::ATTACH_DISK,
     &autostart::AUTOSTART,
+    &blkio::BLKIOTUNE,
     &console::CONSOLE,
     &define::CREATE,
     &define::DEFINE,
@@ -40,20 +45,28 @@ pub static ALL: &[&Command] = &[
     &info::DOMUUID,
     &document::DUMPXML,
     &edit::EDIT,
+    &memory::MEMTUNE,
     &metadata::METADATA,
+    &cpu::NUMATUNE,
     &stop::REBOOT,
     &autostart::RESUME,
+    &cpu::SCHEDINFO,
+    &memory::SETMAXMEM,
+    &memory::SETMEM,
+    &cpu::SETVCPUS,
     &stop::SHUTDOWN,
     &start::START,
     &autostart::SUSPEND,
     &host::TTYCONSOLE,
     &define::UNDEFINE,
     &device::UPDATE_DEVICE,
+    &cpu::VCPUPIN,
     // Domain Monitoring
     &disk::DOMBLKLIST,
     &info::DOMINFO,
     &info::DOMSTATE,
     &list::LIST,
+    &cpu::VCPUCOUNT,
     // Domain Events
     &event::EVENT,
     // Host and Hypervisor
