@@ -332,9 +332,21 @@ fn live() -> Outcome {
     daemon.restart()?;
     ensure_eq!(documents(&daemon)?, before, "the documents of the next daemon");
     ensure_eq!(memory(&daemon, "t-live")?, (128 << 20).to_string(), "the limit under the next daemon");
-    daemon.ok(&["setmem", "t-live", "200M"])?;
-    let refused = daemon.virsh(&["memtune", "t-live"])?.ok()?;
-    ensure!(refused.contains("swap_hard_limit: 131072\n"), "{refused}");
+    let refused = daemon.virsh(&["setmem", "t-live", "200M"])?.fails()?;
+    ensure!(refused.contains("must be lower than or equal to swap_hard_limit"), "{refused}");
+    // The kernel takes them in one order only: the larger one first when they grow, the smaller one when they shrink.
+    for size in ["200M", "150M"] {
+        let change = ["memtune", "t-live", "--hard-limit", size, "--swap-hard-limit", size];
+        daemon.ok(&change)?;
+        let shown = daemon.ok(&["memtune", "t-live"])?;
+        let kib = size.trim_end_matches('M').parse::<u64>().unwrap_or(0) * 1024;
+        let expected =
+            format!("hard_limit     : {kib}\nsoft_limit     : unlimited\nswap_hard_limit: {kib}\n\n");
+        ensure_eq!(shown, expected, "memtune");
+        ensure_eq!(memory(&daemon, "t-live")?, (kib * 1024).to_string(), "the limit");
+    }
+    let refused = daemon.virsh(&["setmem", "t-live", "100M"])?.fails()?;
+    ensure!(refused.contains("the domain has a hard limit of memory"), "{refused}");
     daemon.ok(&["destroy", "t-live"])?;
     daemon.ok(&["setmem", "t-live", "100M", "--config"])?;
     daemon.ok(&["start", "t-live"])?;

@@ -38,6 +38,8 @@ pub struct Cgroups {
     note: PathBuf,
     /// Where the partitions are noted that were ever used.
     partitions: PathBuf,
+    /// Held while a partition is noted and made, and while the note is removed.
+    noting: Arc<Mutex<()>>,
     /// Which CPUs were given to which groups; none until it was looked up.
     given: Arc<Mutex<Option<Given>>>,
     /// They are plain folders.
@@ -106,6 +108,7 @@ impl Cgroups {
             suffix: format!(".berth{tag}"),
             note: run.join("cgroup-parents"),
             partitions: run.join("cgroup-partitions"),
+            noting: Arc::default(),
             given: Arc::default(),
             pretend: false,
         }
@@ -137,7 +140,10 @@ impl Cgroups {
                 return Err(first);
             }
         }
-        let made = self.note_partition(groups).and_then(|()| self.create_unified(groups));
+        let made = {
+            let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
+            self.note_partition(groups).and_then(|()| self.create_unified(groups))
+        };
         let made = made.and_then(|()| self.create_legacy(groups));
         if made.is_err() {
             // The cause is what counts; what cannot be removed is met again by the next start and by the next sweep.
@@ -318,7 +324,19 @@ impl Cgroups {
             }
         }
         self.remove_parents();
+        self.forget_partitions();
         residue
+    }
+
+    /// Removes the note of partitions once nothing of ours is in them.
+    fn forget_partitions(&self) {
+        if !self.partitions.exists() {
+            return;
+        }
+        let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
+        if self.ours().iter().all(|(_, partition)| partition == PARENT) {
+            drop(fs::remove_file(&self.partitions));
+        }
     }
 
     /// Removes the parents that were made here, once they are empty.
@@ -592,6 +610,57 @@ mod test {
         cgroups.remove_parents();
         assert!(!dir.path().join("memory/machine").exists());
         assert!(!dir.path().join("note").exists());
+    }
+
+    #[test]
+    fn partitions_are_made_found_and_removed() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        let groups = cgroups.of("web", Some("/a/b"));
+        assert_eq!(groups.unified, dir.path().join("unified/a/b/web.berth-1234abcd"));
+        cgroups.create(&groups).expect("made");
+        assert!(groups.exist() && dir.path().join("memory/a/b/web.berth-1234abcd").exists());
+        // Another daemon looks there, as it was noted.
+        assert_eq!(cgroups.sweep(&|name| name == "web"), Vec::<String>::new());
+        assert!(groups.exist());
+        assert_eq!(cgroups.sweep(&|_| false), ["web"]);
+        for gone in ["unified/a", "memory/a", "freezer/a", "note", "cgroup-partitions"] {
+            assert!(!dir.path().join(gone).exists(), "{gone}");
+        }
+    }
+
+    #[test]
+    fn refused_changes_are_undone() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        let groups = cgroups.of("web", None);
+        cgroups.create(&groups).expect("made");
+        let memory = groups.legacy_of("memory").expect("a group").to_owned();
+        for (path, text) in [
+            (memory.join("memory.limit_in_bytes"), "100"),
+            (memory.join("memory.memsw.limit_in_bytes"), "100"),
+            (groups.unified.join("pids.max"), "max"),
+        ] {
+            fs::write(path, text).expect("written");
+        }
+        let read = |path: &Path| fs::read_to_string(path).expect("read");
+        let old = Limits { memory: Some(100), memory_and_swap: Some(100), cpu_count: 1, ..Limits::default() };
+        let new = Limits { memory: Some(200), memory_and_swap: Some(300), pids: Some(5), ..old.clone() };
+        let change = cgroups.change(&groups, &old, &new).expect("changed");
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "200");
+        assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "300");
+        assert!(read(&groups.unified.join("pids.max")).starts_with('5'));
+        change.undo();
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
+        assert_eq!(read(&groups.unified.join("pids.max")), "max");
+        // There is no file for the last one.
+        let bad = Limits { shares: Some(7), ..new };
+        let error = cgroups.change(&groups, &old, &bad).expect_err("refused").to_string();
+        assert!(error.starts_with("cannot set <cputune/shares>: write '1' to '"), "{error}");
+        assert!(error.contains("cpu.weight"), "{error}");
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
+        assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "100");
+        assert_eq!(read(&groups.unified.join("pids.max")), "max");
     }
 
     #[test]
