@@ -87,6 +87,9 @@ pub struct Record {
     /// A change of what runs that is under way.
     #[serde(default)]
     pub pending: Option<Pending>,
+    /// Whether a change of its limits was under way.
+    #[serde(default)]
+    pub tuning: bool,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

@@ -20,6 +20,7 @@ use crate::engine::record::{self, Record, RecordPhase};
 use crate::engine::registry::Reference;
 use crate::engine::store::Loaded;
 use crate::files;
+use crate::host::limits::{Limits, device_number};
 use crate::host::process::Process;
 use crate::paths::Layout;
 
@@ -138,6 +139,9 @@ impl Engine {
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
             (live, next) = self.settle_pending(&record, live, next).await;
+            if record.tuning {
+                self.settle_tuning(&live).await;
+            }
         }
         let unpublished = match (&mut alive, record.process) {
             (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,
@@ -160,6 +164,22 @@ impl Engine {
             (Some(live), _) => Some(Arc::new(live)),
             (None, Some((next, _))) => Some(next.clone()),
             (None, None) => None,
+        }
+    }
+
+    /// A change of limits was under way: they become what the document says, which was to change last.
+    async fn settle_tuning(&self, live: &Arc<Domain>) {
+        let (cgroups, live) = (self.cgroups.clone(), live.clone());
+        let settled = blocking(move || {
+            let groups = cgroups.of(live.name.as_str(), live.partition());
+            let limits = Limits::of(&live, &device_number).map_err(io::Error::other)?;
+            for error in cgroups.enforce(&groups, &limits) {
+                tracing::warn!("domain '{}': {error}", live.name);
+            }
+            Ok(())
+        });
+        if let Err(e) = settled.await {
+            tracing::warn!("cannot look after limits: {e}");
         }
     }
 

@@ -246,6 +246,21 @@ impl Cgroups {
         changed
     }
 
+    /// Brings the groups of a domain that runs to its limits. Answers what cannot be.
+    pub fn enforce(&self, groups: &Groups, limits: &Limits) -> Vec<LimitError> {
+        let mut left = groups.enforce(limits, self.pretend);
+        let online = groups.online();
+        let now = groups.cpus().unwrap_or_else(|| online.clone());
+        let count = usize::try_from(limits.cpu_count).unwrap_or(usize::MAX).min(online.len());
+        let wanted = limits.cpus.as_deref().map_or(online, cpus::parse);
+        if now.len() != count.min(wanted.len()) || now.iter().any(|c| !wanted.contains(c)) {
+            let set = self.choose_cpus(groups, limits);
+            let moved = set.and_then(|set| groups.change(limits, limits, set.as_deref(), self.pretend));
+            left.extend(moved.err());
+        }
+        left
+    }
+
     /// Chooses the CPUs of a domain and notes them. None where the host does not say which it has.
     fn choose_cpus(&self, groups: &Groups, limits: &Limits) -> Result<Option<Vec<u32>>, LimitError> {
         let online = groups.online();

@@ -143,6 +143,27 @@ impl Groups {
         Ok(change)
     }
 
+    /// Writes every limit that is not as it should be, whatever it is now. Goes on after a failure and answers all.
+    pub fn enforce(&self, limits: &Limits, pretend: bool) -> Vec<LimitError> {
+        let mut left = Vec::new();
+        // Twice: memory, and memory and swap, can be written in one order only.
+        for _ in 0..2 {
+            left.clear();
+            for (group, _, setting) in self.settings(limits) {
+                let (path, text) = (file_of(group, setting.files, pretend), setting.text());
+                let there = setting.key.is_none().then(|| first_line(&path)).flatten();
+                let unset = setting.is_neutral() && (setting.controller == "cpuset" || there.is_none());
+                if unset || there.as_ref() == Some(&text) {
+                    continue;
+                }
+                if let Err(cause) = write(&path, &text, pretend) {
+                    left.push(refused(setting.element, path, text, cause));
+                }
+            }
+        }
+        left
+    }
+
     fn steps(&self, old: &Limits, new: &Limits, cpus: Option<&[u32]>, pretend: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         let (before, after) = (self.settings(old), self.settings(new));

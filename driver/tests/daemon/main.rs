@@ -11,6 +11,7 @@ mod fake;
 mod harness;
 mod hotplug;
 mod life;
+mod limits;
 mod recovery;
 mod roles;
 mod wire;
@@ -24,7 +25,15 @@ fn main() {
     if std::env::args().count() == 2 && std::env::vars_os().next().is_none() {
         return fake::run();
     }
-    let tests = [wire::TESTS, roles::TESTS, life::TESTS, recovery::TESTS, consoles::TESTS, hotplug::TESTS];
+    let tests = [
+        wire::TESTS,
+        roles::TESTS,
+        life::TESTS,
+        recovery::TESTS,
+        consoles::TESTS,
+        hotplug::TESTS,
+        limits::TESTS,
+    ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;
         Trial::test(*name, move || {

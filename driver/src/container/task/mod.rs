@@ -357,6 +357,7 @@ impl Task {
             document: None,
             ids: None,
             pending: None,
+            tuning: false,
             last_exit: self.last_exit.clone(),
         }
     }

@@ -11,6 +11,7 @@ use crate::container::hotplug::targets;
 use crate::container::lifecycle::Denial;
 use crate::container::tune::Tuning;
 use crate::engine::publish::blocking;
+use crate::engine::record::Record;
 use crate::failure::Failure;
 use crate::host::limits::{Limits, device_number};
 use crate::host::resources::Change;
@@ -34,6 +35,13 @@ impl Task {
         };
         let mut change = None;
         if let (Some(active), Some(new)) = (&self.active, &new_live) {
+            // A daemon that finds this brings the groups to what the document says.
+            if let Some(record) = self.record()
+                && let Err(e) = self.engine.publisher.note(Record { tuning: true, ..record }).await
+            {
+                let message = format!("cannot write the status of domain '{}': {e}", self.entry.name);
+                return Err(Failure::Failed(message));
+            }
             change = Some(self.change_groups(active.run.live.clone(), new.clone()).await?);
             crate::killpoint::reached("tuned");
         }
