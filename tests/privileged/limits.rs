@@ -25,6 +25,13 @@ pub const TESTS: &[Test] = &[
 const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 const HOST_IDS: &str = "<b:idmap xmlns:b='urn:berth:domain:1' mode='none'/>";
 
+/// Whether the kernel mounts a tmpfs, on which the tests may be, with ids of its own: Linux 6.3.
+fn maps_tmpfs() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
+}
+
 /// A document with `inside` before its `<os>` and settings.
 fn document(
     daemon: &Daemon,
@@ -37,9 +44,10 @@ fn document(
     if !root.exists() {
         daemon.busybox(name)?;
     }
+    let ids = if maps_tmpfs() || settings.contains("idmap") { "" } else { HOST_IDS };
     let xml = domain_xml(name, &root, &["/bin/sh", "-c", script], "");
     let settings =
-        format!("<metadata><b:settings xmlns:b='urn:berth:domain:1'>{settings}</b:settings></metadata>");
+        format!("<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ids}{settings}</b:settings></metadata>");
     let xml = xml.replace("  <os>", &format!("  {settings}{inside}<os>"));
     Ok(if inside.contains("<memory>") { xml.replace("  <memory unit='MiB'>256</memory>\n", "") } else { xml })
 }
