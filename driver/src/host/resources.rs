@@ -185,17 +185,23 @@ impl Groups {
                 _ => Kind::Plain,
             };
             let now = if setting.key.is_some() { None } else { first_line(&path) };
-            let wanted =
-                if setting.controller == "cpuset" { self.set_or_all(&path, &wanted, legacy) } else { wanted };
-            steps.push(Step { element: setting.element, path, new: wanted, old: now.unwrap_or(was), kind });
+            let wanted = if setting.controller == "cpuset" { set_or_all(&path, &wanted) } else { wanted };
+            let old = now.unwrap_or(was);
+            let old = if setting.controller == "cpuset" { set_or_all(&path, &old) } else { old };
+            steps.push(Step { element: setting.element, path, new: wanted, old, kind });
         }
         if let Some(set) = cpus {
             let (group, legacy) = self.cpuset();
             let path = group.join("cpuset.cpus");
-            let all = !legacy && set == self.online();
-            let new = if all { String::new() } else { cpus::show(set) };
+            let new = cpus::show(set);
             let kind = if legacy { Kind::Tree } else { Kind::Plain };
-            let step = Step { element: "vcpu", old: first_line(&path).unwrap_or_default(), path, new, kind };
+            let step = Step {
+                element: "vcpu",
+                old: set_or_all(&path, &first_line(&path).unwrap_or_default()),
+                path,
+                new,
+                kind,
+            };
             if step.old != step.new {
                 steps.push(step);
             }
@@ -203,17 +209,18 @@ impl Groups {
         in_order(&mut steps);
         steps
     }
+}
 
-    /// A v1 cpuset never is empty: without limit it has what its parent has.
-    fn set_or_all(&self, path: &Path, wanted: &str, legacy: bool) -> String {
-        let parent = path.parent().and_then(Path::parent).zip(path.file_name());
-        match parent {
-            Some((parent, file)) if legacy && wanted.is_empty() => {
-                first_line(&parent.join(file)).unwrap_or_default()
-            }
-            _ => wanted.to_owned(),
-        }
-    }
+/// What is written for a set: without limit, all that the group above has. A v1 cpuset is never empty, and up to Linux
+/// 6.1 at least one of v2 cannot be emptied again while somebody is in it.
+fn set_or_all(path: &Path, wanted: &str) -> String {
+    let (Some(parent), Some(file)) = (path.parent().and_then(Path::parent), path.file_name()) else {
+        return wanted.to_owned();
+    };
+    let mut effective = file.to_owned();
+    effective.push(".effective");
+    let above = || first_line(&parent.join(effective)).or_else(|| first_line(&parent.join(file)));
+    if wanted.is_empty() { above().unwrap_or_default() } else { wanted.to_owned() }
 }
 
 /// v1 wants memory never to be more than memory and swap together: what grows, grows from the outside.
