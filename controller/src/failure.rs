@@ -55,6 +55,8 @@ steps! {
     // In the future init.
     /// Joins the control groups and makes or joins namespaces.
     Namespaces = "namespaces",
+    /// In the controller meanwhile: limits of processes are raised as far as they are going to be needed.
+    Limits = "limits",
     /// In the controller meanwhile: interfaces of the host are moved.
     Interfaces = "interfaces",
     /// Attaches the root.

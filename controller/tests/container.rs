@@ -384,6 +384,7 @@ const STEPS: &[(&str, bool)] = &[
     ("sources", false),
     ("rules", false),
     ("clone", false),
+    ("limits", false),
     ("interfaces", false),
     ("namespaces", true),
     ("root", true),

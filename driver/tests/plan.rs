@@ -16,6 +16,7 @@ fn groups(name: &str) -> Groups {
     Groups {
         unified: legacy("unified"),
         legacy: ["cpuacct", "cpuset", "memory", "systemd"].map(legacy).into(),
+        controllers: ["cpuacct", "cpuset", "memory", "name=systemd"].map(|c| vec![c.to_owned()]).into(),
         memory: Some(legacy("memory")),
     }
 }

@@ -17,4 +17,4 @@ pub mod domain;
 pub mod node;
 
 /// Version of [`controller::LaunchPlan`] that this build writes and understands.
-pub const LAUNCH_PLAN_VERSION: i64 = 3;
+pub const LAUNCH_PLAN_VERSION: i64 = 4;

@@ -29,6 +29,7 @@ const START: &[&str] = &[
     "rules",
     "clone",
     "namespaces",
+    "limits",
     "interfaces",
     "root",
     "pivot",

@@ -16,6 +16,7 @@ mod inside;
 mod invariants;
 mod kills;
 mod life;
+mod limits;
 mod pause;
 mod program;
 mod soak;
@@ -27,6 +28,7 @@ fn main() {
     let tests: Vec<suite::Test> = [
         account::TESTS,
         life::TESTS,
+        limits::TESTS,
         inside::TESTS,
         idmap::TESTS,
         hotplug::TESTS,

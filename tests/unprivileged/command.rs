@@ -7,6 +7,7 @@ use berth_tests::{Outcome, ensure, ensure_eq};
 
 pub const TESTS: &[Test] = &[
     ("command::prints_what_virsh_prints", literal),
+    ("command::limits_are_printed_as_virsh_does", limits),
     ("command::errors_are_virshs", errors),
     ("command::define_shows_the_offending_line", snippet),
     ("command::without_a_daemon_says_so", no_daemon),
@@ -84,7 +85,8 @@ fn literal() -> Outcome {
         "Name:           deb12",
         "OS Type:        exe",
         "State:          shut off",
-        "CPU(s):         1",
+        // The document says nothing about them.
+        &format!("CPU(s):         {}", host_cpus(&daemon)?),
         "Max memory:     262144 KiB",
         "Used memory:    262144 KiB",
         "Persistent:     yes",
@@ -94,6 +96,113 @@ fn literal() -> Outcome {
     }
     ensure_eq!(daemon.ok(&["uri"])?.trim(), daemon.uri(), "uri");
     Ok(())
+}
+
+/// How many CPUs the daemon's host has.
+fn host_cpus(daemon: &Daemon) -> Result<i64, String> {
+    let answer = daemon.client()?.call("io.berth.Node.GetInfo", &serde_json::json!({}))?;
+    answer["info"]["cpus"].as_i64().ok_or_else(|| format!("no CPUs in {answer}"))
+}
+
+fn limits() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("web", &plain("web").replace("  <os>", "  <vcpu>4</vcpu>\n  <os>"))?;
+    for (words, out) in [
+        (
+            &["memtune", "web"][..],
+            "hard_limit     : unlimited\nsoft_limit     : unlimited\nswap_hard_limit: unlimited\n\n",
+        ),
+        (&["memtune", "web", "--hard-limit", "1G", "--swap-hard-limit=2097152", "--config"], "\n"),
+        (&["memtune", "web", "--hard-limit", "-1"], "\n"),
+        (
+            &["memtune", "web", "--config"],
+            "hard_limit     : unlimited\nsoft_limit     : unlimited\nswap_hard_limit: 2097152\n\n",
+        ),
+        (
+            &["schedinfo", "web"],
+            "Scheduler      : posix\ncpu_shares     : 1024\nvcpu_period    : 100000\nvcpu_quota     : -1\n\n",
+        ),
+        (
+            &["schedinfo", "web", "--set", "cpu_shares=512", "--config"],
+            "Scheduler      : posix\ncpu_shares     : 512\nvcpu_period    : 100000\nvcpu_quota     : -1\n\n",
+        ),
+        (&["vcpucount", "web"], "maximum      config         4\ncurrent      config         4\n\n"),
+        (&["setvcpus", "web", "2", "--config"], "\n"),
+        (&["vcpucount", "web"], "maximum      config         4\ncurrent      config         2\n\n"),
+        (&["vcpucount", "web", "--active", "--config"], "2\n\n"),
+        (&["setvcpus", "web", "8", "--maximum", "--config"], "\n"),
+        (&["vcpucount", "web", "--maximum", "--config"], "8\n\n"),
+        (&["vcpupin", "web", "0", "0-3,^2", "--config"], "\n"),
+        (
+            &["vcpupin", "web"],
+            " VCPU   CPU Affinity\n----------------------\n 0      0-1,3\n 1      0-1,3\n\n",
+        ),
+        (&["numatune", "web"], "numa_mode      : strict\nnuma_nodeset   : \n\n"),
+        (&["numatune", "web", "--nodeset", "0-1"], "\n"),
+        (&["numatune", "web"], "numa_mode      : strict\nnuma_nodeset   : 0-1\n\n"),
+        (
+            &[
+                "blkiotune",
+                "web",
+                "--weight",
+                "500",
+                "--device-read-bytes-sec",
+                "/dev/sda,1000,/dev/sdb,2000",
+            ],
+            "\n",
+        ),
+        (
+            &["blkiotune", "web"],
+            "weight         : 500\ndevice_weight  : \ndevice_read_iops_sec: \ndevice_write_iops_sec: \n\
+             device_read_bytes_sec: /dev/sda,1000,/dev/sdb,2000\ndevice_write_bytes_sec: \n\n",
+        ),
+        (&["setmaxmem", "web", "128M"], "\n"),
+        (&["setmem", "web", "65536", "--config"], "\n"),
+    ] {
+        ensure_eq!(daemon.virsh(words)?, printed(0, out, ""), "{words:?}");
+    }
+    let xml = daemon.ok(&["dumpxml", "web"])?;
+    for line in [
+        "<memory unit='KiB'>131072</memory>",
+        "<currentMemory unit='KiB'>65536</currentMemory>",
+        "<swap_hard_limit unit='KiB'>2097152</swap_hard_limit>",
+        "<vcpu placement='static' cpuset='0-1,3' current='2'>8</vcpu>",
+        "<shares>512</shares>",
+        "<memory mode='strict' nodeset='0-1'/>",
+        "<read_bytes_sec>2000</read_bytes_sec>",
+    ] {
+        ensure!(xml.contains(line), "no {line} in {xml}");
+    }
+    for (words, err) in [
+        (&["setmem", "web", "65536"][..], "error: Requested operation is not valid: domain is not running\n"),
+        (
+            &["setmem", "web", "1x"],
+            "error: Scaled numeric value '1x' for <--size> option is malformed or out of range\n",
+        ),
+        (&["setmem", "web", "129M", "--config"], "error: cannot set memory higher than max memory\n"),
+        (&["schedinfo", "web", "--set", "cap=1"], "error: invalid scheduler option: cap\n"),
+        (&["schedinfo", "web", "--set", "cpu_shares=1"], "error: '1' is not a number from 2 to 262144\n"),
+        (
+            &["setvcpus", "web", "9", "--config"],
+            "error: requested vcpus is greater than max allowable vcpus for the persistent domain: 9 > 8\n",
+        ),
+        (
+            &["memtune", "web", "--live", "--soft-limit", "1"],
+            "error: Unable to change memory parameters\n\
+             error: Requested operation is not valid: domain is not running\n",
+        ),
+        (&["vcpupin", "web", "5", "0"], "error: vcpu 5 is out of range of cpu count 2\n"),
+        (&["memtune", "nosuch"], "error: failed to get domain 'nosuch'\n"),
+    ] {
+        ensure_eq!(daemon.virsh(words)?, printed(1, "\n", err), "{words:?}");
+    }
+    // A document that says nothing about CPUs has all of the host's.
+    daemon.define("all", &plain("all"))?;
+    let count = host_cpus(&daemon)?;
+    let text = daemon.ok(&["dumpxml", "all"])?;
+    ensure!(text.contains(&format!("<vcpu placement='static'>{count}</vcpu>")), "{text}");
+    daemon.ok(&["undefine", "all"])?;
+    daemon.ok(&["undefine", "web"]).map(drop)
 }
 
 fn errors() -> Outcome {

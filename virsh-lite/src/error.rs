@@ -130,7 +130,9 @@ impl CallError {
     /// The failure: what did not work, and this cause.
     pub fn because(&self, what: impl Into<String>, readonly: bool) -> Failure {
         let (message, hint) = self.message(readonly);
-        let failure = Failure::because(what, message);
+        let what = what.into();
+        // virsh says nothing before the cause where it does not know better.
+        let failure = if what.is_empty() { Failure::line(message) } else { Failure::because(what, message) };
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,

@@ -224,12 +224,12 @@ fn unknown(name: &str) -> Failure {
 /// Beginnings of commands that virsh has for things that Berth does not do.
 #[rustfmt::skip]
 const VIRSH_ONLY: &[&str] = &[
-    "attach-", "backup-", "blkdeviotune", "blkiotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
+    "attach-", "backup-", "blkdeviotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
     "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dompm",
     "domrename", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
-    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "memtune", "migrate", "net-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
-    "numatune", "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "schedinfo", "screenshot", "secret-",
-    "send-", "set-", "setmaxmem", "setmem", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",
+    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "migrate", "net-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
+    "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "screenshot", "secret-",
+    "send-", "set-", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",
 ];
 
 fn is_virsh_only(name: &str) -> bool {

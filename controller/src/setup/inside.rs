@@ -13,8 +13,8 @@ use super::dev::Terminal;
 use super::handshake::{Handshake, News};
 use super::sources::Sources;
 use super::{
-    apparmor, caps, devices, directory, exec, filesystems, hide, namespaces, network, rootfs, seccomp,
-    special, user,
+    apparmor, caps, devices, directory, exec, filesystems, hide, limits, namespaces, network, rootfs,
+    seccomp, special, user,
 };
 
 /// What the controller has prepared.
@@ -183,7 +183,9 @@ fn settle<'a>(
     directory::enter(inside, plan)?;
     r.enter(Step::Exec);
     exec::check(inside, &plan.init)?;
-    exec::Ready::new(p, terminal)
+    let ready = exec::Ready::new(p, terminal)?;
+    limits::take(plan)?;
+    Ok(ready)
 }
 
 /// A failure of a descriptor index of the plan.

@@ -20,6 +20,7 @@ pub mod idmap;
 pub mod images;
 pub mod inside;
 pub mod interfaces;
+pub mod limits;
 pub mod loops;
 pub mod mapped;
 pub mod mount_points;
@@ -220,6 +221,8 @@ fn attend(
         match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
             Some(News::Enter(next)) => step = next,
             Some(News::Joined) => {
+                reach(plan, Step::Limits);
+                limits::allow(plan, pid)?;
                 // Its pid cannot be another's: it is our child, and not reaped.
                 if namespaces::has_own_network(plan) {
                     let opened = open_network(pid)?;

@@ -102,7 +102,7 @@ impl World {
     pub fn plan(&self) -> Value {
         let memory = self.legacy.iter().find(|p| p.join("memory.oom_control").exists());
         json!({
-            "version": 3,
+            "version": 4,
             "name": "test",
             "uuid": "8b5c6f2e-4a0f-4c3e-9d4e-000000000001",
             "hostname": "inside",
@@ -110,6 +110,7 @@ impl World {
             "filesystems": [],
             "devices": [],
             "hostInterfaces": [],
+            "rlimits": [],
             // Allows everything: a single return.
             "systemCallFilter": [0x6_0000_7fff_0000_i64],
             "noNewPrivileges": false,

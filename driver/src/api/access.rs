@@ -37,6 +37,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::GetStats
             | Domain::GetXML
             | Domain::GetMetadata
+            | Domain::GetResources
             | Domain::Subscribe => Role::Reader,
             Domain::Define
             | Domain::Undefine
@@ -52,6 +53,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::AttachDevice
             | Domain::DetachDevice
             | Domain::UpdateDevice
+            | Domain::SetResources
             // What a container prints is its own: passwords are typed there.
             | Domain::OpenConsole
             | Domain::AttachConsole
@@ -110,6 +112,8 @@ mod test {
         ("AttachDevice", false),
         ("DetachDevice", false),
         ("UpdateDevice", false),
+        ("GetResources", true),
+        ("SetResources", false),
         ("Subscribe", true),
         ("OpenConsole", false),
         ("AttachConsole", false),

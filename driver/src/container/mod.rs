@@ -12,3 +12,4 @@ pub mod plug;
 pub mod start;
 pub mod stop;
 pub mod task;
+pub mod tune;

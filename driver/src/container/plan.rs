@@ -11,7 +11,7 @@ use berth_domain::{Domain, IdMapMode};
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
     LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanIdMap,
-    PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRoot,
+    PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRlimit, PlanRoot,
 };
 
 use crate::config::IdMapDefault;
@@ -218,6 +218,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, |name| is_given(domain, name))?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
+    let limits = domain.limit_settings();
     Ok(LaunchPlan {
         version: LAUNCH_PLAN_VERSION,
         name: domain.name.to_string(),
@@ -235,6 +236,8 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         shared_namespaces,
         consoles: consoles(domain, host),
         init: init(domain),
+        rlimits: limits.rlimits.iter().map(rlimit).collect(),
+        oom_score_adj: limits.oom_score.map(i64::from),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter,
@@ -426,6 +429,12 @@ fn action(action: LifecycleAction) -> PlanAction {
             PlanAction::Restart
         }
     }
+}
+
+fn rlimit(limit: &berth_domain::Rlimit) -> PlanRlimit {
+    // More than the largest signed number is as good as no limit.
+    let value = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+    PlanRlimit { name: limit.name.to_string(), soft: value(limit.soft), hard: value(limit.hard) }
 }
 
 #[cfg(test)]

@@ -28,9 +28,11 @@ use crate::engine::registry::Reference;
 use crate::host::apparmor::Label;
 use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
+use crate::host::limits::{Limits, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::namespaces;
 use crate::host::process::{self, Process};
+use crate::host::resources::LimitError;
 use crate::host::usb;
 use crate::killpoint;
 use crate::paths::Layout;
@@ -128,6 +130,7 @@ struct Prepared {
     name: String,
     socket: String,
     groups: Groups,
+    limits: Limits,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
@@ -139,7 +142,8 @@ impl Prepared {
         let domain = &spec.domain;
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
         let label = choose_label(engine, domain).await?;
-        let groups = engine.cgroups.of(domain.name.as_str());
+        let groups = engine.cgroups.of(domain.name.as_str(), domain.partition());
+        let limits = Limits::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
             usb::list(sysfs).map_err(|e| step_failed("plan", "list USB devices in", Some(sysfs), &e))?
@@ -175,7 +179,7 @@ impl Prepared {
             step_failed("socket", "listen on", Some(&path), &e)
         })?;
         descriptors.insert(0, listener);
-        Ok(Self { name: domain.name.to_string(), socket, groups, plan, descriptors, ids, label })
+        Ok(Self { name: domain.name.to_string(), socket, groups, limits, plan, descriptors, ids, label })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -246,11 +250,25 @@ impl Confined {
     }
 
     async fn group(self, engine: &Engine) -> Result<Grouped, (Self, StepFailure)> {
-        let (cgroups, groups) = (engine.cgroups.clone(), self.prepared.groups.clone());
-        let made = tokio::task::spawn_blocking(move || cgroups.create(&groups)).await;
-        match made {
-            Ok(Ok(())) => Ok(Grouped { prepared: self.prepared, record: self.record }),
-            Ok(Err(e)) => Err((self, group_failure(&e))),
+        let prepared = &self.prepared;
+        let (cgroups, groups, limits) =
+            (engine.cgroups.clone(), prepared.groups.clone(), prepared.limits.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            cgroups.create(&groups).map_err(|e| Box::new(group_failure(&e)))?;
+            cgroups.limit(&groups, &limits).map_err(|e| {
+                // The groups are not yet anybody's to undo; what is left is met by the next start.
+                drop(cgroups.remove(&groups));
+                Box::new(limit_failure(&e))
+            })
+        });
+        match made.await {
+            Ok(Ok(remarks)) => {
+                for remark in remarks {
+                    tracing::warn!("domain '{}': {remark}", self.prepared.name);
+                }
+                Ok(Grouped { prepared: self.prepared, record: self.record })
+            }
+            Ok(Err(failure)) => Err((self, *failure)),
             Err(e) => Err((self, plain("cgroup", "make control groups", e.to_string()))),
         }
     }
@@ -258,6 +276,11 @@ impl Confined {
 
 fn group_failure(error: &CgroupError) -> StepFailure {
     step_failed("cgroup", error.operation, Some(&error.path), &error.cause)
+}
+
+fn limit_failure(error: &LimitError) -> StepFailure {
+    let operation = format!("set <{}>: write '{}' to", error.element, error.value);
+    step_failed("limits", &operation, Some(&error.path), &error.cause)
 }
 
 fn plain(step: &str, operation: &str, detail: String) -> StepFailure {

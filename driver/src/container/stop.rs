@@ -37,6 +37,8 @@ pub struct Remains {
     pub name: DomainName,
     /// Whose.
     pub uuid: Uuid,
+    /// Where its control groups are, unless it is the usual place.
+    pub partition: Option<String>,
     /// The controller's number.
     pub pid: i32,
     /// What it runs under.
@@ -71,7 +73,8 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if let Some(process) = &remains.process {
         residue.extend(end(process).await);
     }
-    let left = remove_groups(engine, &engine.cgroups.of(remains.name.as_str())).await;
+    let groups = engine.cgroups.of(remains.name.as_str(), remains.partition.as_deref());
+    let left = remove_groups(engine, &groups).await;
     if left.is_empty() {
         // Not before: what still runs would run under no profile.
         residue.extend(remove_profile(engine, remains.label.as_ref()).await);

@@ -117,6 +117,11 @@ impl Engine {
         {
             parsed.domain.uuid = uuid;
         }
+        // A document that does not say how many CPUs is not limited, and says so from now on.
+        if !parsed.says_vcpus {
+            let count = &mut parsed.domain.vcpu.count;
+            *count = crate::host::node::cpus().max(*count);
+        }
         for warning in &parsed.warnings {
             tracing::warn!("domain '{}': {warning}", parsed.domain.name);
         }
@@ -125,7 +130,7 @@ impl Engine {
 
     /// Keeps a definition, or only checks it.
     pub async fn define(self: &Arc<Self>, xml: &str, dry_run: bool) -> Result<Defined, Failure> {
-        let berth_domain::Parsed { domain, warnings } = self.parse(xml)?;
+        let berth_domain::Parsed { domain, warnings, .. } = self.parse(xml)?;
         if dry_run {
             let there = self.registry.check(&domain.name, domain.uuid)?.map(|e| e.snapshot());
             let updated = there.as_ref().is_some_and(|s| s.next.is_some());
@@ -157,7 +162,7 @@ impl Engine {
 
     /// Starts a document.
     pub async fn create(self: &Arc<Self>, xml: &str, options: StartOptions) -> Result<Defined, Failure> {
-        let berth_domain::Parsed { domain, warnings } = self.parse(xml)?;
+        let berth_domain::Parsed { domain, warnings, .. } = self.parse(xml)?;
         match self.ask_new(&domain, Request::Create(Box::new(domain.clone()), options)).await? {
             Answer::Status(snapshot) => Ok(Defined { snapshot, updated: false, warnings }),
             Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),

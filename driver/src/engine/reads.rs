@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_domain::{Domain, Live, LiveConsole, LiveIds};
-use berth_schemas::domain::{Affect, MetadataKind, StatsGroup};
+use berth_schemas::domain::{Affect, MetadataKind, Resources, StatsGroup};
 use rustix::fs::OFlags;
 
 use crate::account::Buffer;
+use crate::container::tune;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::engine::{Engine, metadata};
 use crate::failure::Failure;
+use crate::host::limits::cpus;
 
 /// Figures of a domain.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +54,7 @@ impl Engine {
     pub fn usage(&self, snapshot: &Snapshot) -> Result<Usage, Failure> {
         let domain = snapshot.current().ok_or_else(|| Failure::NoSuchDomain(snapshot.name.to_string()))?;
         let mut usage = Usage {
-            vcpus: domain.vcpu.count,
+            vcpus: domain.vcpu.current.unwrap_or(domain.vcpu.count),
             cpu_time_nsec: None,
             max_memory_kib: domain.memory_kib,
             used_memory_kib: domain.current_memory_kib,
@@ -62,12 +64,24 @@ impl Engine {
             let wanted = [StatsGroup::Cpu, StatsGroup::Memory];
             let figures = self.figures(snapshot, run, &wanted, &mut Buffer::default());
             usage.cpu_time_nsec = figures.cpu.and_then(|c| c.total_n_sec);
-            usage.processes = self.cgroups.of(snapshot.name.as_str()).processes();
+            usage.processes = self.cgroups.of(snapshot.name.as_str(), domain.partition()).processes();
             if let Some(bytes) = figures.memory.and_then(|m| m.usage_bytes) {
                 usage.used_memory_kib = bytes.cast_unsigned() / 1024;
             }
         }
         Ok(usage)
+    }
+
+    /// What a domain may use. Reads files of the kernel: for a thread that may block.
+    pub fn resources(&self, snapshot: &Snapshot, affect: Affect) -> Result<Resources, Failure> {
+        let domain = self.definition(snapshot, affect)?;
+        let mut resources = tune::resources(domain);
+        if snapshot.run.as_ref().is_some_and(|run| Arc::ptr_eq(&run.live, domain) || affect != Affect::Config)
+        {
+            let groups = self.cgroups.of(snapshot.name.as_str(), domain.partition());
+            resources.cpus = Some(cpus::show(&groups.cpus().unwrap_or_else(|| groups.online())));
+        }
+        Ok(resources)
     }
 
     /// Metadata of the running or the kept definition.
@@ -78,7 +92,12 @@ impl Engine {
         uri: Option<&str>,
         affect: Affect,
     ) -> Result<String, Failure> {
-        let domain: &Arc<Domain> = match affect {
+        metadata::read(self.definition(snapshot, affect)?, kind, uri)
+    }
+
+    /// The definition that is meant.
+    fn definition<'a>(&self, snapshot: &'a Snapshot, affect: Affect) -> Result<&'a Arc<Domain>, Failure> {
+        Ok(match affect {
             Affect::Current => {
                 snapshot.current().ok_or_else(|| Failure::NoSuchDomain(snapshot.name.to_string()))?
             }
@@ -87,8 +106,7 @@ impl Engine {
                 message: "transient domains do not have any persistent config".into(),
                 state: snapshot.state,
             })?,
-        };
-        metadata::read(domain, kind, uri)
+        })
     }
 
     /// What runs, or that nothing does.

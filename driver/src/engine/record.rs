@@ -92,6 +92,9 @@ pub struct Record {
     /// What it runs under.
     #[serde(default)]
     pub label: Option<Label>,
+    /// Whether a change of its limits was under way.
+    #[serde(default)]
+    pub tuning: bool,
     /// How it ended last time.
     pub last_exit: Option<Exit>,
 }

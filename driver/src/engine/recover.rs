@@ -21,6 +21,7 @@ use crate::engine::registry::Reference;
 use crate::engine::store::Loaded;
 use crate::files;
 use crate::host::freezer;
+use crate::host::limits::{Limits, device_number};
 use crate::host::process::Process;
 use crate::paths::Layout;
 
@@ -139,6 +140,9 @@ impl Engine {
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
             (live, next) = self.settle_pending(&record, live, next).await;
+            if record.tuning {
+                self.settle_tuning(&live).await;
+            }
         }
         let unpublished = match (&mut alive, record.process) {
             (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,
@@ -149,7 +153,7 @@ impl Engine {
             }
             _ => Vec::new(),
         };
-        let groups = self.cgroups.of(&record.name);
+        let groups = self.cgroups.of(&record.name, live.partition());
         let frozen = blocking(move || Ok(freezer::is_frozen(&groups.unified))).await.unwrap_or_default();
         let paused = alive.is_some() && frozen;
         let found = Found { record, live, next, alive, paused, unpublished };
@@ -164,6 +168,22 @@ impl Engine {
             (Some(live), _) => Some(Arc::new(live)),
             (None, Some((next, _))) => Some(next.clone()),
             (None, None) => None,
+        }
+    }
+
+    /// A change of limits was under way: they become what the document says, which was to change last.
+    async fn settle_tuning(&self, live: &Arc<Domain>) {
+        let (cgroups, live) = (self.cgroups.clone(), live.clone());
+        let settled = blocking(move || {
+            let groups = cgroups.of(live.name.as_str(), live.partition());
+            let limits = Limits::of(&live, &device_number).map_err(io::Error::other)?;
+            for error in cgroups.enforce(&groups, &limits) {
+                tracing::warn!("domain '{}': {error}", live.name);
+            }
+            Ok(())
+        });
+        if let Err(e) = settled.await {
+            tracing::warn!("cannot look after limits: {e}");
         }
     }
 
@@ -194,7 +214,7 @@ impl Engine {
             drop(process.kill());
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
-        let mut residue = remove_groups(self, &self.cgroups.of(&record.name)).await;
+        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, None)).await;
         if residue.is_empty() {
             residue.extend(remove_profile(self, record.label.as_ref()).await);
         }

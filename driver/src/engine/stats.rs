@@ -24,11 +24,11 @@ impl Engine {
         groups: &[StatsGroup],
         buffer: &mut Buffer,
     ) -> Figures {
-        let name = snapshot.name.as_str();
         let places = || {
-            let legacy = |controller| self.cgroups.legacy_of(name, controller);
+            let own = self.cgroups.of(snapshot.name.as_str(), run.live.partition());
+            let legacy = |controller: &str| own.legacy_of(controller).map(std::path::Path::to_owned);
             Places {
-                unified: self.cgroups.of(name).unified,
+                unified: own.unified.clone(),
                 cpu: legacy("cpu"),
                 cpuacct: legacy("cpuacct"),
                 memory: legacy("memory"),

@@ -2,14 +2,19 @@
 //!
 //! Does not know what runs in them. All functions block; callers put them on a thread for that.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{PidfdFlags, Signal};
 
-/// The folder of all groups in each hierarchy: libvirt's default partition.
+use super::limits::{Limits, cpus};
+use super::resources::{Change, LimitError};
+
+/// The folder of groups in each hierarchy where nothing else is said: libvirt's default partition.
 const PARENT: &str = "machine";
 
 /// How long a killed group may take to become empty.
@@ -31,7 +36,18 @@ pub struct Cgroups {
     suffix: String,
     /// Where it is noted that the parents were made here.
     note: PathBuf,
+    /// Where the partitions are noted that were ever used.
+    partitions: PathBuf,
+    /// Held while a partition is noted and made, and while the note is removed.
+    noting: Arc<Mutex<()>>,
+    /// Which CPUs were given to which groups; none until it was looked up.
+    given: Arc<Mutex<Option<Given>>>,
+    /// They are plain folders.
+    pretend: bool,
 }
+
+/// CPUs by group.
+type Given = BTreeMap<PathBuf, Vec<u32>>;
 
 /// The groups of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +56,8 @@ pub struct Groups {
     pub unified: PathBuf,
     /// In the v1 hierarchies.
     pub legacy: Vec<PathBuf>,
+    /// The controllers of each of those.
+    pub controllers: Vec<Vec<String>>,
     /// The one of the v1 memory controller, if there is one.
     pub memory: Option<PathBuf>,
 }
@@ -72,25 +90,43 @@ impl Cgroups {
             Some(path) => path,
             None => mount_unified(&run.join("cgroup"))?,
         };
-        let (suffix, note) = (format!(".berth{tag}"), run.join("cgroup-parents"));
-        Ok(Self { unified, legacy, suffix, note })
+        Ok(Self::of_hierarchies(unified, legacy, run, tag))
     }
 
     /// Plain folders in place of groups, for tests without the right to make groups.
     pub fn pretend(run: &Path, tag: &str) -> Result<Self, CgroupError> {
         let unified = run.join("cgroup");
         fs::create_dir_all(&unified).map_err(failed("make", &unified))?;
-        let (suffix, note) = (format!(".berth{tag}"), run.join("cgroup-parents"));
-        Ok(Self { unified, legacy: Vec::new(), suffix, note })
+        Ok(Self { pretend: true, ..Self::of_hierarchies(unified, Vec::new(), run, tag) })
     }
 
-    /// How the groups of a domain are called. Makes nothing.
-    pub fn of(&self, name: &str) -> Groups {
-        let group = |mount: &Path| mount.join(PARENT).join(format!("{name}{}", self.suffix));
+    fn of_hierarchies(unified: PathBuf, legacy: Vec<Legacy>, run: &Path, tag: &str) -> Self {
+        Self {
+            unified,
+            legacy,
+            suffix: format!(".berth{tag}"),
+            note: run.join("cgroup-parents"),
+            partitions: run.join("cgroup-partitions"),
+            noting: Arc::default(),
+            given: Arc::default(),
+            pretend: false,
+        }
+    }
+
+    /// How the groups of a domain in a partition (an absolute path, or none for the usual one) are called.
+    /// Makes nothing.
+    pub fn of(&self, name: &str, partition: Option<&str>) -> Groups {
+        let parent = partition.unwrap_or(PARENT).trim_matches('/');
+        let group = |mount: &Path| mount.join(parent).join(format!("{name}{}", self.suffix));
+        let with = |controller: &str| {
+            let found = self.legacy.iter().find(|l| l.controllers.iter().any(|c| c == controller));
+            found.map(|l| group(&l.mount))
+        };
         Groups {
             unified: group(&self.unified),
             legacy: self.legacy.iter().map(|l| group(&l.mount)).collect(),
-            memory: self.legacy_of(name, "memory"),
+            controllers: self.legacy.iter().map(|l| l.controllers.clone()).collect(),
+            memory: with("memory"),
         }
     }
 
@@ -108,7 +144,11 @@ impl Cgroups {
                 return Err(first);
             }
         }
-        let made = self.create_unified(groups).and_then(|()| self.create_legacy(groups));
+        let made = {
+            let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
+            self.note_partition(groups).and_then(|()| self.create_unified(groups))
+        };
+        let made = made.and_then(|()| self.create_legacy(groups));
         if made.is_err() {
             // The cause is what counts; what cannot be removed is met again by the next start and by the next sweep.
             drop(self.remove(groups));
@@ -117,21 +157,26 @@ impl Cgroups {
     }
 
     fn create_unified(&self, groups: &Groups) -> Result<(), CgroupError> {
-        self.create_in(&groups.unified, |parent| {
-            for level in [&self.unified, parent] {
-                for controller in ["+cpu", "+io", "+memory", "+pids"] {
-                    // Not there on hybrid hosts, and not there for us where we are delegated less: figures only.
-                    drop(write(&level.join("cgroup.subtree_control"), controller));
-                }
+        let delegate = |level: &Path| {
+            for controller in ["+cpu", "+cpuset", "+io", "+memory", "+pids"] {
+                // Not there on hybrid hosts, and not there for us where we are delegated less: a limit that needs
+                // one of them misses its file then, and says so.
+                drop(write(&level.join("cgroup.subtree_control"), controller));
             }
             Ok(())
-        })
+        };
+        delegate(&self.unified)?;
+        self.create_in(&self.unified, &groups.unified, delegate)
     }
 
     fn create_legacy(&self, groups: &Groups) -> Result<(), CgroupError> {
         for (legacy, path) in self.legacy.iter().zip(&groups.legacy) {
             let cpuset = legacy.controllers.iter().any(|c| c == "cpuset");
-            self.create_in(path, |parent| if cpuset { inherit_cpuset(parent) } else { Ok(()) })?;
+            self.create_in(
+                &legacy.mount,
+                path,
+                |parent| if cpuset { inherit_cpuset(parent) } else { Ok(()) },
+            )?;
             if cpuset {
                 inherit_cpuset(path)?;
             }
@@ -139,26 +184,136 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Makes one group and, where it is missing, its parent, which another daemon may remove at any moment.
+    /// Makes one group and, where they are missing, its parents, which another daemon may remove at any moment.
     fn create_in(
         &self,
+        mount: &Path,
         path: &Path,
         prepare: impl Fn(&Path) -> Result<(), CgroupError>,
     ) -> Result<(), CgroupError> {
-        let parent = path.parent().unwrap_or(path);
-        for _ in 0..10 {
-            match fs::create_dir(parent) {
-                Ok(()) => self.note_parent(parent)?,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(failed("make", parent)(e)),
+        let mut parents: Vec<&Path> = path.ancestors().skip(1).take_while(|p| *p != mount).collect();
+        parents.reverse();
+        'again: for _ in 0..10 {
+            for parent in &parents {
+                match fs::create_dir(parent) {
+                    Ok(()) => self.note_parent(parent)?,
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue 'again,
+                    Err(e) => return Err(failed("make", parent)(e)),
+                }
+                match prepare(parent) {
+                    Err(e) if e.cause.kind() == io::ErrorKind::NotFound => continue 'again,
+                    other => other?,
+                }
             }
-            prepare(parent)?;
             match fs::create_dir(path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 other => return other.map_err(failed("make", path)),
             }
         }
         Err(failed("make", path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Notes a partition that a sweep would not look into.
+    fn note_partition(&self, groups: &Groups) -> Result<(), CgroupError> {
+        use io::Write;
+        let parent = groups.unified.parent().unwrap_or(&groups.unified);
+        let Ok(partition) = parent.strip_prefix(&self.unified) else { return Ok(()) };
+        let shown = partition.display().to_string();
+        let known = crate::files::read_text(&self.partitions).unwrap_or_default();
+        if shown == PARENT || known.lines().any(|l| l == shown) {
+            return Ok(());
+        }
+        let mut file = crate::files::append(&self.partitions).map_err(failed("open", &self.partitions))?;
+        file.write_all(format!("{shown}\n").as_bytes()).map_err(failed("write", &self.partitions))
+    }
+
+    /// Puts the limits of a domain into its new groups. Answers remarks.
+    pub fn limit(&self, groups: &Groups, limits: &Limits) -> Result<Vec<String>, LimitError> {
+        let remarks = groups.limit(limits, self.pretend)?;
+        if let Some(set) = self.choose_cpus(groups, limits)?
+            && (set != groups.online() || limits.cpus.is_some())
+        {
+            groups.limit_cpus(&set, self.pretend)?;
+        }
+        Ok(remarks)
+    }
+
+    /// Changes the limits of a domain that runs, all or none.
+    pub fn change(&self, groups: &Groups, old: &Limits, new: &Limits) -> Result<Change, LimitError> {
+        let moved = (old.cpu_count, &old.cpus) != (new.cpu_count, &new.cpus);
+        let cpus = if moved { self.choose_cpus(groups, new)? } else { None };
+        let changed = groups.change(old, new, cpus.as_deref(), self.pretend);
+        if moved && changed.is_err() {
+            drop(self.choose_cpus(groups, old));
+        }
+        changed
+    }
+
+    /// Brings the groups of a domain that runs to its limits. Answers what cannot be.
+    pub fn enforce(&self, groups: &Groups, limits: &Limits) -> Vec<LimitError> {
+        let mut left = groups.enforce(limits, self.pretend);
+        let online = groups.online();
+        let now = groups.cpus().unwrap_or_else(|| online.clone());
+        let count = usize::try_from(limits.cpu_count).unwrap_or(usize::MAX).min(online.len());
+        let wanted = limits.cpus.as_deref().map_or(online, cpus::parse);
+        if now.len() != count.min(wanted.len()) || now.iter().any(|c| !wanted.contains(c)) {
+            let set = self.choose_cpus(groups, limits);
+            let moved = set.and_then(|set| groups.change(limits, limits, set.as_deref(), self.pretend));
+            left.extend(moved.err());
+        }
+        left
+    }
+
+    /// Chooses the CPUs of a domain and notes them. None where the host does not say which it has.
+    fn choose_cpus(&self, groups: &Groups, limits: &Limits) -> Result<Option<Vec<u32>>, LimitError> {
+        let online = groups.online();
+        if online.is_empty() {
+            return Ok(None);
+        }
+        let mut given = self.given.lock().unwrap_or_else(|e| e.into_inner());
+        let given = given.get_or_insert_with(|| self.cpus_in_use());
+        let others = given.iter().filter(|(group, _)| **group != groups.unified);
+        let used = others.flat_map(|(_, set)| set.iter().copied());
+        let wanted = limits.cpus.as_deref().map(cpus::parse);
+        let Some(set) = cpus::choose(&online, wanted.as_deref(), limits.cpu_count, used) else {
+            return Err(LimitError {
+                element: "vcpu",
+                path: groups.unified.clone(),
+                value: limits.cpus.clone().unwrap_or_default(),
+                cause: io::Error::other(format!("the host has the CPUs {}", cpus::show(&online))),
+            });
+        };
+        if set == online {
+            given.remove(&groups.unified);
+        } else {
+            given.insert(groups.unified.clone(), set.clone());
+        }
+        Ok(Some(set))
+    }
+
+    /// The CPUs of all domains that are there.
+    fn cpus_in_use(&self) -> Given {
+        let all = self.ours().into_iter().map(|(name, partition)| self.of(&name, Some(&partition)));
+        all.filter_map(|groups| Some((groups.unified.clone(), groups.cpus()?))).collect()
+    }
+
+    /// All groups that are called like ours: name and partition.
+    fn ours(&self) -> std::collections::BTreeSet<(String, String)> {
+        let mut all = std::collections::BTreeSet::new();
+        let noted = crate::files::read_text(&self.partitions).unwrap_or_default();
+        for partition in std::iter::once(PARENT).chain(noted.lines()) {
+            for mount in std::iter::once(&self.unified).chain(self.legacy.iter().map(|l| &l.mount)) {
+                let Ok(entries) = fs::read_dir(mount.join(partition)) else { continue };
+                for entry in entries.flatten() {
+                    let Ok(file) = entry.file_name().into_string() else { continue };
+                    if let Some(name) = file.strip_suffix(&self.suffix) {
+                        all.insert((name.to_owned(), partition.to_owned()));
+                    }
+                }
+            }
+        }
+        all
     }
 
     fn note_parent(&self, parent: &Path) -> Result<(), CgroupError> {
@@ -171,6 +326,12 @@ impl Cgroups {
     /// Kills what is in the groups and removes them. Goes on after a failure and answers all of them.
     pub fn remove(&self, groups: &Groups) -> Vec<CgroupError> {
         let mut residue = Vec::new();
+        if let Some(given) = self.given.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
+            given.remove(&groups.unified);
+        }
+        if self.pretend {
+            drop(fs::remove_dir_all(&groups.unified));
+        }
         if groups.unified.exists()
             && let Err(e) = kill(&groups.unified)
         {
@@ -182,14 +343,27 @@ impl Cgroups {
             }
         }
         self.remove_parents();
+        self.forget_partitions();
         residue
+    }
+
+    /// Removes the note of partitions once nothing of ours is in them.
+    fn forget_partitions(&self) {
+        if !self.partitions.exists() {
+            return;
+        }
+        let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
+        if self.ours().iter().all(|(_, partition)| partition == PARENT) {
+            drop(fs::remove_file(&self.partitions));
+        }
     }
 
     /// Removes the parents that were made here, once they are empty.
     fn remove_parents(&self) {
         let Ok(noted) = crate::files::read_text(&self.note) else { return };
         let mut all_gone = true;
-        for parent in noted.lines() {
+        // Those that were made last are the innermost.
+        for parent in noted.lines().rev() {
             match fs::remove_dir(parent) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -203,26 +377,24 @@ impl Cgroups {
 
     /// Kills and removes all groups that are called like ours and belong to none of `owners`. Answers their names.
     pub fn sweep(&self, owners: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let mut names = std::collections::BTreeSet::new();
-        for mount in std::iter::once(&self.unified).chain(self.legacy.iter().map(|l| &l.mount)) {
-            let Ok(entries) = fs::read_dir(mount.join(PARENT)) else { continue };
-            for entry in entries.flatten() {
-                let Ok(file) = entry.file_name().into_string() else { continue };
-                if let Some(name) = file.strip_suffix(&self.suffix)
-                    && !owners(name)
-                {
-                    names.insert(name.to_owned());
-                }
-            }
+        let mut all = self.ours();
+        all.retain(|(name, _)| !owners(name));
+        for (name, partition) in &all {
+            drop(self.remove(&self.of(name, Some(partition))));
         }
-        for name in &names {
-            drop(self.remove(&self.of(name)));
-        }
-        names.into_iter().collect()
+        all.into_iter().map(|(name, _)| name).collect()
     }
 }
 
 impl Groups {
+    /// The group of a v1 controller.
+    pub fn legacy_of(&self, controller: &str) -> Option<&Path> {
+        let all = self.legacy.iter().zip(&self.controllers);
+        all.into_iter()
+            .find(|(_, names)| names.iter().any(|n| n == controller))
+            .map(|(path, _)| path.as_path())
+    }
+
     /// Whether any of them is there.
     pub fn exist(&self) -> bool {
         self.unified.exists() || self.legacy.iter().any(|p| p.exists())
@@ -249,7 +421,8 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn children(folder: &Path) -> Vec<PathBuf> {
+/// The groups directly below one.
+pub fn children(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
@@ -415,19 +588,16 @@ mod test {
             Legacy { mount: dir.join(c), controllers: vec![c.into()] }
         });
         fs::create_dir(dir.join("unified")).expect("made");
-        Cgroups {
-            unified: dir.join("unified"),
-            legacy: legacy.to_vec(),
-            suffix: ".berth-1234abcd".into(),
-            note: dir.join("note"),
-        }
+        let mut cgroups = Cgroups::of_hierarchies(dir.join("unified"), legacy.to_vec(), dir, "-1234abcd");
+        cgroups.note = dir.join("note");
+        cgroups
     }
 
     #[test]
     fn groups_come_and_go_with_their_parents() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let cgroups = fake(dir.path());
-        let groups = cgroups.of("web");
+        let groups = cgroups.of("web", None);
         assert_eq!(groups.memory, Some(dir.path().join("memory/machine/web.berth-1234abcd")));
         cgroups.create_legacy(&groups).expect("made");
         assert!(groups.exist());
@@ -440,11 +610,62 @@ mod test {
     }
 
     #[test]
+    fn partitions_are_made_found_and_removed() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        let groups = cgroups.of("web", Some("/a/b"));
+        assert_eq!(groups.unified, dir.path().join("unified/a/b/web.berth-1234abcd"));
+        cgroups.create(&groups).expect("made");
+        assert!(groups.exist() && dir.path().join("memory/a/b/web.berth-1234abcd").exists());
+        // Another daemon looks there, as it was noted.
+        assert_eq!(cgroups.sweep(&|name| name == "web"), Vec::<String>::new());
+        assert!(groups.exist());
+        assert_eq!(cgroups.sweep(&|_| false), ["web"]);
+        for gone in ["unified/a", "memory/a", "freezer/a", "note", "cgroup-partitions"] {
+            assert!(!dir.path().join(gone).exists(), "{gone}");
+        }
+    }
+
+    #[test]
+    fn refused_changes_are_undone() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let cgroups = fake(dir.path());
+        let groups = cgroups.of("web", None);
+        cgroups.create(&groups).expect("made");
+        let memory = groups.legacy_of("memory").expect("a group").to_owned();
+        for (path, text) in [
+            (memory.join("memory.limit_in_bytes"), "100"),
+            (memory.join("memory.memsw.limit_in_bytes"), "100"),
+            (groups.unified.join("pids.max"), "max"),
+        ] {
+            fs::write(path, text).expect("written");
+        }
+        let read = |path: &Path| fs::read_to_string(path).expect("read");
+        let old = Limits { memory: Some(100), memory_and_swap: Some(100), cpu_count: 1, ..Limits::default() };
+        let new = Limits { memory: Some(200), memory_and_swap: Some(300), pids: Some(5), ..old.clone() };
+        let change = cgroups.change(&groups, &old, &new).expect("changed");
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "200");
+        assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "300");
+        assert!(read(&groups.unified.join("pids.max")).starts_with('5'));
+        change.undo();
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
+        assert_eq!(read(&groups.unified.join("pids.max")), "max");
+        // There is no file for the last one.
+        let bad = Limits { shares: Some(7), ..new };
+        let error = cgroups.change(&groups, &old, &bad).expect_err("refused").to_string();
+        assert!(error.starts_with("cannot set <cputune/shares>: write '1' to '"), "{error}");
+        assert!(error.contains("cpu.weight"), "{error}");
+        assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
+        assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "100");
+        assert_eq!(read(&groups.unified.join("pids.max")), "max");
+    }
+
+    #[test]
     fn parents_of_others_stay() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let cgroups = fake(dir.path());
         fs::create_dir(dir.path().join("memory/machine")).expect("made");
-        cgroups.create_legacy(&cgroups.of("web")).expect("made");
+        cgroups.create_legacy(&cgroups.of("web", None)).expect("made");
         assert_eq!(cgroups.sweep(&|name| name == "web"), Vec::<String>::new());
         assert_eq!(cgroups.sweep(&|_| false), ["web"]);
         assert!(dir.path().join("memory/machine").exists());

@@ -93,6 +93,12 @@ fn mhz(cpuinfo: &str) -> i64 {
 }
 
 /// Numbers in the kernel's list form, `0-3,8`.
+/// How many CPUs are online, as far as the host says.
+pub fn cpus() -> u32 {
+    let online = cpu_numbers(Path::new("/sys/devices/system/cpu/online"));
+    u32::try_from(online.len()).unwrap_or(u32::MAX)
+}
+
 fn cpu_numbers(path: &Path) -> Vec<u32> {
     list(fs::read_to_string(path).unwrap_or_default().trim())
 }

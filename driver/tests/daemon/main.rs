@@ -12,6 +12,7 @@ mod fake;
 mod harness;
 mod hotplug;
 mod life;
+mod limits;
 mod metrics;
 mod pause;
 mod recovery;
@@ -37,6 +38,7 @@ fn main() {
         apparmor::TESTS,
         pause::TESTS,
         metrics::TESTS,
+        limits::TESTS,
     ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;

@@ -17,6 +17,7 @@
 mod devices;
 mod format;
 mod hotplug;
+mod limits;
 mod metadata;
 pub mod model;
 mod parse;
@@ -36,6 +37,7 @@ use std::fmt;
 
 pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
+pub use limits::{LimitSettings, Rlimit, RlimitName};
 pub use model::Domain;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;
@@ -98,6 +100,8 @@ pub struct Parsed {
     pub domain: Domain,
     /// What in it is unknown, in document order.
     pub warnings: Vec<Diagnostic>,
+    /// Whether the document says how many CPUs; the model has one where it does not.
+    pub says_vcpus: bool,
 }
 
 /// A document that was refused.

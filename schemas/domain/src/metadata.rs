@@ -79,6 +79,21 @@ impl Domain {
         Ok(self.metadata != before)
     }
 
+    /// Puts an element of ours in the place of the one with its namespace.
+    pub(crate) fn replace_metadata(&mut self, uri: &str, element: Element) -> Result<(), ParseError> {
+        let before = self.metadata.clone();
+        let mut metadata = before.clone().unwrap_or_else(|| Element::new("metadata"));
+        metadata.children.retain(|n| !matches!(n, Node::Element(e) if self.namespace_of(e) == Some(uri)));
+        metadata.children.push(Node::Element(element));
+        self.metadata = Some(metadata);
+        let bad = self.settings_remarks().errors.into_iter().next().map(ParseError::one);
+        if let Some(error) = bad.or_else(|| self.check_output().err()) {
+            self.metadata = before;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// Whether [`Domain::to_xml`] can be read again: to be asked before a changed definition is kept. What one change
     /// adds may be small enough by itself, and too large, too many or too deep where it stands.
     pub fn check_output(&self) -> Result<(), ParseError> {

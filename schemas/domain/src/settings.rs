@@ -50,7 +50,7 @@ impl Domain {
         let mut seen = false;
         for element in settings.elements() {
             // These have modules of their own, which are as strict.
-            if matches!(local(element), "seccomp" | "apparmor") {
+            if ["seccomp", "apparmor", "limits", "rlimit"].contains(&local(element)) {
                 continue;
             }
             if local(element) != "idmap" {
@@ -72,6 +72,7 @@ impl Domain {
                 remarks.errors.push(Diagnostic::new(element.pos, place, message));
             }
         }
+        self.read_limits(&mut remarks.errors);
         remarks
     }
 }
@@ -85,6 +86,6 @@ fn mode(text: &str) -> Option<IdMapMode> {
 }
 
 /// The name without the prefix: what is inside the element of a namespace belongs to its owner.
-fn local(element: &Element) -> &str {
+pub(crate) fn local(element: &Element) -> &str {
     element.name.rsplit(':').next().unwrap_or_default()
 }

@@ -4,7 +4,7 @@
 //! host: what is missing there is for the start itself to find.
 
 use crate::Diagnostic;
-use crate::model::{ClockOffset, Domain, FsKind, Placement, SeclabelKind};
+use crate::model::{ClockOffset, Domain, FsKind, NumaMode, SeclabelKind};
 use crate::tree::Pos;
 
 type Found = Vec<(Pos, String)>;
@@ -17,12 +17,7 @@ const TABLE: &[Category] = &[
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Template)),
     ("domain/devices/filesystem", |d| filesystems(d, FsKind::Volume)),
     ("domain/seclabel", seclabels),
-    ("domain/memtune", |d| one(d.memtune.as_ref().map(|m| m.pos), "a domain with memory tuning")),
-    ("domain/blkiotune", |d| one(d.blkiotune.as_ref().map(|b| b.pos), "a domain with block I/O tuning")),
-    ("domain/cputune", |d| one(d.cputune.as_ref().map(|c| c.pos), "a domain with CPU tuning")),
-    ("domain/numatune", |d| one(d.numatune.as_ref().map(|n| n.pos), "a domain with NUMA tuning")),
-    ("domain/vcpu", vcpu),
-    ("domain/resource", partition),
+    ("domain/numatune", policy),
     ("domain/clock", timers),
 ];
 
@@ -59,14 +54,16 @@ impl Domain {
 }
 
 impl Domain {
+    /// The partition that its control groups are in, if it is not the usual one.
+    pub fn partition(&self) -> Option<&str> {
+        let partition = self.resource.as_ref()?.partition.as_deref()?;
+        (partition != "/machine").then_some(partition)
+    }
+
     /// Where it asks for a namespace of somebody else, if it does.
     pub fn shares_namespaces(&self) -> Option<Pos> {
         self.namespace.as_ref().filter(|n| !n.shares.is_empty()).map(|n| n.pos)
     }
-}
-
-fn one(pos: Option<Pos>, what: &str) -> Found {
-    pos.map(|pos| (pos, what.to_owned())).into_iter().collect()
 }
 
 fn interfaces(d: &Domain) -> Found {
@@ -97,17 +94,10 @@ fn seclabels(d: &Domain) -> Found {
     found
 }
 
-fn vcpu(d: &Domain) -> Found {
-    let placed = d.vcpu.cpuset.is_some() || d.vcpu.placement == Placement::Auto;
-    one(placed.then_some(d.vcpu.pos), "a domain bound to CPUs")
-}
-
-fn partition(d: &Domain) -> Found {
-    let Some(resource) = &d.resource else { return Found::new() };
-    match resource.partition.as_deref() {
-        None | Some("/machine") => Found::new(),
-        Some(other) => vec![(resource.pos, format!("a domain in the partition '{other}'"))],
-    }
+/// Policies that a process sets for itself; the control group only knows which nodes there are.
+fn policy(d: &Domain) -> Found {
+    let soft = d.numatune.iter().filter(|n| matches!(n.mode, NumaMode::Preferred | NumaMode::Interleave));
+    soft.map(|n| (n.pos, format!("a domain with the NUMA mode '{}'", n.mode))).collect()
 }
 
 fn timers(d: &Domain) -> Found {

@@ -15,7 +15,9 @@ fn problems(rest: &str, devices: &str) -> Vec<Diagnostic> {
 #[test]
 fn a_plain_domain_can_be_started() {
     assert_eq!(problems("", ""), []);
-    let rest = "<resource><partition>/machine</partition></resource><vcpu>4</vcpu>\
+    let rest = "<memtune><hard_limit>1</hard_limit></memtune><blkiotune><weight>10</weight></blkiotune>\
+        <cputune><shares>10</shares></cputune><numatune><memory nodeset='0'/></numatune>\
+        <resource><partition>/other</partition></resource><vcpu cpuset='0'>4</vcpu>\
         <features><privnet/><capabilities policy='deny'><chown state='on'/></capabilities></features>\
         <clock offset='localtime'><timer name='rtc' present='no'/></clock><seclabel type='none'/>";
     let devices = "<console type='pty'/><filesystem type='bind'><source dir='/a'/><target dir='/b'/></filesystem>\
@@ -39,12 +41,12 @@ fn each_category_that_cannot_be_started_is_named() {
             "seclabel",
             "base label",
         ),
-        ("<memtune><hard_limit>1</hard_limit></memtune>", String::new(), "memtune", "memory tuning"),
-        ("<blkiotune><weight>10</weight></blkiotune>", String::new(), "blkiotune", "block I/O"),
-        ("<cputune><shares>10</shares></cputune>", String::new(), "cputune", "CPU tuning"),
-        ("<numatune><memory nodeset='0'/></numatune>", String::new(), "numatune", "NUMA"),
-        ("<vcpu cpuset='0'>1</vcpu>", String::new(), "vcpu", "CPUs"),
-        ("<resource><partition>/other</partition></resource>", String::new(), "resource", "'/other'"),
+        (
+            "<numatune><memory mode='interleave' nodeset='0'/></numatune>",
+            String::new(),
+            "numatune",
+            "'interleave'",
+        ),
         ("<clock offset='utc'><timer name='rtc' present='yes'/></clock>", String::new(), "clock", "'rtc'"),
         ("<clock offset='localtime'><timer name='hpet'/></clock>", String::new(), "clock", "'hpet'"),
     ] {

@@ -77,6 +77,12 @@ pub struct LaunchPlan {
     pub apparmor_profile: Option<String>,
     /// `cgroups`.
     pub cgroups: PlanCgroups,
+    /// Limits of init and of all processes after it.
+    pub rlimits: Vec<PlanRlimit>,
+    /// How readily the kernel kills inside when memory runs out; null leaves it as it is. See proc_pid_oom_score_adj(5).
+    #[serde(rename = "oomScoreAdj")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i64>,
     /// `onPoweroff`.
     #[serde(rename = "onPoweroff")]
     pub on_poweroff: PlanAction,
@@ -96,6 +102,19 @@ pub struct LaunchPlan {
     #[serde(rename = "killAtStep")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_at_step: Option<String>,
+}
+
+/// A limit of processes; see getrlimit(2). Null means no limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRlimit {
+    /// As in limits.conf(5), for example "nofile".
+    pub name: String,
+    /// `soft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<i64>,
+    /// `hard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<i64>,
 }
 
 /// What happens when the container ends by itself.

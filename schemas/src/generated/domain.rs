@@ -237,6 +237,161 @@ pub struct DomainStatus {
     pub security: Option<Security>,
 }
 
+/// What a domain may use, as a definition says it. Memory is in KiB.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// The most that `memoryKiB` can be.
+    #[serde(rename = "maxMemoryKiB")]
+    pub max_memory_ki_b: i64,
+    /// Memory, where there is no hard limit.
+    #[serde(rename = "memoryKiB")]
+    pub memory_ki_b: i64,
+    /// Memory; takes the place of `memoryKiB`.
+    #[serde(rename = "hardLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard_limit_ki_b: Option<i64>,
+    /// Memory above which it is taken back.
+    #[serde(rename = "softLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_limit_ki_b: Option<i64>,
+    /// Memory and swap together.
+    #[serde(rename = "swapHardLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_hard_limit_ki_b: Option<i64>,
+    /// The most that `vcpus` can be.
+    #[serde(rename = "maxVcpus")]
+    pub max_vcpus: i64,
+    /// Number of CPUs.
+    pub vcpus: i64,
+    /// The host's CPUs from which they are taken, such as "0-3,8"; null means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// The CPUs that a running domain has now; null if it does not run, or if the definition that was asked for is not the
+    /// running one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
+    /// Share of CPU time among others, 2 to 262144.
+    #[serde(rename = "cpuShares")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<i64>,
+    /// Length of a period of CPU time, in microseconds.
+    #[serde(rename = "cpuPeriod")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_period: Option<i64>,
+    /// CPU time in each period, in microseconds; negative for no limit.
+    #[serde(rename = "cpuQuota")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<i64>,
+    /// "strict" and the other modes of libvirt.
+    #[serde(rename = "numaMode")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_mode: Option<String>,
+    /// The host's nodes of memory, such as "0-1".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodeset: Option<String>,
+    /// Share of block I/O among others, 10 to 1000.
+    #[serde(rename = "blkioWeight")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blkio_weight: Option<i64>,
+    /// Limits of single block devices.
+    #[serde(rename = "blkioDevices")]
+    pub blkio_devices: Vec<BlkioDevice>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<i64>,
+}
+
+/// Limits of one block device of the host. Null or 0 means none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlkioDevice {
+    /// Absolute path.
+    pub path: String,
+    /// Share among others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i64>,
+    /// Bytes per second.
+    #[serde(rename = "readBytesSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes_sec: Option<i64>,
+    /// `writeBytesSec`.
+    #[serde(rename = "writeBytesSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_bytes_sec: Option<i64>,
+    /// Operations per second.
+    #[serde(rename = "readIopsSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_iops_sec: Option<i64>,
+    /// `writeIopsSec`.
+    #[serde(rename = "writeIopsSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_iops_sec: Option<i64>,
+}
+
+/// What is to be different. Null leaves it as it is; -1, or an empty string, takes a limit away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ResourceChange {
+    /// `maxMemoryKiB`.
+    #[serde(rename = "maxMemoryKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory_ki_b: Option<i64>,
+    /// `memoryKiB`.
+    #[serde(rename = "memoryKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_ki_b: Option<i64>,
+    /// `hardLimitKiB`.
+    #[serde(rename = "hardLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard_limit_ki_b: Option<i64>,
+    /// `softLimitKiB`.
+    #[serde(rename = "softLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_limit_ki_b: Option<i64>,
+    /// `swapHardLimitKiB`.
+    #[serde(rename = "swapHardLimitKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_hard_limit_ki_b: Option<i64>,
+    /// `maxVcpus`.
+    #[serde(rename = "maxVcpus")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_vcpus: Option<i64>,
+    /// `vcpus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<i64>,
+    /// `cpuset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// `cpuShares`.
+    #[serde(rename = "cpuShares")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<i64>,
+    /// `cpuPeriod`.
+    #[serde(rename = "cpuPeriod")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_period: Option<i64>,
+    /// As in the definition: negative for no limit.
+    #[serde(rename = "cpuQuota")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<i64>,
+    /// `numaMode`.
+    #[serde(rename = "numaMode")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_mode: Option<String>,
+    /// `nodeset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodeset: Option<String>,
+    /// `blkioWeight`.
+    #[serde(rename = "blkioWeight")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blkio_weight: Option<i64>,
+    /// Devices that are not named keep what they have, and so does each number that is null; 0 takes a limit away.
+    #[serde(rename = "blkioDevices")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blkio_devices: Option<Vec<BlkioDevice>>,
+    /// `pids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<i64>,
+}
+
 /// Figures of one domain, for `virsh dominfo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DomainUsage {
@@ -1481,6 +1636,82 @@ impl Parameters for UpdateDeviceIn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct UpdateDeviceOut {}
 
+/// Parameters of `GetResources`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetResourcesIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `affect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Affect>,
+}
+
+impl Parameters for GetResourcesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetResources`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetResourcesOut {
+    /// `resources`.
+    pub resources: Resources,
+}
+
+/// Parameters of `SetResources`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetResourcesIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// `change`.
+    pub change: ResourceChange,
+    /// Which definitions; null means `current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Vec<Affect>>,
+}
+
+impl Parameters for SetResourcesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            change: crate::wire::take_member(&mut members, "change")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `SetResources`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SetResourcesOut {}
+
 /// Parameters of `Subscribe`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SubscribeIn {
@@ -1757,6 +1988,11 @@ pub enum Method {
     DetachDevice,
     /// Puts a device in the place of the one with the same identity.
     UpdateDevice,
+    /// What a domain may use.
+    GetResources,
+    /// Changes what a domain may use: all of it or, where the kernel refuses a part, nothing. With `live` and `config` both get
+    /// it or none. What runs keeps it until it ends, also over a restart of the daemon or of the container.
+    SetResources,
     /// Events as they happen. The first reply comes at once and has no event: what happens after it is not missed.
     Subscribe,
     /// A new PTY that shows a console. Needs a local connection, as the answer carries a descriptor.
@@ -1791,6 +2027,8 @@ impl Method {
         Self::AttachDevice,
         Self::DetachDevice,
         Self::UpdateDevice,
+        Self::GetResources,
+        Self::SetResources,
         Self::Subscribe,
         Self::OpenConsole,
         Self::AttachConsole,
@@ -1820,6 +2058,8 @@ impl Method {
             Self::AttachDevice => "io.berth.Domain.AttachDevice",
             Self::DetachDevice => "io.berth.Domain.DetachDevice",
             Self::UpdateDevice => "io.berth.Domain.UpdateDevice",
+            Self::GetResources => "io.berth.Domain.GetResources",
+            Self::SetResources => "io.berth.Domain.SetResources",
             Self::Subscribe => "io.berth.Domain.Subscribe",
             Self::OpenConsole => "io.berth.Domain.OpenConsole",
             Self::AttachConsole => "io.berth.Domain.AttachConsole",

@@ -5,8 +5,10 @@
 use crate::grammar::{Command, Group};
 
 pub mod autostart;
+pub mod blkio;
 pub mod builtin;
 pub mod console;
+pub mod cpu;
 pub mod define;
 pub mod device;
 pub mod disk;
@@ -20,8 +22,10 @@ pub mod help;
 pub mod host;
 pub mod info;
 pub mod list;
+pub mod memory;
 pub mod metadata;
 pub mod pause;
+pub mod resources;
 pub mod start;
 pub mod stop;
 
@@ -31,6 +35,7 @@ pub static ALL: &[&Command] = &[
     &device::ATTACH_DEVICE,
     &disk::ATTACH_DISK,
     &autostart::AUTOSTART,
+    &blkio::BLKIOTUNE,
     &console::CONSOLE,
     &figures::CPU_STATS,
     &define::CREATE,
@@ -44,15 +49,22 @@ pub static ALL: &[&Command] = &[
     &info::DOMUUID,
     &document::DUMPXML,
     &edit::EDIT,
+    &memory::MEMTUNE,
     &metadata::METADATA,
+    &cpu::NUMATUNE,
     &stop::REBOOT,
     &pause::RESUME,
+    &cpu::SCHEDINFO,
+    &memory::SETMAXMEM,
+    &memory::SETMEM,
+    &cpu::SETVCPUS,
     &stop::SHUTDOWN,
     &start::START,
     &pause::SUSPEND,
     &host::TTYCONSOLE,
     &define::UNDEFINE,
     &device::UPDATE_DEVICE,
+    &cpu::VCPUPIN,
     // Domain Monitoring
     &disk::DOMBLKLIST,
     &figures::DOMBLKSTAT,
@@ -62,6 +74,7 @@ pub static ALL: &[&Command] = &[
     &info::DOMSTATE,
     &domstats::DOMSTATS,
     &list::LIST,
+    &cpu::VCPUCOUNT,
     // Domain Events
     &event::EVENT,
     // Host and Hypervisor

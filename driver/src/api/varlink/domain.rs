@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 
 use berth_schemas::domain::{
     Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut,
-    DetachDeviceIn, DetachDeviceOut, GetMetadataIn, GetMetadataOut, GetUsageIn, GetUsageOut, GetXMLIn,
-    GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn, ResumeOut, SetAutostartIn,
-    SetAutostartOut, SetMetadataIn, SetMetadataOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut,
-    SuspendIn, SuspendOut, UndefineIn, UndefineOut, UpdateDeviceIn, UpdateDeviceOut,
+    DetachDeviceIn, DetachDeviceOut, GetMetadataIn, GetMetadataOut, GetResourcesIn, GetResourcesOut,
+    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn,
+    ResumeOut, SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn,
+    SetResourcesOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut,
+    UndefineIn, UndefineOut, UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
@@ -19,6 +20,7 @@ use crate::api::varlink::reply::{CallError, from_controller};
 use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
+use crate::container::tune::Tuning;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
@@ -110,6 +112,21 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
             let p = UpdateDeviceIn::from_value(call.parameters)?;
             c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Update, &p.xml, p.affect).await?;
             c.out.good(&UpdateDeviceOut {}, false);
+            Ok(())
+        }
+        Method::GetResources => {
+            let p = GetResourcesIn::from_value(call.parameters)?;
+            let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+            let (engine, affect) = (c.engine.clone(), p.affect.unwrap_or(Affect::Current));
+            let resources = blocking(move || Ok(engine.resources(&snapshot, affect))).await??;
+            c.out.good(&GetResourcesOut { resources }, false);
+            Ok(())
+        }
+        Method::SetResources => {
+            let p = SetResourcesIn::from_value(call.parameters)?;
+            let tuning = Tuning { change: p.change, affect: p.affect.unwrap_or_default() };
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Tune(Box::new(tuning))).await?;
+            c.out.good(&SetResourcesOut {}, false);
             Ok(())
         }
         Method::Subscribe => subscribe::subscribe(c, call).await,

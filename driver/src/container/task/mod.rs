@@ -7,6 +7,7 @@ mod edit;
 mod pause;
 mod plugging;
 mod runs;
+mod tuning;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ use crate::container::plug::Plugged;
 use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
 use crate::container::task::pause::Changed;
+use crate::container::tune::Tuning;
 use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
@@ -96,6 +98,8 @@ pub enum Request {
     SetMetadata(Box<MetadataChange>),
     /// Attach, detach or update a device.
     ChangeDevice(Box<DeviceChange>),
+    /// Change what it may use.
+    Tune(Box<Tuning>),
     /// Answer when nothing is under way.
     Settle,
 }
@@ -263,7 +267,8 @@ impl Task {
             Request::ChangeDevice(change) if targets(&change.affect, self.active.is_some()).0 => {
                 Ask::EditLive
             }
-            Request::ChangeDevice(_) => Ask::EditNext,
+            Request::Tune(tuning) if targets(&tuning.affect, self.active.is_some()).0 => Ask::EditLive,
+            Request::ChangeDevice(_) | Request::Tune(_) => Ask::EditNext,
             Request::Settle => Ask::Settle,
         }
     }
@@ -315,6 +320,10 @@ impl Task {
                 answer(reply, done);
             }
             Request::ChangeDevice(change) => self.change_device(*change, reply).await,
+            Request::Tune(tuning) => {
+                let done = self.tune(&tuning).await;
+                answer(reply, done);
+            }
             Request::Settle => answer(reply, Ok(Answer::Done)),
         }
         self.vanish_if_absent();
@@ -379,6 +388,7 @@ impl Task {
             ids: None,
             pending: None,
             label: None,
+            tuning: false,
             last_exit: self.last_exit.clone(),
         }
     }

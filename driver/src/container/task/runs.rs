@@ -171,6 +171,7 @@ impl Task {
         let remains = Remains {
             name: self.entry.name.clone(),
             uuid: self.entry.uuid,
+            partition: active.run.live.partition().map(str::to_owned),
             pid: active.run.id,
             label: active.run.label.clone(),
             process: active.process.clone(),

@@ -12,7 +12,7 @@ use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
 use crate::model::{Domain, LifecycleAction, Seclabel, SeclabelKind};
-use crate::tree::{Element, MAX_BYTES, Pos, parse_tree};
+use crate::tree::{Element, MAX_BYTES, Node, Pos, parse_tree};
 use crate::units::kib;
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError, Parsed};
@@ -56,10 +56,16 @@ pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
             if xml.len() > MAX_BYTES / MAX_GROWTH {
                 domain.check_output()?;
             }
-            Ok(Parsed { domain, warnings })
+            let says_vcpus = root.elements().any(|e| e.name == "vcpu" && says_something(e));
+            Ok(Parsed { domain, warnings, says_vcpus })
         }
         _ => Err(ParseError { diagnostics: errors }),
     }
+}
+
+/// Whether there is text in it.
+fn says_something(element: &Element) -> bool {
+    element.children.iter().any(|n| matches!(n, Node::Text(text) if !text.trim().is_empty()))
 }
 
 fn domain(root: &Element, cx: &Context<'_>) -> Option<Domain> {

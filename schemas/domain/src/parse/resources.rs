@@ -170,6 +170,13 @@ pub(super) fn resource(mut w: Walk<'_>) -> Option<Resource> {
                 format!("the partition '{}' has a '.' or '..' in it", leaf.text.escape_debug()),
             );
         }
+        if leaf.text.contains(".berth") {
+            let message = format!(
+                "the partition '{}' has the name of a domain's group in it",
+                leaf.text.escape_debug()
+            );
+            w.error_leaf(&leaf, message);
+        }
         leaf.text
     });
     let (pos, extra) = (w.pos(), w.finish());

@@ -1,0 +1,367 @@
+//! Changes of what a domain may use, in its definition; and what a definition says about that.
+//!
+//! Pure. Does not know whether the domain runs, nor what a limit is on the host.
+
+use berth_domain::model::{BlkioDevice, Blkiotune, Closed, Cputune, Memtune, NumaMode, Numatune, Placement};
+use berth_domain::{Domain, Host};
+use berth_schemas::domain::{Affect, BlkioDevice as WireDevice, ResourceChange, Resources};
+
+use crate::failure::Failure;
+
+/// A change, and the definitions that it is for.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// What is to be different.
+    pub change: ResourceChange,
+    /// In which definitions.
+    pub affect: Vec<Affect>,
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// What the definition says. The CPUs that a running domain has are for the caller to add.
+pub fn resources(domain: &Domain) -> Resources {
+    let memtune = domain.memtune.as_ref();
+    let cputune = domain.cputune.as_ref();
+    let numa = domain.numatune.as_ref();
+    let blkio = domain.blkiotune.as_ref();
+    let device = |d: &BlkioDevice| WireDevice {
+        path: d.path.clone(),
+        weight: d.weight.map(i64::from),
+        read_bytes_sec: d.read_bytes_sec.map(signed),
+        write_bytes_sec: d.write_bytes_sec.map(signed),
+        read_iops_sec: d.read_iops_sec.map(i64::from),
+        write_iops_sec: d.write_iops_sec.map(i64::from),
+    };
+    Resources {
+        max_memory_ki_b: signed(domain.memory_kib),
+        memory_ki_b: signed(domain.current_memory_kib),
+        hard_limit_ki_b: memtune.and_then(|m| m.hard_limit).map(signed),
+        soft_limit_ki_b: memtune.and_then(|m| m.soft_limit).map(signed),
+        swap_hard_limit_ki_b: memtune.and_then(|m| m.swap_hard_limit).map(signed),
+        max_vcpus: i64::from(domain.vcpu.count),
+        vcpus: i64::from(domain.vcpu.current.unwrap_or(domain.vcpu.count)),
+        cpuset: domain.vcpu.cpuset.clone(),
+        cpus: None,
+        cpu_shares: cputune.and_then(|c| c.shares).map(signed),
+        cpu_period: cputune.and_then(|c| c.period).map(signed),
+        cpu_quota: cputune.and_then(|c| c.quota),
+        numa_mode: numa.map(|n| n.mode.to_string()),
+        nodeset: numa.and_then(|n| n.nodeset.clone()),
+        blkio_weight: blkio.and_then(|b| b.weight).map(i64::from),
+        blkio_devices: blkio.iter().flat_map(|b| &b.devices).map(device).collect(),
+        pids: domain.limit_settings().pids.map(signed),
+    }
+}
+
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::Failed(message.into())
+}
+
+/// A number of a change: -1 takes the limit away.
+fn limit<T: TryFrom<i64>>(value: i64, what: &'static str) -> Result<Option<T>, Failure> {
+    match value {
+        -1 => Ok(None),
+        value => T::try_from(value).map(Some).map_err(|_| Failure::BadParameter(what)),
+    }
+}
+
+impl Tuning {
+    /// The definition with the change; `live` says that it is the running one.
+    pub fn apply(&self, domain: &Domain, live: bool, host: &Host) -> Result<Domain, Failure> {
+        let mut d = domain.clone();
+        self.memory(&mut d, live)?;
+        self.cpus(&mut d, live)?;
+        self.cpu_time(&mut d)?;
+        self.nodes(&mut d, live)?;
+        self.block_io(&mut d)?;
+        if let Some(pids) = self.change.pids {
+            d.set_pids(limit(pids, "pids")?).map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
+        }
+        // What a document must keep to is said there once.
+        let parsed = berth_domain::parse(&d.to_xml(), host);
+        let mut parsed = parsed.map_err(|e| match e.diagnostics.into_iter().next() {
+            Some(first) => refused(first.message),
+            None => refused("the changed definition was refused"),
+        })?;
+        parsed.domain.uuid = domain.uuid;
+        Ok(parsed.domain)
+    }
+
+    fn memory(&self, d: &mut Domain, live: bool) -> Result<(), Failure> {
+        let c = &self.change;
+        if let Some(max) = c.max_memory_ki_b {
+            if live {
+                return Err(refused("cannot resize the max memory on an active domain"));
+            }
+            let max = u64::try_from(max).ok().filter(|n| *n > 0);
+            d.memory_kib = max.ok_or(Failure::BadParameter("maxMemoryKiB"))?;
+            d.current_memory_kib = d.current_memory_kib.min(d.memory_kib);
+        }
+        if let Some(memory) = c.memory_ki_b {
+            let memory = u64::try_from(memory).ok().filter(|n| *n > 0);
+            d.current_memory_kib = memory.ok_or(Failure::BadParameter("memoryKiB"))?;
+            if d.current_memory_kib > d.memory_kib {
+                return Err(refused("cannot set memory higher than max memory"));
+            }
+        }
+        if [c.hard_limit_ki_b, c.soft_limit_ki_b, c.swap_hard_limit_ki_b].iter().any(Option::is_some) {
+            let mut m = d.memtune.take().unwrap_or(Memtune {
+                hard_limit: None,
+                soft_limit: None,
+                min_guarantee: None,
+                swap_hard_limit: None,
+                pos: Default::default(),
+                extra: Default::default(),
+            });
+            set(&mut m.hard_limit, c.hard_limit_ki_b, "hardLimitKiB")?;
+            set(&mut m.soft_limit, c.soft_limit_ki_b, "softLimitKiB")?;
+            set(&mut m.swap_hard_limit, c.swap_hard_limit_ki_b, "swapHardLimitKiB")?;
+            d.memtune = Some(m);
+        }
+        let hard = d.memtune.as_ref().and_then(|m| m.hard_limit);
+        if let (Some(_), Some(_), None) = (hard, c.memory_ki_b, c.hard_limit_ki_b) {
+            let message = "the domain has a hard limit of memory, which takes the place of its memory; change that: \
+                           'memtune --hard-limit'";
+            return Err(refused(message));
+        }
+        let both = d.memtune.as_ref().and_then(|m| m.swap_hard_limit);
+        if both.is_some_and(|both| both < hard.unwrap_or(d.current_memory_kib)) {
+            return Err(refused(
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
+            ));
+        }
+        Ok(())
+    }
+
+    fn cpus(&self, d: &mut Domain, live: bool) -> Result<(), Failure> {
+        let c = &self.change;
+        let which = if live { "live" } else { "persistent" };
+        if let Some(max) = c.max_vcpus {
+            if live {
+                return Err(refused("maximum vcpus of a live domain cannot be changed"));
+            }
+            let now = d.vcpu.current.unwrap_or(d.vcpu.count);
+            d.vcpu.count = limit(max, "maxVcpus")?.ok_or(Failure::BadParameter("maxVcpus"))?;
+            d.vcpu.current = Some(now.min(d.vcpu.count));
+        }
+        if let Some(count) = c.vcpus {
+            let count: u32 =
+                limit(count, "vcpus")?.filter(|n| *n > 0).ok_or(Failure::BadParameter("vcpus"))?;
+            if count > d.vcpu.count {
+                return Err(refused(format!(
+                    "requested vcpus is greater than max allowable vcpus for the {which} domain: {count} > {}",
+                    d.vcpu.count
+                )));
+            }
+            d.vcpu.current = Some(count);
+        }
+        if let Some(set) = &c.cpuset {
+            d.vcpu.placement = Placement::Static;
+            d.vcpu.cpuset = (!set.is_empty()).then(|| set.clone());
+        }
+        Ok(())
+    }
+
+    fn cpu_time(&self, d: &mut Domain) -> Result<(), Failure> {
+        let c = &self.change;
+        if c.cpu_shares.is_none() && c.cpu_period.is_none() && c.cpu_quota.is_none() {
+            return Ok(());
+        }
+        let mut tune = d.cputune.take().unwrap_or(Cputune {
+            shares: None,
+            period: None,
+            quota: None,
+            pos: Default::default(),
+            extra: Default::default(),
+        });
+        set(&mut tune.shares, c.cpu_shares, "cpuShares")?;
+        set(&mut tune.period, c.cpu_period, "cpuPeriod")?;
+        if let Some(quota) = c.cpu_quota {
+            tune.quota = Some(quota);
+        }
+        d.cputune = Some(tune);
+        Ok(())
+    }
+
+    fn nodes(&self, d: &mut Domain, live: bool) -> Result<(), Failure> {
+        let c = &self.change;
+        if c.numa_mode.is_none() && c.nodeset.is_none() {
+            return Ok(());
+        }
+        let now = d.numatune.as_ref().map_or(NumaMode::Strict, |n| n.mode);
+        let mode = match &c.numa_mode {
+            Some(name) => NumaMode::find(name).ok_or(Failure::BadParameter("numaMode"))?,
+            None => now,
+        };
+        if live && mode != now {
+            return Err(refused("can't change numatune mode for running domain"));
+        }
+        let before = d.numatune.take();
+        let nodeset = match &c.nodeset {
+            Some(set) => (!set.is_empty()).then(|| set.clone()),
+            None => before.as_ref().and_then(|n| n.nodeset.clone()),
+        };
+        let placement = if nodeset.is_some() { Placement::Static } else { Placement::Auto };
+        let fresh = || Numatune {
+            mode,
+            placement,
+            nodeset: None,
+            pos: Default::default(),
+            extra: Default::default(),
+        };
+        d.numatune = Some(Numatune { mode, placement, nodeset, ..before.unwrap_or_else(fresh) });
+        Ok(())
+    }
+
+    fn block_io(&self, d: &mut Domain) -> Result<(), Failure> {
+        let c = &self.change;
+        if c.blkio_weight.is_none() && c.blkio_devices.is_none() {
+            return Ok(());
+        }
+        let mut tune = d.blkiotune.take().unwrap_or(Blkiotune {
+            weight: None,
+            devices: Vec::new(),
+            pos: Default::default(),
+            extra: Default::default(),
+        });
+        set(&mut tune.weight, c.blkio_weight, "blkioWeight")?;
+        for wanted in c.blkio_devices.iter().flatten() {
+            if !tune.devices.iter().any(|there| there.path == wanted.path) {
+                tune.devices.push(BlkioDevice {
+                    path: wanted.path.clone(),
+                    weight: None,
+                    read_iops_sec: None,
+                    write_iops_sec: None,
+                    read_bytes_sec: None,
+                    write_bytes_sec: None,
+                    extra: Default::default(),
+                });
+            }
+            for there in tune.devices.iter_mut().filter(|there| there.path == wanted.path) {
+                set(&mut there.weight, wanted.weight.map(none_at_0), "weight")?;
+                set(&mut there.read_iops_sec, wanted.read_iops_sec.map(none_at_0), "readIopsSec")?;
+                set(&mut there.write_iops_sec, wanted.write_iops_sec.map(none_at_0), "writeIopsSec")?;
+                set(&mut there.read_bytes_sec, wanted.read_bytes_sec.map(none_at_0), "readBytesSec")?;
+                set(&mut there.write_bytes_sec, wanted.write_bytes_sec.map(none_at_0), "writeBytesSec")?;
+            }
+        }
+        let limits = |t: &BlkioDevice| {
+            t.weight.is_some()
+                || t.read_iops_sec.is_some()
+                || t.write_iops_sec.is_some()
+                || t.read_bytes_sec.is_some()
+                || t.write_bytes_sec.is_some()
+                || !t.extra.is_empty()
+        };
+        tune.devices.retain(limits);
+        d.blkiotune = Some(tune);
+        Ok(())
+    }
+}
+
+fn none_at_0(value: i64) -> i64 {
+    if value == 0 { -1 } else { value }
+}
+
+fn set<T: TryFrom<i64>>(
+    there: &mut Option<T>,
+    wanted: Option<i64>,
+    what: &'static str,
+) -> Result<(), Failure> {
+    if let Some(value) = wanted {
+        *there = limit(value, what)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn host() -> Host {
+        Host { arch: "x86_64".into(), emulator: "/e".into() }
+    }
+
+    fn domain(inside: &str) -> Domain {
+        let xml = format!(
+            "<domain type='lxc'><name>x</name><uuid>8369f1ac-7e46-e869-4ca5-759d51478066</uuid><memory>65536</memory>\
+             {inside}<os><type>exe</type><init>/i</init></os>\
+             <devices><filesystem type='mount'><source dir='/r'/><target dir='/'/></filesystem></devices></domain>"
+        );
+        berth_domain::parse(&xml, &host()).expect("a good document").domain
+    }
+
+    fn change(json: serde_json::Value) -> Tuning {
+        Tuning { change: serde_json::from_value(json).expect("a change"), affect: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_set_is_what_is_said_and_can_be_taken_away() {
+        use serde_json::json;
+        let all = json!({
+            "memoryKiB": 2048, "softLimitKiB": 1024, "swapHardLimitKiB": 4096, "vcpus": 2, "cpuset": "0-1",
+            "cpuShares": 100, "cpuPeriod": 5000, "cpuQuota": 6000, "numaMode": "strict", "nodeset": "0",
+            "blkioWeight": 200, "pids": 9,
+            "blkioDevices": [{ "path": "/dev/sda", "readBytesSec": 5, "writeIopsSec": 6 }],
+        });
+        let before = domain("<vcpu>4</vcpu>");
+        let after = change(all.clone()).apply(&before, false, &host()).expect("changed");
+        let said = serde_json::to_value(resources(&after)).expect("json");
+        for (key, value) in all.as_object().expect("an object") {
+            assert_eq!(said[key], *value, "{key}");
+        }
+        assert_eq!((said["maxVcpus"].clone(), said["maxMemoryKiB"].clone()), (json!(4), json!(65536)));
+        let none = json!({
+            "softLimitKiB": -1, "swapHardLimitKiB": -1, "cpuset": "", "cpuShares": -1, "cpuPeriod": -1,
+            "cpuQuota": -1, "nodeset": "", "blkioWeight": -1, "pids": -1, "memoryKiB": 65536, "vcpus": 4,
+            "blkioDevices": [{ "path": "/dev/sda", "readBytesSec": 0, "writeIopsSec": 0 }],
+        });
+        let back = resources(&change(none).apply(&after, false, &host()).expect("changed back"));
+        let mut expected = resources(&before);
+        (expected.cpu_quota, expected.numa_mode) = (Some(-1), Some("strict".into()));
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        use serde_json::json;
+        for (inside, what, live, reason) in [
+            ("", json!({"memoryKiB": 65537}), true, "cannot set memory higher than max memory"),
+            ("", json!({"maxMemoryKiB": 1}), true, "cannot resize the max memory on an active domain"),
+            ("", json!({"cpuShares": 1}), true, "'1' is not a number from 2 to 262144"),
+            ("", json!({"cpuQuota": 5}), true, "'5' is neither negative nor from 1000 to 17592186044415"),
+            ("", json!({"cpuset": "x"}), false, "'x' is not a set of numbers like '0-3,^2,8'"),
+            (
+                "",
+                json!({"numaMode": "interleave", "nodeset": "0"}),
+                true,
+                "can't change numatune mode for running domain",
+            ),
+            (
+                "<vcpu>2</vcpu>",
+                json!({"vcpus": 3}),
+                true,
+                "requested vcpus is greater than max allowable vcpus for the live domain: 3 > 2",
+            ),
+            (
+                "<memtune><hard_limit>9</hard_limit></memtune>",
+                json!({"memoryKiB": 5}),
+                true,
+                "the domain has a hard limit of memory, which takes the place of its memory; change that: \
+                 'memtune --hard-limit'",
+            ),
+            (
+                "",
+                json!({"swapHardLimitKiB": 65535}),
+                false,
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
+            ),
+        ] {
+            let error = change(what).apply(&domain(inside), live, &host()).expect_err(reason);
+            assert_eq!(error.to_string(), reason);
+        }
+    }
+}

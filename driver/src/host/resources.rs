@@ -1,0 +1,343 @@
+//! Limits in control groups: put into new ones, and changed in those of a domain that runs, all or nothing.
+//!
+//! Does not know documents, nor what a limit is in which file: for that see [`super::limits`]. All functions block.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::cgroups::Groups;
+use super::limits::{Limits, Setting, cpus, v1, v2};
+
+/// A limit that the host cannot set, or that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set <{element}>: write '{value}' to '{}': {cause}", path.display())]
+pub struct LimitError {
+    /// The element of the document that wants it.
+    pub element: &'static str,
+    /// The file of the kernel.
+    pub path: PathBuf,
+    /// What was to be written.
+    pub value: String,
+    /// Why it could not be.
+    pub cause: io::Error,
+}
+
+/// What was changed in groups of a domain that runs, and how it was before.
+#[derive(Debug, Default)]
+pub struct Change {
+    done: Vec<Step>,
+    pretend: bool,
+}
+
+/// One value that was or will be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    element: &'static str,
+    path: PathBuf,
+    new: String,
+    old: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One write.
+    Plain,
+    /// A set of a v1 cpuset: the groups below have it too.
+    Tree,
+    /// Memory of v2: the kernel kills where v1 refuses, so it is asked to free some first.
+    Memory,
+}
+
+impl Groups {
+    /// The settings of the controllers that this host has in each version.
+    fn settings(&self, limits: &Limits) -> Vec<(&Path, bool, Setting)> {
+        let old =
+            v1::settings(limits).into_iter().filter_map(|s| Some((self.legacy_of(s.controller)?, true, s)));
+        // What version 2 calls "io" is "blkio" in version 1: it is in one of them.
+        let legacy_name = |name: &'static str| if name == "io" { "blkio" } else { name };
+        let new = v2::settings(limits).into_iter();
+        let new = new.filter(|s| self.legacy_of(legacy_name(s.controller)).is_none());
+        old.chain(new.map(|s| (self.unified.as_path(), false, s))).collect()
+    }
+
+    /// Puts the limits into new groups. Answers remarks about what the host does not have.
+    pub fn limit(&self, limits: &Limits, pretend: bool) -> Result<Vec<String>, LimitError> {
+        let mut remarks = Vec::new();
+        for (group, _, setting) in self.settings(limits) {
+            if setting.is_neutral() {
+                continue;
+            }
+            let path = file_of(group, setting.files, pretend);
+            match write(&path, &setting.text(), pretend) {
+                Ok(()) => {}
+                Err(e) if setting.lenient && e.kind() == io::ErrorKind::NotFound => {
+                    remarks.push(format!(
+                        "<{}> has no effect: there is no '{}'",
+                        setting.element,
+                        path.display()
+                    ));
+                }
+                Err(cause) => return Err(refused(setting.element, path, setting.text(), cause)),
+            }
+        }
+        Ok(remarks)
+    }
+
+    /// Gives a new domain its CPUs.
+    pub fn limit_cpus(&self, set: &[u32], pretend: bool) -> Result<(), LimitError> {
+        let (group, _) = self.cpuset();
+        let path = group.join("cpuset.cpus");
+        let value = cpus::show(set);
+        write(&path, &value, pretend).map_err(|cause| refused("vcpu", path, value, cause))
+    }
+
+    /// The CPUs of the domain; none where it has all.
+    pub fn cpus(&self) -> Option<Vec<u32>> {
+        let (group, _) = self.cpuset();
+        let own = cpus::parse(&fs::read_to_string(group.join("cpuset.cpus")).ok()?);
+        (!own.is_empty() && own != self.online()).then_some(own)
+    }
+
+    /// The CPUs that a domain can have.
+    pub fn online(&self) -> Vec<u32> {
+        let (group, _) = self.cpuset();
+        let parent = group.parent().unwrap_or(group);
+        let files = [
+            parent.join("cpuset.effective_cpus"),
+            parent.join("cpuset.cpus.effective"),
+            parent.join("cpuset.cpus"),
+            PathBuf::from("/sys/devices/system/cpu/online"),
+        ];
+        let sets = files.iter().filter_map(|f| fs::read_to_string(f).ok()).map(|text| cpus::parse(&text));
+        sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default()
+    }
+
+    /// The group with the CPUs, and whether that is one of version 1.
+    fn cpuset(&self) -> (&Path, bool) {
+        match self.legacy_of("cpuset") {
+            Some(group) => (group, true),
+            None => (&self.unified, false),
+        }
+    }
+
+    /// Changes the limits of a domain that runs: all of what differs, or nothing.
+    /// `cpus`: the CPUs that it gets; none to leave them.
+    pub fn change(
+        &self,
+        old: &Limits,
+        new: &Limits,
+        cpus: Option<&[u32]>,
+        pretend: bool,
+    ) -> Result<Change, LimitError> {
+        let mut change = Change { done: Vec::new(), pretend };
+        for step in self.steps(old, new, cpus, pretend) {
+            if let Err(cause) = step.take(&step.new, &step.old, pretend) {
+                let error = refused(step.element, step.path, step.new, cause);
+                change.undo();
+                return Err(error);
+            }
+            change.done.push(step);
+        }
+        Ok(change)
+    }
+
+    /// Writes every limit that is not as it should be, whatever it is now. Goes on after a failure and answers all.
+    pub fn enforce(&self, limits: &Limits, pretend: bool) -> Vec<LimitError> {
+        let mut left = Vec::new();
+        // Twice: memory, and memory and swap, can be written in one order only.
+        for _ in 0..2 {
+            left.clear();
+            for (group, _, setting) in self.settings(limits) {
+                let (path, text) = (file_of(group, setting.files, pretend), setting.text());
+                let there = setting.key.is_none().then(|| first_line(&path)).flatten();
+                let unset = setting.is_neutral() && (setting.controller == "cpuset" || there.is_none());
+                if unset || there.as_ref() == Some(&text) {
+                    continue;
+                }
+                if let Err(cause) = write(&path, &text, pretend) {
+                    left.push(refused(setting.element, path, text, cause));
+                }
+            }
+        }
+        left
+    }
+
+    fn steps(&self, old: &Limits, new: &Limits, cpus: Option<&[u32]>, pretend: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let (before, after) = (self.settings(old), self.settings(new));
+        let same = |a: &Setting, b: &Setting| a.files == b.files && a.key == b.key;
+        // Devices that are limited no more.
+        let gone = before.iter().filter(|(_, _, b)| !after.iter().any(|(_, _, a)| same(a, b)));
+        let gone = gone.map(|(group, legacy, s)| (*group, *legacy, s, s.text(), s.neutral_text()));
+        let there = after.iter().map(|(group, legacy, s)| {
+            let was = before.iter().find(|(_, _, b)| same(s, b));
+            (*group, *legacy, s, was.map_or_else(|| s.neutral_text(), |(_, _, b)| b.text()), s.text())
+        });
+        for (group, legacy, setting, was, wanted) in
+            gone.chain(there).filter(|(.., was, wanted)| was != wanted)
+        {
+            let path = file_of(group, setting.files, pretend);
+            let kind = match (setting.controller, legacy) {
+                ("cpuset", true) => Kind::Tree,
+                ("memory", false) if setting.files == ["memory.max"] => Kind::Memory,
+                _ => Kind::Plain,
+            };
+            let now = if setting.key.is_some() { None } else { first_line(&path) };
+            let wanted = if setting.controller == "cpuset" { set_or_all(&path, &wanted) } else { wanted };
+            let old = now.unwrap_or(was);
+            let old = if setting.controller == "cpuset" { set_or_all(&path, &old) } else { old };
+            steps.push(Step { element: setting.element, path, new: wanted, old, kind });
+        }
+        if let Some(set) = cpus {
+            let (group, legacy) = self.cpuset();
+            let path = group.join("cpuset.cpus");
+            let new = cpus::show(set);
+            let kind = if legacy { Kind::Tree } else { Kind::Plain };
+            let step = Step {
+                element: "vcpu",
+                old: set_or_all(&path, &first_line(&path).unwrap_or_default()),
+                path,
+                new,
+                kind,
+            };
+            if step.old != step.new {
+                steps.push(step);
+            }
+        }
+        in_order(&mut steps);
+        steps
+    }
+}
+
+/// What is written for a set: without limit, all that the group above has. A v1 cpuset is never empty, and up to Linux
+/// 6.1 at least one of v2 cannot be emptied again while somebody is in it.
+fn set_or_all(path: &Path, wanted: &str) -> String {
+    let (Some(parent), Some(file)) = (path.parent().and_then(Path::parent), path.file_name()) else {
+        return wanted.to_owned();
+    };
+    let mut effective = file.to_owned();
+    effective.push(".effective");
+    let above = || first_line(&parent.join(effective)).or_else(|| first_line(&parent.join(file)));
+    if wanted.is_empty() { above().unwrap_or_default() } else { wanted.to_owned() }
+}
+
+/// v1 wants memory never to be more than memory and swap together: what grows, grows from the outside.
+fn in_order(steps: &mut [Step]) {
+    let at = |steps: &[Step], file: &str| steps.iter().position(|s| s.path.ends_with(file));
+    let memory = at(steps, "memory.limit_in_bytes");
+    let both = at(steps, "memory.memsw.limit_in_bytes");
+    if let (Some(memory), Some(both)) = (memory, both) {
+        let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
+        if number(&steps[memory].new) > number(&steps[memory].old) {
+            steps.swap(memory, both);
+        }
+    }
+}
+
+impl Change {
+    /// Writes back what was before, the last first. What fails here was the kernel's own value a moment ago.
+    pub fn undo(self) {
+        for step in self.done.iter().rev() {
+            if let Err(e) = step.take(&step.old, &step.new, self.pretend) {
+                tracing::warn!("cannot write '{}' back to '{}': {e}", step.old, step.path.display());
+            }
+        }
+    }
+}
+
+impl Step {
+    fn take(&self, new: &str, old: &str, pretend: bool) -> io::Result<()> {
+        match self.kind {
+            Kind::Plain => write(&self.path, new, pretend),
+            Kind::Tree => set_tree(&self.path, new, old),
+            Kind::Memory => set_memory(&self.path, new, pretend),
+        }
+    }
+}
+
+fn refused(element: &'static str, path: PathBuf, value: String, cause: io::Error) -> LimitError {
+    LimitError { element, path, value, cause }
+}
+
+/// The first of the files that is there; the first of all if none is.
+fn file_of(group: &Path, files: &[&str], pretend: bool) -> PathBuf {
+    let there = files.iter().map(|f| group.join(f)).find(|p| !pretend && p.exists());
+    there.unwrap_or_else(|| group.join(files.first().copied().unwrap_or_default()))
+}
+
+fn first_line(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Writes to a file that the kernel made; only in a pretended group it may be missing.
+fn write(path: &Path, text: &str, pretend: bool) -> io::Result<()> {
+    use io::Write;
+    let mut file = fs::OpenOptions::new().write(true).create(pretend).truncate(pretend).open(path)?;
+    // An empty write would not reach the kernel's file.
+    if text.is_empty() { file.write_all(b"\n") } else { file.write_all(text.as_bytes()) }
+}
+
+/// A v1 cpuset has everything that those below it have: it grows from the top and shrinks from the bottom.
+fn set_tree(path: &Path, new: &str, old: &str) -> io::Result<()> {
+    let (Some(group), Some(file)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let both = cpus::parse(&format!("{old},{new}"));
+    write(path, &cpus::show(&both), false)?;
+    let below = descendants(group);
+    let result = below.iter().try_for_each(|child| {
+        let own = first_line(&child.join(file)).unwrap_or_default();
+        // What the container has narrowed itself stays narrow, if anything of it is left.
+        let set = narrowed(&own, old, new);
+        write(&child.join(file), &cpus::show(&cpus::parse(&format!("{own},{set}"))), false)
+    });
+    let result = result.and_then(|()| {
+        below.iter().rev().try_for_each(|child| {
+            let own = first_line(&child.join(file)).unwrap_or_default();
+            let set = narrowed(&own, &cpus::show(&cpus::parse(&format!("{old},{new}"))), new);
+            write(&child.join(file), &set, false)
+        })
+    });
+    result.and_then(|()| write(path, new, false))
+}
+
+/// What a group below gets when its domain's set becomes `new`: the same, unless it had less than `old`.
+fn narrowed(own: &str, old: &str, new: &str) -> String {
+    let (own, old, new) = (cpus::parse(own), cpus::parse(old), cpus::parse(new));
+    let kept: Vec<u32> = own.iter().copied().filter(|c| new.contains(c)).collect();
+    if kept.is_empty() || old.iter().all(|c| own.contains(c)) { cpus::show(&new) } else { cpus::show(&kept) }
+}
+
+/// All groups below, each before its own.
+fn descendants(group: &Path) -> Vec<PathBuf> {
+    let mut all = super::cgroups::children(group);
+    let mut at = 0;
+    while let Some(next) = all.get(at) {
+        let below = super::cgroups::children(next);
+        all.extend(below);
+        at += 1;
+    }
+    all
+}
+
+/// Sets memory.max without making the kernel kill: it frees what it can first, and what is used then decides.
+fn set_memory(path: &Path, new: &str, pretend: bool) -> io::Result<()> {
+    let group = path.parent().unwrap_or(path);
+    let usage = || first_line(&group.join("memory.current")).and_then(|t| t.trim().parse::<u64>().ok());
+    let limit = new.parse::<u64>().unwrap_or(u64::MAX);
+    if !pretend && usage().is_some_and(|used| used > limit) {
+        let high = group.join("memory.high");
+        let before = first_line(&high).unwrap_or_else(|| "max".into());
+        // Above this the kernel takes memory back at once, as far as it can.
+        let reclaimed = write(&high, new, false);
+        let used = usage();
+        write(&high, &before, false)?;
+        reclaimed?;
+        if used.is_some_and(|used| used > limit) {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::BUSY.raw_os_error()));
+        }
+    }
+    write(path, new, pretend)
+}

@@ -1,0 +1,95 @@
+//! `<berth:limits>` and `<berth:rlimit>`: what they mean, and that a wrong one is refused with its reason.
+
+mod common;
+
+use berth_domain::{LimitSettings, Rlimit, RlimitName};
+
+fn with(inside: &str) -> String {
+    format!(
+        "<domain type='lxc'><name>x</name><memory>65536</memory>\
+         <metadata><berth:settings xmlns:berth='urn:berth:domain:1'>{inside}</berth:settings></metadata>\
+         <os><type>exe</type><init>/i</init></os>\
+         <devices><filesystem type='mount'><source dir='/r'/><target dir='/'/></filesystem></devices></domain>"
+    )
+}
+
+#[test]
+fn limits_are_read_without_a_warning() {
+    let xml = with(
+        "<berth:limits pids='100' oom-score='-5' cpu-allowance='150%'/>\
+         <berth:rlimit name='nofile' soft='10' hard='20'/><berth:rlimit name='core' soft='0'/>\
+         <berth:rlimit name='memlock' hard='unlimited'/>",
+    );
+    let parsed = berth_domain::parse(&xml, &common::host()).expect("a good document");
+    assert_eq!(parsed.warnings, []);
+    let limit = |name, soft, hard| Rlimit { name, soft, hard };
+    let expected = LimitSettings {
+        pids: Some(100),
+        oom_score: Some(-5),
+        cpu_allowance: Some(150),
+        rlimits: vec![
+            limit(RlimitName::Nofile, Some(10), Some(20)),
+            limit(RlimitName::Core, Some(0), Some(0)),
+            limit(RlimitName::Memlock, None, None),
+        ],
+    };
+    assert_eq!(parsed.domain.limit_settings(), expected);
+    let again = berth_domain::parse(&parsed.domain.to_xml(), &common::host()).expect("read again");
+    assert_eq!(again.domain.limit_settings(), expected);
+}
+
+#[test]
+fn the_number_of_processes_can_be_changed() {
+    let parse = |xml: &str| berth_domain::parse(xml, &common::host()).expect("a good document").domain;
+    for before in
+        [with(""), with("<berth:limits pids='7' oom-score='3'/>"), with("<berth:idmap mode='none'/>")]
+    {
+        let mut domain = parse(&before);
+        let score = domain.limit_settings().oom_score;
+        domain.set_pids(Some(50)).expect("set");
+        assert_eq!(parse(&domain.to_xml()).limit_settings().pids, Some(50), "{before}");
+        domain.set_pids(None).expect("taken away");
+        let after = parse(&domain.to_xml());
+        assert_eq!(
+            (after.limit_settings().pids, after.limit_settings().oom_score),
+            (None, score),
+            "{before}"
+        );
+        assert_eq!(after.id_map_mode(), parse(&before).id_map_mode());
+        assert!(domain.set_pids(Some(0)).is_err());
+    }
+    let plain = with("").replace("<metadata>", "<!--").replace("</metadata>", "-->");
+    let mut domain = parse(&plain);
+    domain.set_pids(Some(9)).expect("set");
+    assert_eq!(parse(&domain.to_xml()).limit_settings().pids, Some(9));
+}
+
+#[test]
+fn wrong_limits_are_refused() {
+    for (inside, reason) in [
+        ("<berth:limits pids='0'/>", "'0' of 'pids' is not a number from 1 to 4194304"),
+        ("<berth:limits oom-score='1001'/>", "'1001' of 'oom-score' is not a number from -1000 to 1000"),
+        (
+            "<berth:limits cpu-allowance='50'/>",
+            "'50' of 'cpu-allowance' is not a percentage of one CPU from '1%' on",
+        ),
+        ("<berth:limits mem='1'/>", "the attribute 'mem' is unknown"),
+        ("<berth:limits pids='1'/><berth:limits/>", "there is a second one"),
+        ("<berth:rlimit name='nofile'/>", "one of the attributes 'soft' and 'hard' must be there"),
+        ("<berth:rlimit name='nofile' soft='3' hard='2'/>", "'soft' is more than 'hard'"),
+        ("<berth:rlimit name='nofile' soft='-1'/>", "'-1' of 'soft' is neither a number nor 'unlimited'"),
+        (
+            "<berth:rlimit name='cpu' soft='1'/><berth:rlimit name='cpu' soft='1'/>",
+            "there is a second one for 'cpu'",
+        ),
+        ("<berth:rlimit name='files' soft='1'/>", "'files' is no limit, there are as, core"),
+    ] {
+        let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
+        assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
+        assert!(error.diagnostics[0].line > 0);
+    }
+    let quota = with("<berth:limits cpu-allowance='50%'/>")
+        .replace("<os>", "<cputune><quota>1000</quota></cputune><os>");
+    let error = berth_domain::parse(&quota, &common::host()).expect_err("both");
+    assert!(error.to_string().contains("exclude each other"), "{error}");
+}

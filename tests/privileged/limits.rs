@@ -1,0 +1,396 @@
+//! Limits: each one met by a workload inside, changed while it runs, refused as a whole, and kept.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::host::Traces;
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+use serde_json::json;
+
+pub const TESTS: &[Test] = &[
+    ("limits::a_memory_hog_is_killed_and_domstate_tells", hog),
+    ("limits::a_busy_loop_gets_its_quota", quota),
+    ("limits::a_fork_bomb_stops", bomb),
+    ("limits::dd_meets_its_throttle", throttle),
+    ("limits::a_container_gets_its_number_of_cpus", cpus),
+    ("limits::processes_have_theirs", processes),
+    ("limits::live_changes_are_made_refused_and_kept", live),
+    ("limits::a_partition_is_made_and_removed", partition),
+    ("limits::what_the_host_cannot_is_named", missing),
+];
+
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+const HOST_IDS: &str = "<b:idmap xmlns:b='urn:berth:domain:1' mode='none'/>";
+
+/// Whether the kernel mounts a tmpfs, on which the tests may be, with ids of its own: Linux 6.3.
+fn maps_tmpfs() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
+}
+
+/// A document with `inside` before its `<os>` and settings.
+fn document(
+    daemon: &Daemon,
+    name: &str,
+    script: &str,
+    inside: &str,
+    settings: &str,
+) -> Result<String, String> {
+    let root = daemon.work().join(format!("{name}.root"));
+    if !root.exists() {
+        daemon.busybox(name)?;
+    }
+    let ids = if maps_tmpfs() || settings.contains("idmap") { "" } else { HOST_IDS };
+    let xml = domain_xml(name, &root, &["/bin/sh", "-c", script], "");
+    let settings =
+        format!("<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ids}{settings}</b:settings></metadata>");
+    let xml = xml.replace("  <os>", &format!("  {settings}{inside}<os>"));
+    Ok(if inside.contains("<memory>") { xml.replace("  <memory unit='MiB'>256</memory>\n", "") } else { xml })
+}
+
+fn start(daemon: &Daemon, name: &str, script: &str, inside: &str, settings: &str) -> Outcome {
+    daemon.define(name, &document(daemon, name, script, inside, settings)?)?;
+    daemon.ok(&["start", name]).map(drop)
+}
+
+/// A file of the domain's group, by the name that it has in version 1 or else in version 2.
+fn file(daemon: &Daemon, name: &str, controller: &str, v1: &str, v2: &str) -> Result<PathBuf, String> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", daemon.pid_of(name, "initPid")?))
+        .map_err(|e| e.to_string())?;
+    let (mut old, mut new) = (None, None);
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (number, names, path) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let path = path.trim_start_matches('/').to_owned();
+        // The groups inside are the container's own matter.
+        let path = path.split_once("/payload").map_or(path.clone(), |(front, _)| front.to_owned());
+        if names.split(',').any(|n| n == controller) {
+            old = Some(PathBuf::from("/sys/fs/cgroup").join(controller).join(path));
+        } else if number == Some("0") {
+            let hybrid = PathBuf::from("/sys/fs/cgroup/unified");
+            new = Some(if hybrid.exists() { hybrid } else { "/sys/fs/cgroup".into() }.join(path));
+        }
+    }
+    let found = old.map(|group| group.join(v1)).or(new.map(|group| group.join(v2)));
+    found.ok_or_else(|| format!("no group in {text}"))
+}
+
+fn value(daemon: &Daemon, name: &str, controller: &str, v1: &str, v2: &str) -> Result<String, String> {
+    let path = file(daemon, name, controller, v1, v2)?;
+    let text = fs::read_to_string(&path).map_err(|e| format!("cannot read '{}': {e}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn memory(daemon: &Daemon, name: &str) -> Result<String, String> {
+    value(daemon, name, "memory", "memory.limit_in_bytes", "memory.max")
+}
+
+/// The CPUs that init may use.
+fn allowed(daemon: &Daemon, name: &str) -> Result<String, String> {
+    let path = format!("/proc/{}/status", daemon.pid_of(name, "initPid")?);
+    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+    line.map(|l| l.trim().to_owned()).ok_or_else(|| "no line about CPUs".into())
+}
+
+fn cpu_time(daemon: &Daemon, name: &str) -> Result<i64, String> {
+    let answer = daemon.client()?.call("io.berth.Domain.GetUsage", &json!({ "name": name }))?;
+    answer["usage"]["cpuTimeNSec"].as_i64().ok_or_else(|| format!("no time in {answer}"))
+}
+
+fn hog() -> Outcome {
+    let daemon = Daemon::start()?;
+    let script =
+        "dd if=/dev/zero of=/dev/null bs=16M count=1 2>/dev/null; exec dd if=/dev/zero of=/dev/null bs=200M";
+    let limit = "<memtune><hard_limit unit='MiB'>48</hard_limit><swap_hard_limit unit='MiB'>48</swap_hard_limit></memtune>";
+    start(&daemon, "t-hog", script, limit, "")?;
+    daemon.wait_state("t-hog", "shut off (crashed)", 30)?;
+    ensure_eq!(daemon.status("t-hog")?["lastExit"]["kind"], json!("oom"), "how it ended");
+    ensure_eq!(
+        daemon.ok(&["domstate", "t-hog", "--reason"])?,
+        "shut off (crashed)\n\n".to_owned(),
+        "domstate"
+    );
+    Ok(())
+}
+
+fn quota() -> Outcome {
+    let daemon = Daemon::start()?;
+    start(&daemon, "t-quota", "while :; do :; done", "", "<b:limits cpu-allowance='50%'/>")?;
+    let stat = file(&daemon, "t-quota", "cpu", "cpu.stat", "cpu.stat")?;
+    let counter = |name: &str| -> Result<f64, String> {
+        let text = fs::read_to_string(&stat).map_err(|e| e.to_string())?;
+        let found = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
+        found.ok_or_else(|| format!("no {name} in {text}"))
+    };
+    let measure = |share: f64| -> Outcome {
+        std::thread::sleep(Duration::from_millis(300));
+        let before =
+            (cpu_time(&daemon, "t-quota")?, Instant::now(), counter("nr_periods")?, counter("nr_throttled")?);
+        std::thread::sleep(Duration::from_secs(6));
+        let used = (cpu_time(&daemon, "t-quota")? - before.0) as f64 / before.1.elapsed().as_nanos() as f64;
+        let throttled = (counter("nr_throttled")? - before.3) / (counter("nr_periods")? - before.2).max(1.0);
+        println!("share {share}: used {used:.4}, throttled in {:.0} % of the periods", throttled * 100.0);
+        ensure!(used <= share * 1.05, "used {used} of {share}");
+        // On a machine that others keep busy it is the machine that gives less, not the limit.
+        ensure!(used >= share * 0.95 || throttled < 0.95, "used only {used} of {share}");
+        Ok(())
+    };
+    measure(0.5)?;
+    let refused = daemon.virsh(&["schedinfo", "t-quota", "--set", "vcpu_quota=30000"])?.fails()?;
+    ensure!(refused.contains("exclude each other"), "{refused}");
+    daemon.ok(&["destroy", "t-quota"])?;
+    start(&daemon, "t-quota", "while :; do :; done", "<cputune><quota>80000</quota></cputune>", "")?;
+    let shown = daemon.ok(&[
+        "schedinfo",
+        "t-quota",
+        "--live",
+        "--set",
+        "vcpu_period=50000",
+        "--set",
+        "vcpu_quota=15000",
+    ])?;
+    ensure!(shown.contains("vcpu_quota     : 15000\n"), "{shown}");
+    let stat = file(&daemon, "t-quota", "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    let text = fs::read_to_string(stat).map_err(|e| e.to_string())?;
+    ensure!(text.starts_with("15000"), "the quota: {text}");
+    let before = (cpu_time(&daemon, "t-quota")?, Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    let used = (cpu_time(&daemon, "t-quota")? - before.0) as f64 / before.1.elapsed().as_nanos() as f64;
+    ensure!(used <= 0.3 * 1.05, "used {used} of 0.3");
+    daemon.ok(&["destroy", "t-quota"]).map(drop)
+}
+
+fn bomb() -> Outcome {
+    let daemon = Daemon::start()?;
+    let script = "sh -c 'n=0; while [ $n -lt 200 ]; do sleep 1000 & n=$((n+1)); done'; touch /over; \
+                  while :; do sleep 1000; done";
+    start(&daemon, "t-bomb", script, "", "<b:limits pids='30'/>")?;
+    let over = daemon.work().join("t-bomb.root/over");
+    wait_for("the end of the bomb", 20, || over.exists().then_some(()))?;
+    ensure_eq!(value(&daemon, "t-bomb", "pids", "pids.max", "pids.max")?, "30".to_owned(), "the limit");
+    let number = value(&daemon, "t-bomb", "pids", "pids.current", "pids.current")?;
+    let number: u32 = number.parse().map_err(|e| format!("{number}: {e}"))?;
+    ensure!((25..=30).contains(&number), "{number} processes");
+    daemon.ok(&["destroy", "t-bomb"]).map(drop)
+}
+
+/// The block device of a file, with its path: the whole disk if it is on a partition.
+fn disk_of(path: &std::path::Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let device = fs::metadata(path).ok()?.dev();
+    let number = format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let mut sysfs = fs::canonicalize(format!("/sys/dev/block/{number}")).ok()?;
+    if sysfs.join("partition").exists() {
+        sysfs.pop();
+    }
+    let node = format!("/dev/{}", sysfs.file_name()?.to_str()?);
+    fs::metadata(&node).is_ok().then_some(node)
+}
+
+fn throttle() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-dd")?;
+    let Some(disk) = disk_of(&root) else {
+        println!("the folder of the test is on no block device: nothing was limited");
+        return Ok(());
+    };
+    fs::write(root.join("data"), vec![7; 12 << 20]).map_err(|e| e.to_string())?;
+    nix::unistd::sync();
+    let limit = format!(
+        "<blkiotune><device><path>{disk}</path><read_bytes_sec>2097152</read_bytes_sec></device></blkiotune>"
+    );
+    let script = "while [ ! -e /go ]; do sleep 0.1; done; dd if=/data of=/dev/null bs=256k iflag=direct 2>/err; \
+                  touch /done; sleep 1000";
+    start(&daemon, "t-dd", script, &limit, "")?;
+    let shown = daemon.ok(&["blkiotune", "t-dd"])?;
+    ensure!(shown.contains(&format!("device_read_bytes_sec: {disk},2097152\n")), "{shown}");
+    let begin = Instant::now();
+    fs::write(root.join("go"), "").map_err(|e| e.to_string())?;
+    wait_for("the end of dd", 60, || root.join("done").exists().then_some(()))?;
+    let took = begin.elapsed().as_secs_f64();
+    let said = fs::read_to_string(root.join("err")).unwrap_or_default();
+    ensure!(said.contains("48+0 records in"), "dd said: {said}");
+    // 12 MiB at 2 MiB in each second; the first moment is free.
+    println!("12 MiB took {took:.2} s");
+    ensure!((5.0..12.0).contains(&took), "it took {took} s");
+    daemon.ok(&["blkiotune", "t-dd", "--live", "--device-read-bytes-sec", &format!("{disk},0")])?;
+    let left = value(&daemon, "t-dd", "blkio", "blkio.throttle.read_bps_device", "io.max")?;
+    ensure_eq!(left, String::new(), "the limits that are left");
+    daemon.ok(&["destroy", "t-dd"]).map(drop)
+}
+
+fn cpus() -> Outcome {
+    let daemon = Daemon::start()?;
+    let all =
+        fs::read_to_string("/sys/devices/system/cpu/online").map_err(|e| e.to_string())?.trim().to_owned();
+    for (name, ids) in [("t-cpu", ""), ("t-cpuhost", HOST_IDS)] {
+        start(&daemon, name, WAIT, "", ids)?;
+        ensure_eq!(allowed(&daemon, name)?, all, "the CPUs of a document that says nothing");
+        daemon.ok(&["destroy", name])?;
+        start(&daemon, name, WAIT, "<vcpu>1</vcpu>", ids)?;
+        start(&daemon, "t-other", WAIT, "<vcpu>1</vcpu>", ids)?;
+        let (one, other) = (allowed(&daemon, name)?, allowed(&daemon, "t-other")?);
+        ensure!(
+            one.parse::<u32>().is_ok() && other.parse::<u32>().is_ok(),
+            "one CPU each: {one} and {other}"
+        );
+        ensure!(one != other || all == "0", "both have the CPU {one}");
+        daemon.ok(&["destroy", "t-other"])?;
+        daemon.ok(&["destroy", name])?;
+        if all == "0" {
+            continue;
+        }
+        start(&daemon, name, WAIT, "<vcpu>2</vcpu>", ids)?;
+        daemon.ok(&["setvcpus", name, "1"])?;
+        ensure!(allowed(&daemon, name)?.parse::<u32>().is_ok(), "one CPU: {}", allowed(&daemon, name)?);
+        daemon.ok(&["vcpupin", name, "0", "1"])?;
+        ensure_eq!(allowed(&daemon, name)?, "1".to_owned(), "the CPU");
+        daemon.ok(&["vcpupin", name, "0", "0"])?;
+        ensure_eq!(allowed(&daemon, name)?, "0".to_owned(), "the CPU");
+        let refused = daemon.virsh(&["vcpupin", name, "0", "4000"])?.fails()?;
+        ensure!(
+            refused.contains("cannot set <vcpu>") && refused.contains("the host has the CPUs"),
+            "{refused}"
+        );
+        ensure_eq!(allowed(&daemon, name)?, "0".to_owned(), "the CPU after a refusal");
+        daemon.ok(&["vcpupin", name, "0", "r"])?;
+        daemon.ok(&["setvcpus", name, "2", "--live"])?;
+        let now = allowed(&daemon, name)?;
+        ensure_eq!(now.split([',', '-']).count(), 2, "the number of CPUs");
+        daemon.ok(&["destroy", name])?;
+    }
+    Ok(())
+}
+
+fn processes() -> Outcome {
+    let daemon = Daemon::start()?;
+    for (name, ids) in [("t-rl", ""), ("t-rlhost", HOST_IDS)] {
+        let settings = format!(
+            "{ids}<b:limits oom-score='500'/><b:rlimit name='nofile' soft='100' hard='200'/><b:rlimit name='core' hard='0'/>"
+        );
+        start(&daemon, name, WAIT, "", &settings)?;
+        let pid = daemon.pid_of(name, "initPid")?;
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|e| e.to_string())?;
+        let row = |what: &str| {
+            limits
+                .lines()
+                .find(|l| l.starts_with(what))
+                .unwrap_or("")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        ensure_eq!(row("Max open files"), "Max open files 100 200 files".to_owned(), "open files");
+        ensure_eq!(row("Max core file size"), "Max core file size 0 0 bytes".to_owned(), "core files");
+        let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).map_err(|e| e.to_string())?;
+        ensure_eq!(score.trim(), "500", "the score");
+        daemon.ok(&["destroy", name])?;
+    }
+    Ok(())
+}
+
+fn live() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    // What is in a tmpfs cannot be taken back, and with that limit not swapped out either.
+    let script = format!(
+        "mkdir -p /run/t && dd if=/dev/zero of=/run/t/x bs=1M count=40 2>/dev/null; touch /ready; {WAIT}"
+    );
+    let limit = "<memtune><swap_hard_limit unit='MiB'>256</swap_hard_limit></memtune>";
+    start(&daemon, "t-live", &script, limit, "")?;
+    let ready = daemon.work().join("t-live.root/ready");
+    wait_for("the memory to be used", 20, || ready.exists().then_some(()))?;
+    daemon.ok(&["setmem", "t-live", "128M"])?;
+    ensure_eq!(memory(&daemon, "t-live")?, (128 << 20).to_string(), "the limit");
+    let documents = |daemon: &Daemon| {
+        Ok::<_, String>((
+            daemon.ok(&["dumpxml", "t-live"])?,
+            daemon.ok(&["dumpxml", "t-live", "--inactive"])?,
+        ))
+    };
+    let before = documents(&daemon)?;
+    ensure!(before.0.contains("<currentMemory unit='KiB'>131072</currentMemory>"), "{}", before.0);
+    ensure!(before.1.contains("<currentMemory unit='KiB'>262144</currentMemory>"), "{}", before.1);
+    daemon.ok(&["memtune", "t-live", "--swap-hard-limit", "128M"])?;
+    daemon.ok(&["schedinfo", "t-live", "--set", "cpu_shares=512"])?;
+    let before = documents(&daemon)?;
+    let refused = daemon.virsh(&["setmem", "t-live", "16M", "--live", "--config"])?.fails()?;
+    ensure!(refused.contains("cannot set <memory>: write '16777216' to '/"), "{refused}");
+    ensure!(refused.contains("busy"), "{refused}");
+    ensure_eq!(memory(&daemon, "t-live")?, (128 << 20).to_string(), "the limit after a refusal");
+    ensure_eq!(documents(&daemon)?, before, "the documents after a refusal");
+    let above = daemon.virsh(&["setmem", "t-live", "257M"])?.fails()?;
+    ensure!(above.contains("cannot set memory higher than max memory"), "{above}");
+    // Of several changes the first was made before the second was refused.
+    let change = json!({ "name": "t-live", "change": { "pids": 77, "cpuShares": 300, "nodeset": "99" } });
+    let answer = daemon.client()?.call("io.berth.Domain.SetResources", &change);
+    ensure!(answer.is_err(), "a node that is not there: {answer:?}");
+    ensure_eq!(
+        value(&daemon, "t-live", "cpu", "cpu.shares", "cpu.weight")?.as_str() == "512"
+            || value(&daemon, "t-live", "cpu", "cpu.shares", "cpu.weight")?.as_str() == "50",
+        true,
+        "the share"
+    );
+    ensure_eq!(value(&daemon, "t-live", "pids", "pids.max", "pids.max")?, "max".to_owned(), "the processes");
+    ensure_eq!(documents(&daemon)?, before, "the documents after a refusal");
+    daemon.restart()?;
+    ensure_eq!(documents(&daemon)?, before, "the documents of the next daemon");
+    ensure_eq!(memory(&daemon, "t-live")?, (128 << 20).to_string(), "the limit under the next daemon");
+    let refused = daemon.virsh(&["setmem", "t-live", "200M"])?.fails()?;
+    ensure!(refused.contains("must be lower than or equal to swap_hard_limit"), "{refused}");
+    // The kernel takes them in one order only: the larger one first when they grow, the smaller one when they shrink.
+    for size in ["200M", "150M"] {
+        let change = ["memtune", "t-live", "--hard-limit", size, "--swap-hard-limit", size];
+        daemon.ok(&change)?;
+        let shown = daemon.ok(&["memtune", "t-live"])?;
+        let kib = size.trim_end_matches('M').parse::<u64>().unwrap_or(0) * 1024;
+        let expected =
+            format!("hard_limit     : {kib}\nsoft_limit     : unlimited\nswap_hard_limit: {kib}\n\n");
+        ensure_eq!(shown, expected, "memtune");
+        ensure_eq!(memory(&daemon, "t-live")?, (kib * 1024).to_string(), "the limit");
+    }
+    let refused = daemon.virsh(&["setmem", "t-live", "100M"])?.fails()?;
+    ensure!(refused.contains("the domain has a hard limit of memory"), "{refused}");
+    daemon.ok(&["destroy", "t-live"])?;
+    daemon.ok(&["setmem", "t-live", "100M", "--config"])?;
+    daemon.ok(&["start", "t-live"])?;
+    ensure_eq!(memory(&daemon, "t-live")?, (100 << 20).to_string(), "the limit of the next start");
+    daemon.ok(&["destroy", "t-live"]).map(drop)
+}
+
+fn partition() -> Outcome {
+    let daemon = Daemon::start()?;
+    let before = Traces::of("t-part", daemon.work());
+    start(&daemon, "t-part", WAIT, "<resource><partition>/machine/t-part/deep</partition></resource>", "")?;
+    let group = file(&daemon, "t-part", "memory", "", "")?;
+    ensure!(group.display().to_string().contains("/machine/t-part/deep/t-part.berth"), "{}", group.display());
+    ensure_eq!(memory(&daemon, "t-part")?, (256 << 20).to_string(), "the limit");
+    daemon.ok(&["destroy", "t-part"])?;
+    ensure!(!group.exists(), "the group is left");
+    ensure!(!group.ancestors().nth(2).is_some_and(|p| p.exists()), "the partition is left");
+    daemon.ok(&["undefine", "t-part"])?;
+    let _ = fs::remove_dir_all(daemon.work().join("t-part.root"));
+    let _ = fs::remove_file(daemon.work().join("t-part.xml"));
+    ensure_eq!(Traces::of("t-part", daemon.work()).difference(&before), Vec::<String>::new(), "residue");
+    Ok(())
+}
+
+fn missing() -> Outcome {
+    let daemon = Daemon::start()?;
+    let node = "<numatune><memory mode='strict' nodeset='99'/></numatune>";
+    daemon.define("t-none", &document(&daemon, "t-none", WAIT, node, "")?)?;
+    let before = Traces::of("t-none", daemon.work());
+    let error = daemon.virsh(&["start", "t-none"])?.fails()?;
+    ensure!(error.contains("step 'limits': cannot set <numatune>: write '99' to '/sys/fs/cgroup"), "{error}");
+    ensure!(error.contains("cpuset.mems"), "{error}");
+    ensure_eq!(Traces::of("t-none", daemon.work()).difference(&before), Vec::<String>::new(), "residue");
+    let device = "<blkiotune><device><path>/dev/null</path><weight>100</weight></device></blkiotune>";
+    daemon.define("t-none", &document(&daemon, "t-none", WAIT, device, "")?)?;
+    let error = daemon.virsh(&["start", "t-none"])?.fails()?;
+    ensure!(error.contains("<blkiotune> names '/dev/null': it is not a block device"), "{error}");
+    Ok(())
+}
