@@ -108,9 +108,9 @@ fn later() -> Outcome {
             ),
         ),
         (
-            "cputune",
+            "numatune",
             domain_xml("t-later", &root, &["/bin/sh"], "")
-                .replace("</os>", "</os>\n  <cputune><shares>512</shares></cputune>"),
+                .replace("</os>", "</os>\n  <numatune><memory mode='interleave' nodeset='0'/></numatune>"),
         ),
     ] {
         daemon.define("t-later", &document)?;
