@@ -265,7 +265,7 @@ fn json() {
     assert_eq!(list[2]["id"], serde_json::Value::Null);
     assert_eq!(list[2]["lastExit"]["signal"], 11);
     let keys: Vec<&String> = list[0].as_object().expect("object").keys().collect();
-    assert_eq!(keys.len(), 13, "{keys:?}");
+    assert_eq!(keys.len(), 14, "{keys:?}");
     assert_eq!(get(&["--json", "domstate", "web"])["state"], "running");
     assert_eq!(get(&["--json", "domstate", "web*"]).as_array().map(Vec::len), Some(2));
     let info = get(&["dominfo", "web", "--json"]);
