@@ -247,7 +247,10 @@ fn no_option(command: &Command, name: &str) -> Failure {
 /// The candidate that is a slip of the finger away, if there is one.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.len() / 3).clamp(1, 3);
+    let letters = word.chars().count();
     candidates
+        // The lengths alone tell of most that they are too far apart, and of all if the word is endless.
+        .filter(|c| letters.abs_diff(c.chars().count()) <= limit || c.starts_with(word))
         .map(|c| (distance(word, c), c))
         .filter(|(d, c)| *d <= limit || (word.len() >= 3 && c.starts_with(word)))
         .min_by_key(|(d, _)| *d)

@@ -62,6 +62,9 @@ fn call(message: &[u8]) {
             Method::AttachConsole => parameters::<controller::AttachConsoleIn>(&p),
             Method::OpenConsole => parameters::<controller::OpenConsoleIn>(&p),
             Method::ResizeConsole => parameters::<controller::ResizeConsoleIn>(&p),
+            Method::AttachDevice => parameters::<controller::AttachDeviceIn>(&p),
+            Method::DetachDevice => parameters::<controller::DetachDeviceIn>(&p),
+            Method::ListDevices => parameters::<controller::ListDevicesIn>(&p),
         },
     }
 }

@@ -82,6 +82,14 @@ fn call(message: &[u8]) {
             Domain::AttachConsole => parameters::<domain::AttachConsoleIn>(&p),
             Domain::ResizeConsole => parameters::<domain::ResizeConsoleIn>(&p),
             Domain::ReadConsoleLog => parameters::<domain::ReadConsoleLogIn>(&p),
+            Domain::GetStats => parameters::<domain::GetStatsIn>(&p),
+            Domain::Suspend => parameters::<domain::SuspendIn>(&p),
+            Domain::Resume => parameters::<domain::ResumeIn>(&p),
+            Domain::AttachDevice => parameters::<domain::AttachDeviceIn>(&p),
+            Domain::DetachDevice => parameters::<domain::DetachDeviceIn>(&p),
+            Domain::UpdateDevice => parameters::<domain::UpdateDeviceIn>(&p),
+            Domain::GetResources => parameters::<domain::GetResourcesIn>(&p),
+            Domain::SetResources => parameters::<domain::SetResourcesIn>(&p),
         }
     } else if let Some(method) = Node::from_name(&method) {
         match method {
