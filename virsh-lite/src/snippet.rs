@@ -23,6 +23,7 @@ pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnosti
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
+    let source = &without_c1(source);
     let mut text = String::new();
     for remark in remarks {
         let remark = &without_controls(remark);
@@ -39,6 +40,12 @@ pub fn render(severity: Severity, file: &str, source: &str, remarks: &[Diagnosti
         text.push('\n');
     }
     text
+}
+
+/// The document without the controls U+0080 to U+009F, which XML allows, and with which a terminal is told what to do; the
+/// library shows those below U+0020 by signs of its own. What stands for them is as long, so that places stay.
+fn without_c1(source: &str) -> String {
+    source.chars().map(|c| if ('\u{80}'..='\u{9f}').contains(&c) { '\u{bf}' } else { c }).collect()
 }
 
 /// The remark as it can be shown: it may come from another host.
