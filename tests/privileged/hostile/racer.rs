@@ -191,7 +191,10 @@ fn starts(daemon: &Daemon, name: &str, canary: &Path, count: usize) -> Result<Sc
                     ensure!(!line.contains(&folder), "the canary is mounted inside: {line}");
                 }
                 let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
-                ensure!(!status.contains("4242"), "init is the canary's user: {status}");
+                let ids =
+                    status.lines().filter(|l| ["Uid:", "Gid:", "Groups:"].iter().any(|w| l.starts_with(w)));
+                let found = ids.flat_map(str::split_whitespace).any(|word| word == "4242");
+                ensure!(!found, "init is the canary's user: {status}");
                 client.call("io.berth.Domain.Destroy", &json!({ "name": name }))?;
             }
             Err(e) => {
