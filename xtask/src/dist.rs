@@ -16,6 +16,7 @@ pub fn build() -> Result<PathBuf, String> {
 /// Builds the three programs, and the tests' probe, only.
 pub fn binaries() -> Result<PathBuf, String> {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    need_target(&musl)?;
     run::check(run::cargo().args([
         "build",
         "--release",
@@ -57,6 +58,22 @@ pub fn binaries() -> Result<PathBuf, String> {
         replace(&from.join(name), &dist.join(name))?;
     }
     Ok(dist)
+}
+
+/// `rust-toolchain.toml` names the target, and rustup adds it by itself, but not where RUSTUP_AUTO_INSTALL is 0.
+/// Without rustup the toolchain has the target or the build says that it has not.
+fn need_target(target: &str) -> Result<(), String> {
+    let libraries = run::output(Command::new("rustc").current_dir(run::root()).args([
+        "--print",
+        "target-libdir",
+        "--target",
+        target,
+    ]))?;
+    if Path::new(&libraries).is_dir() || !run::has("rustup") {
+        return Ok(());
+    }
+    println!("adding the target {target}");
+    run::check(Command::new("rustup").current_dir(run::root()).args(["target", "add", target]))
 }
 
 /// Copies beside and renames: a program that is running cannot be written to, but it can be replaced.
