@@ -14,6 +14,7 @@ pub mod failure;
 pub mod files;
 pub mod host;
 pub mod killpoint;
+pub mod network;
 pub mod paths;
 pub mod seccomp;
 pub mod wire;

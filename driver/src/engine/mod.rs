@@ -38,6 +38,7 @@ use crate::host::cgroups::Cgroups;
 use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
 use crate::host::program::Program;
+use crate::network::Networks;
 use crate::paths::Layout;
 
 /// Everything that requests need.
@@ -69,6 +70,8 @@ pub struct Engine {
     pub profiles: Profiles,
     /// What domains use.
     pub meters: Meters,
+    /// Virtual networks.
+    pub networks: Networks,
 }
 
 /// What came of a definition.
@@ -296,6 +299,7 @@ impl Engine {
             ids: Arc::new(ids),
             profiles: Profiles::find(tag),
             meters: Meters::default(),
+            networks: Networks::default(),
             controller,
             config,
             layout,
