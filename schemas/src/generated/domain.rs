@@ -463,11 +463,11 @@ pub struct CpuStats {
     #[serde(rename = "totalNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_n_sec: Option<i64>,
-    /// In user mode. The controller's own (milliseconds) is in it; in the total it is only on hosts without cgroup v1.
+    /// In user mode.
     #[serde(rename = "userNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_n_sec: Option<i64>,
-    /// In the kernel. The same holds.
+    /// In the kernel.
     #[serde(rename = "systemNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_n_sec: Option<i64>,
@@ -596,7 +596,7 @@ pub struct InterfaceStats {
 /// Tasks are processes and their threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct TaskStats {
-    /// Where the limit is on cgroup v2, the controller's one is among them.
+    /// `current`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<i64>,
     /// Null if there is no limit but the host's.
