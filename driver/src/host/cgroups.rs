@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use berth_domain::PressureSettings;
 use rustix::process::{PidfdFlags, Signal};
 
 use super::limits::{Limits, cpus};
+use super::pressure::{self, Trigger};
 use super::resources::{Change, LimitError};
 
 /// The folder of groups in each hierarchy where nothing else is said: libvirt's default partition.
@@ -249,6 +251,15 @@ impl Cgroups {
             groups.limit_cpus(&set, self.pretend)?;
         }
         Ok(remarks)
+    }
+
+    /// Arms the triggers that tell of pressure in a domain.
+    pub fn arm_pressure(
+        &self,
+        groups: &Groups,
+        settings: PressureSettings,
+    ) -> Result<Vec<Trigger>, LimitError> {
+        if self.pretend { Ok(Vec::new()) } else { pressure::arm(&groups.limited, settings) }
     }
 
     /// Changes the limits of a domain that runs, all or none.

@@ -871,6 +871,9 @@ pub enum EventKind {
     /// `oomKilled`.
     #[serde(rename = "oomKilled")]
     OomKilled,
+    /// `pressure`.
+    #[serde(rename = "pressure")]
+    Pressure,
 }
 
 impl EventKind {
@@ -886,6 +889,7 @@ impl EventKind {
         Self::Suspended,
         Self::Resumed,
         Self::OomKilled,
+        Self::Pressure,
     ];
 
     /// The value as it is on the wire.
@@ -901,6 +905,7 @@ impl EventKind {
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
             Self::OomKilled => "oomKilled",
+            Self::Pressure => "pressure",
         }
     }
 }
@@ -930,6 +935,10 @@ pub struct Event {
     /// second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<i64>,
+    /// Of pressure, whose detail is the resource: how long tasks waited for it. Told where <berth:pressure> in the document
+    /// asks for it, at most once in ten seconds for each resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureStats>,
 }
 
 /// Parameters of `List`.
