@@ -156,6 +156,9 @@ fn limits() -> Outcome {
             "weight         : 500\ndevice_weight  : \ndevice_read_iops_sec: \ndevice_write_iops_sec: \n\
              device_read_bytes_sec: /dev/sda,1000,/dev/sdb,2000\ndevice_write_bytes_sec: \n\n",
         ),
+        (&["limits", "web"], "pids           : unlimited\n\n"),
+        (&["limits", "web", "--pids", "500", "--config"], "\n"),
+        (&["limits", "web"], "pids           : 500\n\n"),
         (&["setmaxmem", "web", "128M"], "\n"),
         (&["setmem", "web", "65536", "--config"], "\n"),
     ] {
@@ -192,6 +195,10 @@ fn limits() -> Outcome {
              error: Requested operation is not valid: domain is not running\n",
         ),
         (&["vcpupin", "web", "5", "0"], "error: vcpu 5 is out of range of cpu count 2\n"),
+        (
+            &["limits", "web", "--pids", "many"],
+            "error: Numeric value 'many' for <pids> option is malformed or out of range\n",
+        ),
         (&["memtune", "nosuch"], "error: failed to get domain 'nosuch'\n"),
     ] {
         ensure_eq!(daemon.virsh(words)?, printed(1, "\n", err), "{words:?}");

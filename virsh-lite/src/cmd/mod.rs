@@ -21,6 +21,7 @@ pub mod generate;
 pub mod help;
 pub mod host;
 pub mod info;
+pub mod limits;
 pub mod list;
 pub mod memory;
 pub mod metadata;
@@ -49,6 +50,7 @@ pub static ALL: &[&Command] = &[
     &info::DOMUUID,
     &document::DUMPXML,
     &edit::EDIT,
+    &limits::LIMITS,
     &memory::MEMTUNE,
     &metadata::METADATA,
     &cpu::NUMATUNE,
