@@ -28,6 +28,7 @@ pub mod pause;
 pub mod resources;
 pub mod start;
 pub mod stop;
+pub mod stop_all;
 
 /// Every command, hidden ones last; inside a group in the order of `help`.
 pub static ALL: &[&Command] = &[
@@ -95,6 +96,7 @@ pub static ALL: &[&Command] = &[
     &generate::COMPLETE,
     &generate::GENERATE,
     &builtin::SERVE_STDIO,
+    &stop_all::STOP_ALL,
 ];
 
 /// The command of that name.
