@@ -15,6 +15,7 @@ fn groups(name: &str) -> Groups {
     let legacy = |h: &str| Path::new("/sys/fs/cgroup").join(h).join("machine").join(format!("{name}.berth"));
     Groups {
         unified: legacy("unified"),
+        limited: legacy("unified").join("container"),
         legacy: ["cpuacct", "cpuset", "memory", "systemd"].map(legacy).into(),
         controllers: ["cpuacct", "cpuset", "memory", "name=systemd"].map(|c| vec![c.to_owned()]).into(),
         memory: Some(legacy("memory")),

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("account::memory_of_a_hog", hog),
     ("account::bytes_through_loopback", loopback),
     ("account::an_oom_kill_is_told", oom),
+    ("account::pressure_is_told_also_by_the_next_daemon", pressure),
     ("account::the_page_for_prometheus", metrics),
     ("account::domstats_of_a_hundred_domains", hundred),
 ];
@@ -119,7 +120,9 @@ fn limit_file(name: &str) -> Result<PathBuf, String> {
     {
         let machine = PathBuf::from("/sys/fs/cgroup").join(base).join("machine");
         for entry in std::fs::read_dir(machine).into_iter().flatten().flatten() {
-            let path = entry.path().join(file);
+            // In the v2 tree the limits are one group further down, without the controller.
+            let v2 = file == "memory.max";
+            let path = if v2 { entry.path().join("container").join(file) } else { entry.path().join(file) };
             if entry.file_name().to_string_lossy().starts_with(&format!("{name}.berth")) && path.exists() {
                 return Ok(path);
             }
@@ -147,6 +150,32 @@ fn oom() -> Outcome {
     let memory = &out["stats"]["memory"];
     ensure!(memory["oomKills"].as_i64().is_some_and(|n| n >= 1), "{memory}");
     ensure_eq!(memory["limitBytes"], json!(33_554_432), "the limit");
+    Ok(())
+}
+
+/// Two loops for one processor: each waits for half of the time.
+fn pressure() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let root = daemon.busybox("t-ap")?;
+    let script = "while :; do :; done & while :; do :; done";
+    let metadata = "<vcpu>1</vcpu><metadata><b:settings xmlns:b='urn:berth:domain:1'>\
+                    <b:pressure cpu='25%' memory='50%'/></b:settings></metadata>";
+    let xml = domain_xml("t-ap", &root, &["/bin/sh", "-c", script], "");
+    daemon.define("t-ap", &xml.replace("  <os>", &format!("{metadata}<os>")))?;
+    daemon.ok(&["start", "t-ap"])?;
+    // What one daemon had armed the next one arms again.
+    for _ in 0..2 {
+        let mut events = daemon.client()?;
+        events.send_call("io.berth.Domain.Subscribe", &json!({ "name": "t-ap" }), CallKind::More)?;
+        events.reply()?;
+        let event = events.reply()?.parameters.unwrap_or_default()["event"].clone();
+        ensure_eq!(event["kind"], json!("pressure"), "the event");
+        ensure_eq!(event["detail"], json!("cpu"), "the resource");
+        ensure!(event["pressure"]["someUSec"].as_i64().is_some_and(|n| n > 500_000), "{event}");
+        daemon.kill();
+        daemon.launch()?;
+    }
+    daemon.ok(&["destroy", "t-ap"])?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 pub const TESTS: &[Test] = &[
     ("limits::a_memory_hog_is_killed_and_domstate_tells", hog),
+    ("limits::whoever_fills_the_memory_the_controller_stays", full),
     ("limits::a_busy_loop_gets_its_quota", quota),
     ("limits::a_fork_bomb_stops", bomb),
     ("limits::dd_meets_its_throttle", throttle),
@@ -115,6 +116,38 @@ fn hog() -> Outcome {
         "shut off (crashed)\n\n".to_owned(),
         "domstate"
     );
+    Ok(())
+}
+
+/// What fills a tmpfs is no process's: the kernel takes the largest one, and beside a small one that is the controller.
+fn full() -> Outcome {
+    let daemon = Daemon::start()?;
+    let script =
+        "while [ ! -e /go ]; do sleep 0.1; done; exec dd if=/dev/zero of=/run/full bs=4k count=16000";
+    let limit = "<memtune><hard_limit unit='MiB'>24</hard_limit><swap_hard_limit unit='MiB'>24</swap_hard_limit>\
+                 </memtune>";
+    // A profile takes long to compile in the virtual machine, and is not what this is about.
+    let xml = document(&daemon, "t-full", script, limit, "")?;
+    daemon
+        .define("t-full", &xml.replace("</devices>", "</devices><seclabel type='none' model='apparmor'/>"))?;
+    let go = daemon.work().join("t-full.root/go");
+    for round in 0..20 {
+        let _ = fs::remove_file(&go);
+        daemon.ok(&["start", "t-full"])?;
+        let controller = daemon.pid_of("t-full", "id")?;
+        if round < 4 {
+            // Soon it is in a group of its own, which is in none that is limited.
+            let groups = || fs::read_to_string(format!("/proc/{controller}/cgroup")).unwrap_or_default();
+            wait_for("the controller to settle", 10, || {
+                groups().lines().any(|l| l.starts_with("0::") && l.ends_with("/controller")).then_some(())
+            })?;
+            ensure!(!groups().contains("/container"), "{}", groups());
+        }
+        fs::write(&go, "").map_err(|e| e.to_string())?;
+        daemon.wait_state("t-full", "shut off (crashed)", 30)?;
+        // With the controller gone nobody would know that.
+        ensure_eq!(daemon.status("t-full")?["lastExit"]["kind"], json!("oom"), "end {round}");
+    }
     Ok(())
 }
 

@@ -361,7 +361,8 @@ fn events() {
         "event 'reboot' for domain 'web'\nevent 'lifecycle' for domain 'web': Stopped Destroyed\n\
          event 'lifecycle' for domain 'web': Suspended Paused\n\
          event 'oom-kill' for domain 'web': processes killed for want of memory: 3\n\
-         event loop timed out\nevents received: 4\n\n",
+         event 'pressure' for domain 'web': memory: tasks waited for 12.50 % of the last 10 s, all of them for 4.25 %\n\
+         event loop timed out\nevents received: 5\n\n",
     );
     assert_eq!(f.last("Subscribe")["name"], "web");
     let (_, stdout, _) = run(&f, &["event", "--event", "oom-kill", "--json"]);

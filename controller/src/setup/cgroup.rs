@@ -23,6 +23,13 @@ pub fn payload(groups: &PlanCgroups) -> String {
     format!("{}/payload", groups.unified)
 }
 
+/// The controller's own group, beside the one with the limits. In there it would be a candidate when memory runs out, and
+/// mostly the best one: what fills a tmpfs is no process's.
+fn own(groups: &PlanCgroups) -> String {
+    let domain = groups.unified.rsplit_once('/').map_or("", |(domain, _)| domain);
+    format!("{domain}/controller")
+}
+
 /// The container's group in a v1 hierarchy. With the host's ids, root inside can mount the hierarchy from its own group
 /// on and write everything there, limits and device rules too: so its own is one below the domain's (invariant I11).
 /// With ids of its own it can write none, and no group more has to be made.
@@ -73,8 +80,7 @@ fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
 
 /// Makes the payload group and the controller's own. The controller moves there when it has time: [`settle`].
 pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
-    let controller = format!("{}/controller", groups.unified);
-    for path in [&payload(groups), &controller] {
+    for path in [&payload(groups), &own(groups)] {
         make(path)?;
     }
     if owner == Owner::HOST { Ok(()) } else { delegate(groups, owner) }
@@ -98,7 +104,7 @@ pub fn settle(groups: &PlanCgroups) -> Result<(), Errno> {
 
 /// The same for a process of ours; 0 is ourselves.
 pub fn settle_process(groups: &PlanCgroups, pid: i32) -> Result<(), Errno> {
-    write(&format!("{}/controller/cgroup.procs", groups.unified), &pid.to_string())
+    write(&format!("{}/cgroup.procs", own(groups)), &pid.to_string())
 }
 
 /// The payload group as a descriptor for CLONE_INTO_CGROUP.

@@ -71,7 +71,7 @@ impl World {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("symlink");
         }
         let group = |top: &Path| top.join("machine").join(&name);
-        let unified = group(&unified().expect("cgroup2"));
+        let unified = group(&unified().expect("cgroup2")).join("container");
         let legacy: Vec<PathBuf> = mounted("cgroup").iter().map(|m| group(m)).collect();
         for path in legacy.iter().chain([&unified]) {
             // Another test may remove the folder above at this moment.
@@ -192,10 +192,11 @@ impl Drop for World {
         }
         let _ = fs::write(self.unified.join("payload/cgroup.kill"), "1");
         std::thread::sleep(Duration::from_millis(20));
-        for sub in ["payload", "controller"] {
+        for sub in ["payload", "../controller"] {
             let _ = fs::remove_dir(self.unified.join(sub));
         }
-        for path in self.legacy.iter().chain([&self.unified]) {
+        let domain = self.unified.parent().map(Path::to_owned);
+        for path in [&self.unified].into_iter().chain(&domain).chain(&self.legacy) {
             let _ = fs::remove_dir(path);
             // Only if no other test has a group there.
             let _ = path.parent().map(fs::remove_dir);

@@ -244,7 +244,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
         cgroups: PlanCgroups {
-            unified: text(&host.groups.unified),
+            unified: text(&host.groups.limited),
             legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),
             legacy_memory: host.groups.memory.as_deref().map(text),
         },

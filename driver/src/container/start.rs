@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::Domain;
 use berth_domain::apparmor::Confinement;
 use berth_domain::model::{NamespaceKind, NamespaceShare, NamespaceSource};
+use berth_domain::{Domain, PressureSettings};
 use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
 use tokio::sync::oneshot;
 
@@ -31,6 +31,7 @@ use crate::host::idmap::Range;
 use crate::host::limits::{Limits, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::namespaces;
+use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
 use crate::host::resources::LimitError;
 use crate::host::usb;
@@ -63,6 +64,8 @@ pub struct Launched {
     pub ids: Option<Range>,
     /// What it runs under.
     pub label: Option<Label>,
+    /// What tells of pressure.
+    pub pressure: Vec<Trigger>,
 }
 
 /// Why nothing runs.
@@ -131,6 +134,7 @@ struct Prepared {
     socket: String,
     groups: Groups,
     limits: Limits,
+    pressure: PressureSettings,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
@@ -179,7 +183,8 @@ impl Prepared {
             step_failed("socket", "listen on", Some(&path), &e)
         })?;
         descriptors.insert(0, listener);
-        Ok(Self { name: domain.name.to_string(), socket, groups, limits, plan, descriptors, ids, label })
+        let (name, pressure) = (domain.name.to_string(), domain.pressure_settings());
+        Ok(Self { name, socket, groups, limits, pressure, plan, descriptors, ids, label })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -253,20 +258,23 @@ impl Confined {
         let prepared = &self.prepared;
         let (cgroups, groups, limits) =
             (engine.cgroups.clone(), prepared.groups.clone(), prepared.limits.clone());
+        let pressure = prepared.pressure;
         let made = tokio::task::spawn_blocking(move || {
             cgroups.create(&groups).map_err(|e| Box::new(group_failure(&e)))?;
-            cgroups.limit(&groups, &limits).map_err(|e| {
+            let limited = cgroups.limit(&groups, &limits);
+            let armed = limited.and_then(|r| Ok((r, cgroups.arm_pressure(&groups, pressure)?)));
+            armed.map_err(|e| {
                 // The groups are not yet anybody's to undo; what is left is met by the next start.
                 drop(cgroups.remove(&groups));
                 Box::new(limit_failure(&e))
             })
         });
         match made.await {
-            Ok(Ok(remarks)) => {
+            Ok(Ok((remarks, triggers))) => {
                 for remark in remarks {
                     tracing::warn!("domain '{}': {remark}", self.prepared.name);
                 }
-                Ok(Grouped { prepared: self.prepared, record: self.record })
+                Ok(Grouped { prepared: self.prepared, record: self.record, triggers })
             }
             Ok(Err(failure)) => Err((self, *failure)),
             Err(e) => Err((self, plain("cgroup", "make control groups", e.to_string()))),
@@ -324,12 +332,13 @@ fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, Box<Ste
 struct Grouped {
     prepared: Prepared,
     record: Record,
+    triggers: Vec<Trigger>,
 }
 
 impl Grouped {
     async fn undo(self, engine: &Engine) -> Vec<String> {
         let mut residue = remove_groups(engine, &self.prepared.groups).await;
-        let Self { prepared, record } = self;
+        let Self { prepared, record, .. } = self;
         if residue.is_empty() {
             residue.extend(Confined { prepared, record }.undo(engine).await);
         } else {
@@ -395,8 +404,8 @@ impl Spawned {
         let Self { grouped, newborn, process } = self;
         match newborn.grown_up().await {
             Ok((held, events)) => {
-                let Prepared { ids, label, .. } = grouped.prepared;
-                Ok(Launched { process: held, process_record: process, status, events, ids, label })
+                let Grouped { prepared: Prepared { ids, label, .. }, triggers: pressure, .. } = grouped;
+                Ok(Launched { process: held, process_record: process, status, events, ids, label, pressure })
             }
             Err((held, e)) => {
                 let error = StartError::Step(grouped.prepared.lost(engine, &e));

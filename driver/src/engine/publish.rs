@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_schemas::domain::{EventKind, Exit};
+use berth_schemas::domain::{EventKind, Exit, PressureStats};
 use rustix::fs::OFlags;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -42,6 +42,8 @@ pub struct Happened {
     pub exit: Option<Exit>,
     /// How many.
     pub count: Option<i64>,
+    /// How much waiting there is.
+    pub pressure: Option<PressureStats>,
 }
 
 /// Something that is about to be told.
@@ -55,6 +57,8 @@ pub struct Draft {
     pub exit: Option<Exit>,
     /// How many.
     pub count: Option<i64>,
+    /// How much waiting there is.
+    pub pressure: Option<PressureStats>,
 }
 
 impl Draft {
@@ -65,7 +69,7 @@ impl Draft {
 
     /// With nothing but a kind.
     pub fn blank(kind: EventKind) -> Self {
-        Self { kind, detail: None, exit: None, count: None }
+        Self { kind, detail: None, exit: None, count: None, pressure: None }
     }
 }
 
@@ -178,6 +182,7 @@ impl Publisher {
             detail: draft.detail,
             exit: draft.exit,
             count: draft.count,
+            pressure: draft.pressure,
         });
         if memory.events.len() == REMEMBERED {
             memory.events.pop_front();

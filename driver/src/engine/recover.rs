@@ -154,7 +154,7 @@ impl Engine {
             _ => Vec::new(),
         };
         let groups = self.cgroups.of(&record.name, live.partition());
-        let frozen = blocking(move || Ok(freezer::is_frozen(&groups.unified))).await.unwrap_or_default();
+        let frozen = blocking(move || Ok(freezer::is_frozen(&groups.limited))).await.unwrap_or_default();
         let paused = alive.is_some() && frozen;
         let found = Found { record, live, next, alive, paused, unpublished };
         Some((Birth::Found(Box::new(found)), autodestroy))

@@ -28,7 +28,7 @@ impl Engine {
             let own = self.cgroups.of(snapshot.name.as_str(), run.live.partition());
             let legacy = |controller: &str| own.legacy_of(controller).map(std::path::Path::to_owned);
             Places {
-                unified: own.unified.clone(),
+                unified: own.limited.clone(),
                 cpu: legacy("cpu"),
                 cpuacct: legacy("cpuacct"),
                 memory: legacy("memory"),

@@ -9,13 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use berth_domain::PressureSettings;
 use rustix::process::{PidfdFlags, Signal};
 
 use super::limits::{Limits, cpus};
+use super::pressure::{self, Trigger};
 use super::resources::{Change, LimitError};
 
 /// The folder of groups in each hierarchy where nothing else is said: libvirt's default partition.
 const PARENT: &str = "machine";
+
+/// The group with the limits in a domain's v2 group.
+const LIMITED: &str = "container";
 
 /// How long a killed group may take to become empty.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,8 +57,11 @@ type Given = BTreeMap<PathBuf, Vec<u32>>;
 /// The groups of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// In the v2 tree.
+    /// In the v2 tree: all that belongs to the domain, its controller too.
     pub unified: PathBuf,
+    /// In there, the one with the limits, and in that the container. The controller is beside it: in a group that is
+    /// out of memory the kernel kills whom it likes.
+    pub limited: PathBuf,
     /// In the v1 hierarchies.
     pub legacy: Vec<PathBuf>,
     /// The controllers of each of those.
@@ -122,8 +130,10 @@ impl Cgroups {
             let found = self.legacy.iter().find(|l| l.controllers.iter().any(|c| c == controller));
             found.map(|l| group(&l.mount))
         };
+        let unified = group(&self.unified);
         Groups {
-            unified: group(&self.unified),
+            limited: unified.join(LIMITED),
+            unified,
             legacy: self.legacy.iter().map(|l| group(&l.mount)).collect(),
             controllers: self.legacy.iter().map(|l| l.controllers.clone()).collect(),
             memory: with("memory"),
@@ -166,7 +176,11 @@ impl Cgroups {
             Ok(())
         };
         delegate(&self.unified)?;
-        self.create_in(&self.unified, &groups.unified, delegate)
+        self.create_in(&self.unified, &groups.unified, delegate)?;
+        delegate(&groups.unified)?;
+        fs::create_dir(&groups.limited).map_err(failed("make", &groups.limited))?;
+        // What the container may divide among its own groups is what it was given itself.
+        delegate(&groups.limited)
     }
 
     fn create_legacy(&self, groups: &Groups) -> Result<(), CgroupError> {
@@ -237,6 +251,15 @@ impl Cgroups {
             groups.limit_cpus(&set, self.pretend)?;
         }
         Ok(remarks)
+    }
+
+    /// Arms the triggers that tell of pressure in a domain.
+    pub fn arm_pressure(
+        &self,
+        groups: &Groups,
+        settings: PressureSettings,
+    ) -> Result<Vec<Trigger>, LimitError> {
+        if self.pretend { Ok(Vec::new()) } else { pressure::arm(&groups.limited, settings) }
     }
 
     /// Changes the limits of a domain that runs, all or none.
@@ -403,7 +426,7 @@ impl Groups {
     /// Number of processes in the container.
     pub fn processes(&self) -> Option<i64> {
         let mut count = 0;
-        let mut folders = vec![self.unified.join("payload")];
+        let mut folders = vec![self.limited.join("payload")];
         while let Some(folder) = folders.pop() {
             let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else {
                 return if count == 0 { None } else { Some(count) };
@@ -636,7 +659,7 @@ mod test {
         for (path, text) in [
             (memory.join("memory.limit_in_bytes"), "100"),
             (memory.join("memory.memsw.limit_in_bytes"), "100"),
-            (groups.unified.join("pids.max"), "max"),
+            (groups.limited.join("pids.max"), "max"),
         ] {
             fs::write(path, text).expect("written");
         }
@@ -646,10 +669,10 @@ mod test {
         let change = cgroups.change(&groups, &old, &new).expect("changed");
         assert_eq!(read(&memory.join("memory.limit_in_bytes")), "200");
         assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "300");
-        assert!(read(&groups.unified.join("pids.max")).starts_with('5'));
+        assert!(read(&groups.limited.join("pids.max")).starts_with('5'));
         change.undo();
         assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
-        assert_eq!(read(&groups.unified.join("pids.max")), "max");
+        assert_eq!(read(&groups.limited.join("pids.max")), "max");
         // There is no file for the last one.
         let bad = Limits { shares: Some(7), ..new };
         let error = cgroups.change(&groups, &old, &bad).expect_err("refused").to_string();
@@ -657,7 +680,7 @@ mod test {
         assert!(error.contains("cpu.weight"), "{error}");
         assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
         assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "100");
-        assert_eq!(read(&groups.unified.join("pids.max")), "max");
+        assert_eq!(read(&groups.limited.join("pids.max")), "max");
     }
 
     #[test]

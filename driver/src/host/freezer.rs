@@ -54,14 +54,14 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fre
     move |cause| FreezeError::File { operation, path, cause }
 }
 
-fn payload(unified: &Path) -> PathBuf {
-    unified.join("payload")
+fn payload(limited: &Path) -> PathBuf {
+    limited.join("payload")
 }
 
-/// Freezes the container of a domain's v2 group and waits until everything in it stands. If that takes longer than
+/// Freezes the container in the group with a domain's limits and waits until everything in it stands. If that takes longer than
 /// `patience` it goes on again, and the error says what could not be stopped.
-pub fn freeze(unified: &Path, patience: Duration) -> Result<(), FreezeError> {
-    let group = payload(unified);
+pub fn freeze(limited: &Path, patience: Duration) -> Result<(), FreezeError> {
+    let group = payload(limited);
     set(&group, "1")?;
     let done = wait(&group, "frozen 1", patience);
     if let Ok(true) = done {
@@ -74,16 +74,16 @@ pub fn freeze(unified: &Path, patience: Duration) -> Result<(), FreezeError> {
 }
 
 /// Lets a frozen container go on. Its processes run when this comes back.
-pub fn thaw(unified: &Path) -> Result<(), FreezeError> {
-    let group = payload(unified);
+pub fn thaw(limited: &Path) -> Result<(), FreezeError> {
+    let group = payload(limited);
     set(&group, "0")?;
     // The kernel does it at once; the file follows.
     wait(&group, "frozen 0", PATIENCE).map(drop)
 }
 
 /// Whether a container is frozen, or was told to be.
-pub fn is_frozen(unified: &Path) -> bool {
-    fs::read_to_string(payload(unified).join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+pub fn is_frozen(limited: &Path) -> bool {
+    fs::read_to_string(payload(limited).join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
 fn set(group: &Path, value: &str) -> Result<(), FreezeError> {

@@ -59,7 +59,7 @@ impl Groups {
         let legacy_name = |name: &'static str| if name == "io" { "blkio" } else { name };
         let new = v2::settings(limits).into_iter();
         let new = new.filter(|s| self.legacy_of(legacy_name(s.controller)).is_none());
-        old.chain(new.map(|s| (self.unified.as_path(), false, s))).collect()
+        old.chain(new.map(|s| (self.limited.as_path(), false, s))).collect()
     }
 
     /// Puts the limits into new groups. Answers remarks about what the host does not have.
@@ -118,7 +118,7 @@ impl Groups {
     fn cpuset(&self) -> (&Path, bool) {
         match self.legacy_of("cpuset") {
             Some(group) => (group, true),
-            None => (&self.unified, false),
+            None => (&self.limited, false),
         }
     }
 

@@ -21,8 +21,13 @@ pub const TESTS: &[Test] = &[
 /// The group of the container of the only domain, with what the kernel would say in it.
 fn group(daemon: &Daemon, events: &str) -> PathBuf {
     let machine = daemon.path("run/berth/cgroup/machine");
-    let group =
-        std::fs::read_dir(machine).expect("groups").flatten().next().expect("one").path().join("payload");
+    let group = std::fs::read_dir(machine)
+        .expect("groups")
+        .flatten()
+        .next()
+        .expect("one")
+        .path()
+        .join("container/payload");
     std::fs::create_dir_all(&group).expect("made");
     std::fs::write(group.join("cgroup.freeze"), "0").expect("written");
     std::fs::write(group.join("cgroup.events"), events).expect("written");

@@ -21,6 +21,7 @@ mod limits;
 mod metadata;
 pub mod model;
 mod parse;
+mod pressure;
 mod settings;
 mod start;
 pub mod tree;
@@ -39,6 +40,7 @@ pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use limits::{LimitSettings, Rlimit, RlimitName};
 pub use model::Domain;
+pub use pressure::PressureSettings;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;
 

@@ -50,7 +50,7 @@ impl Domain {
         let mut seen = false;
         for element in settings.elements() {
             // These have modules of their own, which are as strict.
-            if ["seccomp", "apparmor", "limits", "rlimit"].contains(&local(element)) {
+            if ["seccomp", "apparmor", "limits", "rlimit", "pressure"].contains(&local(element)) {
                 continue;
             }
             if local(element) != "idmap" {
@@ -73,6 +73,7 @@ impl Domain {
             }
         }
         self.read_limits(&mut remarks.errors);
+        self.read_pressure(&mut remarks.errors);
         remarks
     }
 }

@@ -39,6 +39,25 @@ fn limits_are_read_without_a_warning() {
 }
 
 #[test]
+fn pressure_is_a_percentage_of_each_resource() {
+    let xml = with("<berth:pressure cpu='50%' memory='100%'/>");
+    let parsed = berth_domain::parse(&xml, &common::host()).expect("good");
+    assert_eq!(parsed.warnings, Vec::new());
+    let settings = parsed.domain.pressure_settings();
+    assert_eq!((settings.cpu, settings.memory, settings.io), (Some(50), Some(100), None));
+    for (inside, reason) in [
+        ("<berth:pressure cpu='50'/>", "'50' of 'cpu' is not a percentage from '1%' to '100%'"),
+        ("<berth:pressure io='101%'/>", "'101%' of 'io' is not a percentage"),
+        ("<berth:pressure memory='0%'/>", "'0%' of 'memory' is not a percentage"),
+        ("<berth:pressure disk='1%'/>", "the attribute 'disk' is unknown"),
+        ("<berth:pressure/><berth:pressure/>", "there is a second one"),
+    ] {
+        let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
+        assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
+    }
+}
+
+#[test]
 fn the_number_of_processes_can_be_changed() {
     let parse = |xml: &str| berth_domain::parse(xml, &common::host()).expect("a good document").domain;
     for before in

@@ -426,7 +426,8 @@ pub struct PlanInit {
 /// Control groups. The daemon has made all of them and removes them afterwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanCgroups {
-    /// Absolute path of the domain's group in the v2 tree. The controller makes "payload" in it for the container.
+    /// Absolute path of the group with the domain's limits in the v2 tree. The controller makes "payload" in it for the
+    /// container, and for itself "controller" beside it.
     pub unified: String,
     /// Absolute paths of the domain's groups in v1 hierarchies, which the container joins.
     pub legacy: Vec<String>,

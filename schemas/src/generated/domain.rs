@@ -463,11 +463,11 @@ pub struct CpuStats {
     #[serde(rename = "totalNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_n_sec: Option<i64>,
-    /// In user mode. The controller's own (milliseconds) is in it; in the total it is only on hosts without cgroup v1.
+    /// In user mode.
     #[serde(rename = "userNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_n_sec: Option<i64>,
-    /// In the kernel. The same holds.
+    /// In the kernel.
     #[serde(rename = "systemNSec")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_n_sec: Option<i64>,
@@ -596,7 +596,7 @@ pub struct InterfaceStats {
 /// Tasks are processes and their threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct TaskStats {
-    /// Where the limit is on cgroup v2, the controller's one is among them.
+    /// `current`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<i64>,
     /// Null if there is no limit but the host's.
@@ -871,6 +871,9 @@ pub enum EventKind {
     /// `oomKilled`.
     #[serde(rename = "oomKilled")]
     OomKilled,
+    /// `pressure`.
+    #[serde(rename = "pressure")]
+    Pressure,
 }
 
 impl EventKind {
@@ -886,6 +889,7 @@ impl EventKind {
         Self::Suspended,
         Self::Resumed,
         Self::OomKilled,
+        Self::Pressure,
     ];
 
     /// The value as it is on the wire.
@@ -901,6 +905,7 @@ impl EventKind {
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
             Self::OomKilled => "oomKilled",
+            Self::Pressure => "pressure",
         }
     }
 }
@@ -930,6 +935,10 @@ pub struct Event {
     /// second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<i64>,
+    /// Of pressure, whose detail is the resource: how long tasks waited for it. Told where <berth:pressure> in the document
+    /// asks for it, at most once in ten seconds for each resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureStats>,
 }
 
 /// Parameters of `List`.

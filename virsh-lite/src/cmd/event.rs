@@ -5,7 +5,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use berth_schemas::domain::{Event, EventKind, Method, SubscribeIn, SubscribeOut};
+use berth_schemas::domain::{Event, EventKind, Method, PressureStats, SubscribeIn, SubscribeOut};
 use berth_schemas::wire::CallKind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +22,7 @@ use crate::terminal::Signals;
 use crate::times;
 
 /// The types of events.
-const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill"];
+const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill", "pressure"];
 
 /// `event`
 pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events", event)
@@ -38,7 +38,7 @@ pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events"
         Opt::flag("list", "list the types"),
         Opt::flag("timestamp", "print when each event happened"),
     ])
-    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit, count");
+    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit, count, pressure");
 
 /// Why waiting ended.
 #[derive(PartialEq, Eq)]
@@ -60,6 +60,7 @@ struct EventJson<'a> {
     detail: Option<&'a str>,
     exit: Option<ExitJson>,
     count: Option<i64>,
+    pressure: Option<&'a PressureStats>,
 }
 
 fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -185,6 +186,7 @@ fn type_of(kind: EventKind) -> &'static str {
         EventKind::Rebooted => "reboot",
         EventKind::Metadata => "metadata-change",
         EventKind::OomKilled => "oom-kill",
+        EventKind::Pressure => "pressure",
         _ => "lifecycle",
     }
 }
@@ -201,6 +203,7 @@ fn print(session: &mut Session, event: &Event, timestamp: bool) {
             detail: event.detail.as_deref(),
             exit: event.exit.as_ref().map(ExitJson::from),
             count: event.count,
+            pressure: event.pressure.as_ref(),
         });
         return;
     }
@@ -228,6 +231,16 @@ fn text(event: &Event) -> String {
         EventKind::Rebooted => String::new(),
         EventKind::OomKilled => {
             format!(": processes killed for want of memory: {}", event.count.unwrap_or(1))
+        }
+        EventKind::Pressure => {
+            let resource = event.detail.as_deref().unwrap_or("something");
+            let share = |n: f64| format!("{n:.2} %");
+            event.pressure.as_ref().map_or_else(String::new, |p| {
+                let all = p
+                    .full_avg10
+                    .map_or_else(String::new, |full| format!(", all of them for {}", share(full)));
+                format!(": {resource}: tasks waited for {} of the last 10 s{all}", share(p.some_avg10))
+            })
         }
         EventKind::Metadata => match &event.detail {
             Some(uri) => format!(": type element, uri {uri}"),

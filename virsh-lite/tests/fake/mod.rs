@@ -188,6 +188,12 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
                     oom["event"]["count"] = json!(3);
                     oom
                 },
+                {
+                    let mut pressure = event(11, "pressure", json!("memory"));
+                    pressure["event"]["pressure"] = json!({"resource": "memory", "someAvg10": 12.5, "someAvg60": 3.0,
+                        "someAvg300": 0.5, "someUSec": 1_500_000, "fullAvg10": 4.25});
+                    pressure
+                },
             ])
         }
         "GetInfo" => Ok(vec![

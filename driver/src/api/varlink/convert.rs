@@ -74,6 +74,7 @@ pub fn event(from: &Happened) -> Event {
         detail: from.detail.clone(),
         exit: from.exit.clone(),
         count: from.count,
+        pressure: from.pressure.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use berth_schemas::name::DomainName;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::pressure::Watches;
 use super::runs::{run_of, watch};
 use super::{Active, Birth, Event, Found, Task};
 use crate::container::lifecycle::{Fact, Lifecycle};
@@ -122,6 +123,7 @@ impl Task {
             shutdown_asked: false,
             destroyed: false,
             ended: None,
+            pressure: Watches::default(),
         });
         if self.reason == Reason::User {
             self.lifecycle = self.lifecycle.after(Fact::Paused);
@@ -130,6 +132,7 @@ impl Task {
         if process.is_some() {
             // What was restarted meanwhile runs, whatever the record says: this comes behind it.
             self.before.push(Event::FoundChanged(found.paused));
+            self.before.push(Event::Rearm);
         }
         match (process, events) {
             (Some(process), Some(events)) => {

@@ -6,6 +6,7 @@ mod birth;
 mod edit;
 mod pause;
 mod plugging;
+mod pressure;
 mod runs;
 mod tuning;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use berth_domain::Domain;
 use berth_schemas::controller::{ControllerEvent, ControllerStatus};
-use berth_schemas::domain::{Exit, Reason, State};
+use berth_schemas::domain::{Exit, PressureStats, Reason, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::container::active::Ended;
@@ -25,6 +26,7 @@ use crate::container::plug::Plugged;
 use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
 use crate::container::task::pause::Changed;
+use crate::container::task::pressure::Watches;
 use crate::container::tune::Tuning;
 use crate::engine::Engine;
 use crate::engine::history::Past;
@@ -60,10 +62,14 @@ pub enum Event {
     Controller(u64, ControllerEvent),
     /// A controller is gone.
     ControllerGone(u64),
+    /// Tasks wait for a resource; the number is that of the run.
+    Pressure(u64, Box<PressureStats>),
     /// A change of devices is over; the number is that of the run.
     Plugged(u64, Box<Plugged>),
     /// A suspend (true) or resume is over.
     Changed(Box<Changed>),
+    /// Pressure is to be watched as its definition says.
+    Rearm,
     /// A run that was found again was suspended (true) or resumed, and nobody has told it.
     FoundChanged(bool),
     /// An end is over.
@@ -165,6 +171,8 @@ struct Active {
     shutdown_asked: bool,
     destroyed: bool,
     ended: Option<Ended>,
+    /// Tells of pressure.
+    pressure: Watches,
 }
 
 #[derive(Debug)]
@@ -229,9 +237,11 @@ impl Task {
             Event::Started(Err(undone)) => self.start_failed(undone).await,
             Event::Controller(run, event) if run == self.run => self.reported(event).await,
             Event::ControllerGone(run) if run == self.run => self.begin_stop(How::Over),
-            Event::Controller(..) | Event::ControllerGone(_) => {}
+            Event::Pressure(run, stats) if run == self.run => self.pressed(*stats).await,
+            Event::Controller(..) | Event::ControllerGone(_) | Event::Pressure(..) => {}
             Event::Plugged(run, plugged) => self.plugged(run, *plugged).await,
             Event::Changed(changed) => self.changed(*changed).await,
+            Event::Rearm => self.rearm_pressure().await,
             Event::FoundChanged(paused) => self.found_changed(paused).await,
             Event::Stopped(outcome) => self.stopped(outcome).await,
         }

@@ -9,6 +9,7 @@ use berth_schemas::controller::{ControllerEvent, ControllerEventKind, Controller
 use berth_schemas::domain::{EventKind, ExitKind, Reason};
 use tokio::sync::{mpsc, oneshot};
 
+use super::pressure::Watches;
 use super::{Active, Answer, Event, Reply, StartOptions, Starting, Task, answer};
 use crate::container::active;
 use crate::container::lifecycle::{Fact, Phase};
@@ -52,7 +53,7 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events, ids, label } = launched;
+        let Launched { process, process_record, status, events, ids, label, pressure } = launched;
         let process = Arc::new(process);
         let run = run_of(&status, process.pid(), starting.domain, (ids, label));
         self.active = Some(Active {
@@ -65,8 +66,10 @@ impl Task {
             shutdown_asked: false,
             destroyed: false,
             ended: None,
+            pressure: Watches::default(),
         });
         self.run += 1;
+        self.watch_pressure(pressure);
         self.publish(vec![Draft::new(EventKind::Started, "booted")]).await;
         tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
         answer(starting.reply, Ok(Answer::Status(self.entry.snapshot())));
