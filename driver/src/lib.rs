@@ -17,4 +17,5 @@ pub mod killpoint;
 pub mod network;
 pub mod paths;
 pub mod seccomp;
+pub mod service;
 pub mod wire;

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use berth_driver::api::metrics;
 use berth_driver::api::varlink::{Listener, serve};
-use berth_driver::config::Config;
 use berth_driver::engine::{Engine, Parts};
 use berth_driver::paths::Layout;
+use berth_driver::service::{self, Settings};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -76,12 +76,12 @@ fn run(options: &Options) -> Result<(), String> {
         None => Layout::system(),
     };
     let lock = layout.prepare().map_err(|e| e.to_string())?;
-    let config = match &options.config {
-        Some(path) => Config::load(path, true),
-        None => Config::load(&layout.config(), false),
+    let settings = match &options.config {
+        Some(path) => Settings { path: path.clone(), named: true },
+        None => Settings { path: layout.config(), named: false },
     };
     let parts = Parts {
-        config: config.map_err(|e| e.to_string())?,
+        config: settings.load()?,
         controller: controller(options.controller.as_deref())?,
         pretend_cgroups: std::env::var_os(PRETEND_CGROUPS).is_some(),
         layout,
@@ -91,7 +91,7 @@ fn run(options: &Options) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start threads: {e}"))?;
-    let done = runtime.block_on(daemon(parts, options.metrics.as_ref()));
+    let done = runtime.block_on(daemon(parts, settings, options.metrics.as_ref()));
     // What is under way is found again by the next daemon.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     drop(lock);
@@ -113,12 +113,13 @@ fn controller(wanted: Option<&Path>) -> Result<PathBuf, String> {
     Ok(found.unwrap_or(beside))
 }
 
-async fn daemon(parts: Parts, page: Option<&metrics::Address>) -> Result<(), String> {
+async fn daemon(parts: Parts, settings: Settings, page: Option<&metrics::Address>) -> Result<(), String> {
     let failed = |what: &'static str| move |e: std::io::Error| format!("cannot {what}: {e}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("wait for signals"))?;
     let run_folder = parts.layout.run().to_owned();
     let engine = Engine::new(parts).map_err(failed("start"))?;
+    service::reload(engine.clone(), settings).map_err(failed("wait for signals"))?;
     let report = engine.recover().await.map_err(failed("find the domains again"))?;
     tracing::info!(
         "{} defined, {} adopted, {} ended meanwhile, {} files set aside",
@@ -137,9 +138,7 @@ async fn daemon(parts: Parts, page: Option<&metrics::Address>) -> Result<(), Str
     }
     let serving = tokio::spawn(serve(engine.clone(), listener));
     engine.autostart().await.map_err(failed("start what starts with the host"))?;
-    if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!("cannot tell the service manager that all is ready: {e}");
-    }
+    service::ready(&engine);
     tracing::info!("ready");
     tokio::select! {
         served = serving => match served {
@@ -150,5 +149,6 @@ async fn daemon(parts: Parts, page: Option<&metrics::Address>) -> Result<(), Str
         _ = terminate.recv() => tracing::info!("terminated; containers go on"),
         _ = interrupt.recv() => tracing::info!("interrupted; containers go on"),
     }
+    service::stopping();
     Ok(())
 }

@@ -5,10 +5,12 @@
 mod bench;
 mod demo;
 mod dist;
+mod files;
 mod fuzz;
 mod r#gen;
 mod install;
 mod man;
+mod package;
 mod run;
 mod test;
 mod vm;
@@ -23,12 +25,17 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   dist                      release builds of berthd, berth-controller (static) and virsh-lite in target/dist
   install --destdir DIR [--prefix /usr]
                             put the release builds and their documents where a package would
+  package [--version V] [--dist DIR]
+                            make a Debian package in target/package, of the release builds or those in DIR
   bench [--runs N] [--only start|controller|list|console|adoption] [--json FILE]
                             measure the budgets of the design beside the peers that are installed
   vm [--only PATTERN] [--keep]
                             run the tests that start containers in a virtual machine: Debian's kernel, AppArmor
                             enforced, control groups v2 alone; --only takes those whose names contain PATTERN;
                             --keep leaves the machine on afterwards, with a shell on the terminal
+  vm --systemd [--dist DIR] [--from PACKAGE] [--keep]
+                            boot a Debian with systemd and the Debian package in a virtual machine and look at what
+                            only such a host shows; --from is the package that is upgraded
   fuzz [TARGET...] [--executions N]
                             run the fuzz targets with libFuzzer, see tests/fuzz/README.md
   gen [--check]             write (or compare) the types that are generated from schemas/varlink";
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test::run(rest),
         Some((&"dist", [])) => dist::build().map(|d| println!("{}", d.display())),
         Some((&"install", rest)) => install::run(rest),
+        Some((&"package", rest)) => package::run(rest),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&"vm", rest)) => vm::run(rest),
         Some((&"fuzz", rest)) => fuzz::run(rest),

@@ -18,7 +18,7 @@ impl Engine {
     pub async fn ids_for(&self, domain: &Domain) -> Result<Option<Range>, String> {
         let (ids, uuid) = (self.ids.clone(), domain.uuid);
         let mine: Vec<Range> = asked_ids(domain).collect();
-        let wanted = wanted_ids(domain, self.config.idmap.default);
+        let wanted = wanted_ids(domain, self.config().idmap.default);
         let asked = if wanted == WantedIds::Chosen { self.asked_by_others(uuid) } else { Vec::new() };
         let taken = blocking(move || {
             Ok(match wanted {

@@ -17,7 +17,7 @@ pub mod store;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_domain::{Diagnostic, Domain};
 use berth_schemas::domain::Affect;
@@ -46,8 +46,8 @@ use crate::paths::Layout;
 pub struct Engine {
     /// Files and folders.
     pub layout: Layout,
-    /// Settings.
-    pub config: Config,
+    /// Settings, which can be read again while the daemon runs.
+    config: RwLock<Arc<Config>>,
     /// What documents need to know of the host.
     pub host: berth_domain::Host,
     /// The controller program.
@@ -86,6 +86,16 @@ pub struct Defined {
 }
 
 impl Engine {
+    /// The settings as they are now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes other settings, for what begins from now on. The pool of ids is that of the daemon's start.
+    pub fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
     /// Asks one domain.
     pub async fn ask(&self, reference: &Reference, request: Request) -> Result<Answer, Failure> {
         let entry = self.registry.find(reference)?;
@@ -301,7 +311,7 @@ impl Engine {
             meters: Meters::default(),
             networks: Networks::default(),
             controller,
-            config,
+            config: RwLock::new(Arc::new(config)),
             layout,
         }))
     }

@@ -133,7 +133,7 @@ impl Engine {
     /// The log files of a console, oldest first.
     pub fn console_logs(&self, snapshot: &Snapshot, console: usize) -> Vec<PathBuf> {
         let current = self.layout.console_log(snapshot.name.as_str(), console);
-        let rotated = (1..=u16::from(self.config.console_log.keep)).rev().map(|n| {
+        let rotated = (1..=u16::from(self.config().console_log.keep)).rev().map(|n| {
             let mut path = current.clone().into_os_string();
             path.push(format!(".{n}"));
             path.into()

@@ -347,7 +347,7 @@ impl Engine {
         let wanted: Vec<_> =
             self.registry.all().into_iter().filter(|s| s.autostart && s.run.is_none()).collect();
         let count = wanted.len();
-        let limit = Arc::new(tokio::sync::Semaphore::new(self.config.autostart_parallel));
+        let limit = Arc::new(tokio::sync::Semaphore::new(self.config().autostart_parallel));
         for snapshot in wanted {
             let (engine, limit) = (self.clone(), limit.clone());
             tokio::spawn(async move {

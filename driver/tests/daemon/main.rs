@@ -17,6 +17,7 @@ mod metrics;
 mod pause;
 mod recovery;
 mod roles;
+mod service;
 mod wire;
 
 use libtest_mimic::{Arguments, Trial};
@@ -39,6 +40,7 @@ fn main() {
         pause::TESTS,
         metrics::TESTS,
         limits::TESTS,
+        service::TESTS,
     ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;

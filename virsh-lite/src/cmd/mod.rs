@@ -29,6 +29,7 @@ pub mod pause;
 pub mod resources;
 pub mod start;
 pub mod stop;
+pub mod stop_all;
 
 /// Every command, hidden ones last; inside a group in the order of `help`.
 pub static ALL: &[&Command] = &[
@@ -97,6 +98,7 @@ pub static ALL: &[&Command] = &[
     &generate::COMPLETE,
     &generate::GENERATE,
     &builtin::SERVE_STDIO,
+    &stop_all::STOP_ALL,
 ];
 
 /// The command of that name.

@@ -7,6 +7,7 @@
 mod image;
 mod kernel;
 mod machine;
+mod systemd;
 
 use std::fs;
 use std::io::IsTerminal;
@@ -18,7 +19,8 @@ use crate::{dist, run};
 use kernel::Kernel;
 use machine::Machine;
 
-const USAGE: &str = "usage: cargo xtask vm [--only PATTERN] [--keep]";
+const USAGE: &str =
+    "usage: cargo xtask vm [--only PATTERN | --systemd [--dist DIR] [--from PACKAGE]] [--keep]";
 
 /// How long everything in the machine may take together.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -65,8 +67,12 @@ struct Request {
     keep: bool,
 }
 
-/// `vm [--only PATTERN] [--keep]`.
+/// `vm [--only PATTERN | --systemd [--dist DIR] [--from PACKAGE]] [--keep]`.
 pub fn run(words: &[&str]) -> Result<(), String> {
+    if let Some(("--systemd", rest)) = words.split_first().map(|(first, rest)| (*first, rest)) {
+        return obstacle()
+            .map_or_else(|| systemd::run(&parse_systemd(rest)?), |o| Err(format!("error: {o}")));
+    }
     let request = parse(words)?;
     if let Some(reason) = obstacle() {
         return Err(format!("error: {reason}"));
@@ -136,6 +142,24 @@ fn parse(words: &[&str]) -> Result<Request, String> {
                 let pattern = words.next().filter(|p| !p.is_empty() && !p.starts_with('-')).ok_or(USAGE)?;
                 request.only = Some((*pattern).to_owned());
             }
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(request)
+}
+
+fn parse_systemd(words: &[&str]) -> Result<systemd::Request, String> {
+    let mut request = systemd::Request::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut path = || {
+            let path = words.next().ok_or(USAGE)?;
+            fs::canonicalize(path).map_err(|e| format!("error: cannot use '{path}': {e}"))
+        };
+        match *word {
+            "--keep" => request.keep = true,
+            "--dist" => request.dist = Some(path()?),
+            "--from" => request.from = Some(path()?),
             _ => return Err(USAGE.to_owned()),
         }
     }

@@ -57,7 +57,7 @@ pub struct Call {
 pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
     let role = match stream.peer_cred() {
         Ok(peer) => {
-            let (uid, gid, group) = (peer.uid(), peer.gid(), engine.config.admin_group.clone());
+            let (uid, gid, group) = (peer.uid(), peer.gid(), engine.config().admin_group.clone());
             let own = rustix::process::geteuid().as_raw();
             let found = blocking(move || Ok(access::role_of(uid, gid, own, &group))).await;
             found.unwrap_or(Role::Reader)

@@ -1,0 +1,84 @@
+//! The service manager that may have started the daemon: is told when all is ready, that the daemon lives, and when
+//! settings are read again.
+//!
+//! Does not know what the settings do, nor which service manager it is. Source: sd_notify(3), sd_watchdog_enabled(3).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::publish::blocking;
+
+/// Where settings come from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether somebody named it, so that it has to be there.
+    pub named: bool,
+}
+
+impl Settings {
+    /// Reads them.
+    pub fn load(&self) -> Result<Config, String> {
+        Config::load(&self.path, self.named).map_err(|e| e.to_string())
+    }
+}
+
+/// Tells that all is ready and keeps telling that the daemon lives, as often as the service manager wants to hear it.
+pub fn ready(engine: &Arc<Engine>) {
+    tell(&[NotifyState::Ready]);
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(watch(engine.clone(), limit));
+    }
+}
+
+/// Tells that the daemon ends.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// A daemon whose threads are all held up, or whose domains cannot be looked at, does not come to tell.
+async fn watch(engine: Arc<Engine>, limit: Duration) {
+    let mut ticks = tokio::time::interval(limit / 3);
+    loop {
+        ticks.tick().await;
+        let looked = engine.clone();
+        match blocking(move || Ok(looked.registry.all().len())).await {
+            Ok(_) => tell(&[NotifyState::Watchdog]),
+            Err(e) => tracing::error!("cannot look at the domains: {e}"),
+        }
+    }
+}
+
+/// Reads the settings again at each SIGHUP. Those that cannot be used are reported, and the old ones stay.
+pub fn reload(engine: Arc<Engine>, settings: Settings) -> std::io::Result<()> {
+    let hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(reloading(engine, settings, hangups));
+    Ok(())
+}
+
+async fn reloading(engine: Arc<Engine>, settings: Settings, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        let again = settings.clone();
+        let read = blocking(move || Ok(again.load())).await;
+        match read.unwrap_or_else(|e| Err(e.to_string())) {
+            Ok(config) => {
+                engine.set_config(config);
+                tracing::info!("settings were read again");
+            }
+            Err(e) => tracing::error!("settings stay as they were: {e}"),
+        }
+    }
+}
+
+fn tell(news: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(news) {
+        tracing::warn!("cannot tell the service manager {news:?}: {e}");
+    }
+}
