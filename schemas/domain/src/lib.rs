@@ -31,6 +31,7 @@ mod walk;
 mod write;
 
 pub mod apparmor;
+pub mod network;
 pub mod seccomp;
 pub mod syscalls;
 

@@ -135,7 +135,7 @@ fn ip_config(config: &IpConfig) -> Vec<Element> {
     config.addresses.iter().map(address).chain(config.routes.iter().map(route)).collect()
 }
 
-fn vlan(v: &Vlan) -> Element {
+pub(crate) fn vlan(v: &Vlan) -> Element {
     let mut element = Element::new("vlan").opt("trunk", v.trunk.map(yes_no));
     for (index, tag) in v.tags.iter().enumerate() {
         let child = Element::new("tag").attr("id", tag.id).opt("nativeMode", tag.native_mode);
@@ -144,7 +144,7 @@ fn vlan(v: &Vlan) -> Element {
     element.extra(&v.extra)
 }
 
-fn virtualport(v: &VirtualPort) -> Element {
+pub(crate) fn virtualport(v: &VirtualPort) -> Element {
     let parameters =
         v.parameters.iter().fold(Element::new("parameters"), |e, (name, value)| e.attr(name, value));
     let parameters = parameters.extra_of(&v.extra, "parameters", 0);
@@ -154,7 +154,7 @@ fn virtualport(v: &VirtualPort) -> Element {
         .extra(&v.extra)
 }
 
-fn bandwidth(b: &Bandwidth) -> Element {
+pub(crate) fn bandwidth(b: &Bandwidth) -> Element {
     let rate = |name: &'static str, rate: &Option<Rate>| {
         rate.as_ref().map(|r| {
             Element::new(name)

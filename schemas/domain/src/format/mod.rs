@@ -2,7 +2,7 @@
 //!
 //! What is unknown in an element comes behind what is known in it. This module does not know how text is written.
 
-mod devices;
+pub(crate) mod devices;
 
 use crate::Live;
 use crate::apparmor::MODEL;
@@ -27,7 +27,7 @@ impl Domain {
     }
 }
 
-fn render(element: &Element) -> String {
+pub(crate) fn render(element: &Element) -> String {
     let mut out = String::with_capacity(2048);
     write(&mut out, element, 0, Style::Canonical);
     out.push('\n');
@@ -212,7 +212,7 @@ fn clock(c: &Clock) -> Element {
         .extra(&c.extra)
 }
 
-fn yes_no(value: bool) -> &'static str {
+pub(crate) fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 

@@ -144,7 +144,7 @@ fn mac(w: &mut Walk<'_>) -> String {
     full.join(":")
 }
 
-fn octet(text: &str) -> Option<u8> {
+pub(crate) fn octet(text: &str) -> Option<u8> {
     let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     if digits { u8::from_str_radix(text, 16).ok() } else { None }
 }
@@ -185,7 +185,7 @@ pub(super) fn ip_config(w: &mut Walk<'_>) -> IpConfig {
     }
 }
 
-fn ip(w: &mut Walk<'_>, name: &str) -> Option<IpAddr> {
+pub(crate) fn ip(w: &mut Walk<'_>, name: &str) -> Option<IpAddr> {
     let text = w.get(name)?;
     let found = text.parse().ok();
     if found.is_none() {
@@ -203,7 +203,7 @@ fn family(w: &mut Walk<'_>, address: IpAddr) {
     }
 }
 
-fn prefix(w: &mut Walk<'_>, address: IpAddr) -> Option<u8> {
+pub(crate) fn prefix(w: &mut Walk<'_>, address: IpAddr) -> Option<u8> {
     let prefix = w.number::<u8>("prefix")?;
     let most = if address.is_ipv6() { 128 } else { 32 };
     if prefix > most {
@@ -239,7 +239,7 @@ fn route(mut w: Walk<'_>) -> Option<Route> {
     Some(Route { address, netmask, prefix, gateway, metric, extra: w.finish() })
 }
 
-fn bandwidth(mut w: Walk<'_>) -> Bandwidth {
+pub(crate) fn bandwidth(mut w: Walk<'_>) -> Bandwidth {
     let mut rate = |element: &str| {
         let mut child = w.one(element)?;
         let rate = Rate {
@@ -262,7 +262,7 @@ fn bandwidth(mut w: Walk<'_>) -> Bandwidth {
     Bandwidth { inbound, outbound, extra: w.finish() }
 }
 
-fn vlan(mut w: Walk<'_>) -> Vlan {
+pub(crate) fn vlan(mut w: Walk<'_>) -> Vlan {
     let mut tags = Vec::new();
     let trunk = w.yes_no("trunk");
     for mut child in w.all("tag", MAX_PARAMETERS) {
@@ -284,7 +284,7 @@ fn vlan(mut w: Walk<'_>) -> Vlan {
     Vlan { trunk, tags, extra: w.finish() }
 }
 
-fn virtualport(mut w: Walk<'_>) -> VirtualPort {
+pub(crate) fn virtualport(mut w: Walk<'_>) -> VirtualPort {
     let kind = w.get("type");
     let mut parameters = Vec::new();
     if let Some(mut child) = w.one("parameters") {

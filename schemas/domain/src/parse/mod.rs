@@ -4,7 +4,7 @@
 //! value, and the model is never handed out. What several elements say together is `validate`'s matter.
 
 pub(crate) mod devices;
-mod interface;
+pub(crate) mod interface;
 mod os;
 mod resources;
 
@@ -20,7 +20,7 @@ use crate::{Diagnostic, Host, ParseError, Parsed};
 /// Namespace of the elements that only containers have.
 pub(crate) const LXC_NAMESPACE: &str = "http://libvirt.org/schemas/domain/lxc/1.0";
 /// Output is not that many times larger than input: `<a/>` at the deepest level grows 32 times.
-const MAX_GROWTH: usize = 64;
+pub(crate) const MAX_GROWTH: usize = 64;
 /// Most security labels.
 const MAX_SECLABELS: usize = 16;
 
@@ -108,7 +108,7 @@ fn domain(root: &Element, cx: &Context<'_>) -> Option<Domain> {
     })
 }
 
-fn name(w: &mut Walk<'_>) -> Option<DomainName> {
+pub(crate) fn name(w: &mut Walk<'_>) -> Option<DomainName> {
     let Some(leaf) = w.leaf("name") else {
         w.error("the element 'name' is missing or empty");
         return None;
@@ -123,7 +123,7 @@ fn name(w: &mut Walk<'_>) -> Option<DomainName> {
 }
 
 /// A UUID with or without hyphens; one whose digits are all the same says nothing, as in libvirt.
-fn identity(w: &mut Walk<'_>, element: &str) -> Option<Uuid> {
+pub(crate) fn identity(w: &mut Walk<'_>, element: &str) -> Option<Uuid> {
     let leaf = w.leaf(element)?;
     let text = leaf.text.trim();
     let plain: String = text.chars().filter(|c| *c != '-').collect();
@@ -142,7 +142,7 @@ fn identity(w: &mut Walk<'_>, element: &str) -> Option<Uuid> {
     }
 }
 
-fn title(w: &mut Walk<'_>) -> Option<String> {
+pub(crate) fn title(w: &mut Walk<'_>) -> Option<String> {
     let leaf = w.leaf("title")?;
     if leaf.text.contains('\n') {
         w.error_leaf(&leaf, "a title has no line breaks");
@@ -183,7 +183,7 @@ fn amount(w: &mut Walk<'_>, name: &str) -> Option<(u64, Pos)> {
     found.ok().map(|n| (n, pos))
 }
 
-fn metadata(w: &mut Walk<'_>) -> Option<Element> {
+pub(crate) fn metadata(w: &mut Walk<'_>) -> Option<Element> {
     let element = w.one("metadata")?.el.clone();
     (!element.children.is_empty() || !element.attrs.is_empty()).then_some(element)
 }

@@ -1,0 +1,156 @@
+//! Documents of networks, and changes of their parts.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use berth_domain::network::{Change, Network, NetworkLive, PartKind, parse_network, parse_part};
+use common::{corpus, documents};
+use proptest::prelude::*;
+
+fn networks() -> PathBuf {
+    corpus().with_file_name("networks")
+}
+
+/// `NAME.xml` comes back as `NAME.out.xml`, or as itself; `NAME.warnings` lists its warnings, `NAME.start` what keeps it
+/// from being started.
+#[test]
+fn documents_come_back() {
+    let folder = networks();
+    let documents = documents(&folder);
+    assert!(documents.len() >= 9, "only {} documents in {}", documents.len(), folder.display());
+    for path in documents {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let parsed = parse_network(&text).unwrap_or_else(|e| panic!("{name}: {e}: {:#?}", e.diagnostics));
+        let expected = fs::read_to_string(path.with_extension("out.xml")).unwrap_or_else(|_| text.clone());
+        assert_eq!(parsed.network.to_xml(), expected, "{name}");
+        let lines =
+            |all: &[berth_domain::Diagnostic]| all.iter().map(|w| format!("{w}\n")).collect::<String>();
+        let listed = |kind: &str| fs::read_to_string(path.with_extension(kind)).unwrap_or_default();
+        assert_eq!(lines(&parsed.warnings), listed("warnings"), "{name}");
+        assert_eq!(lines(&parsed.network.start_problems()), listed("start"), "{name}");
+        let again = parse_network(&expected).unwrap_or_else(|e| panic!("{name}, read again: {e}"));
+        assert_eq!(again.network.to_xml(), expected, "{name}, read again");
+    }
+}
+
+/// `bad/NAME.xml` is refused, and the first thing said about it is `bad/NAME.txt`.
+#[test]
+fn bad_documents_are_refused_with_a_place() {
+    let documents = documents(&networks().join("bad"));
+    assert!(documents.len() >= 30, "only {} documents", documents.len());
+    for path in documents {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let error = match parse_network(&fs::read_to_string(&path).unwrap()) {
+            Ok(_) => panic!("{name} was accepted"),
+            Err(error) => error,
+        };
+        let expected = fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        assert_eq!(format!("{}\n", error.diagnostics[0]), expected, "{name}");
+    }
+}
+
+fn lab() -> Network {
+    parse_network(&fs::read_to_string(networks().join("nat.xml")).unwrap()).unwrap().network
+}
+
+/// The change of a part of the lab; the error in words.
+fn change(change: Change, kind: PartKind, xml: &str) -> Result<String, String> {
+    let part = parse_part(xml, kind).map_err(|e| e.to_string())?;
+    lab().updated(change, &part, None).map(|n| n.to_xml()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn parts_are_added_changed_and_removed() {
+    let host = "<host mac='52:54:00:00:00:09' name='db' ip='10.20.0.12'/>";
+    let added = change(Change::AddLast, PartKind::DhcpHost, host).unwrap();
+    let (before, after) =
+        (added.find("52:54:00:00:00:02").unwrap(), added.find("52:54:00:00:00:09").unwrap());
+    assert!(before < after);
+    let first = change(Change::AddFirst, PartKind::DhcpHost, host).unwrap();
+    assert!(first.find("52:54:00:00:00:09").unwrap() < first.find("52:54:00:00:00:01").unwrap());
+    let modified =
+        change(Change::Modify, PartKind::DhcpHost, "<host mac='52:54:00:00:00:01' ip='10.20.0.77'/>");
+    assert!(modified.unwrap().contains("<host mac='52:54:00:00:00:01' ip='10.20.0.77'/>"));
+    for (kind, xml, gone) in [
+        (PartKind::DhcpHost, "<host mac='52:54:00:00:00:01'/>", "ip='10.20.0.10'"),
+        (PartKind::DhcpHost, "<host ip='fd00:20::10'/>", "ip='fd00:20::10'"),
+        (PartKind::DhcpRange, "<range start='10.20.0.100' end='10.20.0.199'/>", "10.20.0.100"),
+        (PartKind::DnsHost, "<host ip='10.20.0.9'/>", "printer"),
+        (PartKind::DnsTxt, "<txt name='info'/>", "a lab"),
+        (PartKind::DnsSrv, "<srv service='ldap'/>", "ldap"),
+    ] {
+        let without = change(Change::Delete, kind, xml).unwrap_or_else(|e| panic!("{xml}: {e}"));
+        assert!(!without.contains(gone), "{xml}: {without}");
+    }
+    let group = "<portgroup name='new'><port isolated='yes'/></portgroup>";
+    assert!(change(Change::AddLast, PartKind::Portgroup, group).unwrap().contains("<portgroup name='new'>"));
+}
+
+#[test]
+fn changes_that_cannot_be_say_why() {
+    let say = |c, kind, xml: &str| change(c, kind, xml).unwrap_err();
+    let host = PartKind::DhcpHost;
+    assert_eq!(
+        say(Change::AddLast, host, "<host mac='52:54:00:00:00:01' ip='10.20.0.50'/>"),
+        "there is an existing dhcp host entry in network 'lab' that matches"
+    );
+    assert_eq!(
+        say(Change::Delete, host, "<host mac='52:54:00:00:00:77'/>"),
+        "couldn't locate a matching dhcp host entry in network 'lab'"
+    );
+    assert_eq!(
+        say(Change::Modify, PartKind::DhcpRange, "<range start='10.20.0.100' end='10.20.0.150'/>"),
+        "a dhcp range entry cannot be modified, only added or deleted"
+    );
+    assert!(
+        say(Change::AddLast, host, "<host mac='52:54:00:00:00:78' ip='10.99.0.50'/>")
+            .contains("is not of the network")
+    );
+    assert!(
+        say(Change::AddLast, host, "<range start='10.20.0.2' end='10.20.0.3'/>")
+            .contains("has elements 'host'")
+    );
+    assert!(say(Change::AddLast, host, "<host/>").contains("must be there"));
+    assert!(
+        say(Change::AddLast, PartKind::ForwardInterface, "<interface dev='eth0'/>")
+            .contains("has no interfaces")
+    );
+    assert!(say(Change::AddLast, PartKind::DnsTxt, "<txt name='x'/>").contains("'value' is missing"));
+}
+
+#[test]
+fn what_runs_counts_its_ports() {
+    let pool = fs::read_to_string(networks().join("pool.xml")).unwrap();
+    let network = parse_network(&pool).unwrap().network;
+    let xml = network.to_live_xml(&NetworkLive { connections: 3, interfaces: vec![2, 1] });
+    assert!(xml.starts_with("<network connections='3'>"), "{xml}");
+    assert!(xml.contains("<interface dev='eth10' connections='2'/>"), "{xml}");
+    assert_eq!(parse_network(&xml).unwrap().network.to_xml(), pool);
+}
+
+#[test]
+fn a_network_without_a_mac_gets_one_that_stays() {
+    let first = parse_network("<network><name>x</name></network>").unwrap().network;
+    assert!(first.mac.as_ref().is_some_and(|m| m.starts_with("52:54:00:")));
+    assert_eq!(parse_network(&first.to_xml()).unwrap().network.mac, first.mac);
+}
+
+proptest! {
+    /// No text makes the parser fail in any other way than by saying so, and what it takes comes back the same.
+    #[test]
+    fn any_mutilation_is_survived(at in 0..2000_usize, length in 0..80_usize, by in "[ -~]{0,12}") {
+        let text = lab().to_xml();
+        let start = at.min(text.len());
+        let end = (start + length).min(text.len());
+        let mutilated = format!("{}{by}{}", &text[..start], &text[end..]);
+        if let Ok(parsed) = parse_network(&mutilated) {
+            let once = parsed.network.to_xml();
+            prop_assert_eq!(parse_network(&once).unwrap().network.to_xml(), once);
+        }
+    }
+}
