@@ -60,7 +60,11 @@ impl Layout {
     /// The same places under a folder. Its control groups carry a name derived from the folder.
     pub fn rooted(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
-        DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
+        if !root.exists() {
+            DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
+            // Like the folders in it; the umask of the daemon would close it to dnsmasq, which runs as another user.
+            std::fs::set_permissions(&root, Permissions::from_mode(0o755))?;
+        }
         let root = root.canonicalize()?;
         let tag = format!("-{:08x}", fnv1a(root.as_os_str().as_encoded_bytes()));
         Ok(Self::under(&root, tag))
@@ -94,6 +98,36 @@ impl Layout {
     /// Folder of the links to definitions that start with the host.
     pub fn autostart(&self) -> PathBuf {
         self.etc.join("autostart")
+    }
+
+    /// Folder of the networks' definitions.
+    pub fn networks(&self) -> PathBuf {
+        self.etc.join("networks")
+    }
+
+    /// Folder of the links to networks that start with the host.
+    pub fn network_autostart(&self) -> PathBuf {
+        self.networks().join("autostart")
+    }
+
+    /// Folder of what is known of networks that run.
+    pub fn network_state(&self) -> PathBuf {
+        self.run.join("networks")
+    }
+
+    /// Folder of what dnsmasq reads as a user who is nobody.
+    pub fn network_hosts(&self) -> PathBuf {
+        self.run.join("dnsmasq")
+    }
+
+    /// Folder of what guests of networks were given.
+    pub fn leases(&self) -> PathBuf {
+        self.lib.join("dnsmasq")
+    }
+
+    /// Is there when the default network was made once.
+    pub fn default_network_mark(&self) -> PathBuf {
+        self.lib.join("default-network")
     }
 
     /// Which ranges of ids domains have.
@@ -150,10 +184,15 @@ impl Layout {
             (&self.etc, 0o755),
             (&self.domains(), 0o700),
             (&self.autostart(), 0o700),
+            (&self.networks(), 0o700),
+            (&self.network_autostart(), 0o700),
             (&self.run, 0o755),
+            (&self.network_state(), 0o700),
+            (&self.network_hosts(), 0o755),
             (&self.controllers(), 0o700),
             (&self.state(), 0o700),
             (&self.lib, 0o700),
+            (&self.leases(), 0o700),
             (&self.log, 0o700),
         ] {
             make_folder(path, mode)?;

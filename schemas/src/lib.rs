@@ -1,6 +1,6 @@
 //! The contracts of Berth: what its programs say to each other, and the words they use for it.
 //!
-//! The varlink interfaces in `varlink/` are the source; the types under [`node`], [`domain`] and [`controller`] are
+//! The varlink interfaces in `varlink/` are the source; the types under [`node`], [`domain`], [`network`] and [`controller`] are
 //! generated from them (`cargo xtask gen`) and committed. [`wire`] cuts bytes into messages and back.
 //!
 //! This crate does not know sockets, files, XML or any program that uses it.
@@ -13,6 +13,8 @@ pub mod wire;
 pub mod controller;
 #[path = "generated/domain.rs"]
 pub mod domain;
+#[path = "generated/network.rs"]
+pub mod network;
 #[path = "generated/node.rs"]
 pub mod node;
 

@@ -23,7 +23,7 @@ pub enum Mode {
 /// Generates all interfaces. Returns the files that differ (and, with [`Mode::Write`], were written).
 pub fn run(root: &Path, mode: Mode) -> Result<Vec<PathBuf>, String> {
     let mut changed = Vec::new();
-    for module in ["node", "domain", "controller"] {
+    for module in ["node", "domain", "network", "controller"] {
         let mut interface = module.to_owned();
         interface[..1].make_ascii_uppercase();
         let source = root.join(format!("schemas/varlink/io.berth.{interface}.varlink"));

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 
 use berth_schemas::domain::Method as Domain;
+use berth_schemas::network::Method as Network;
 use berth_schemas::node::{Method as Node, Role};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
@@ -17,6 +18,8 @@ pub enum Method {
     Node(Node),
     /// Of domains.
     Domain(Domain),
+    /// Of networks.
+    Network(Network),
 }
 
 /// The least role that may call a method.
@@ -59,6 +62,16 @@ pub fn needed(method: Method) -> Role {
             | Domain::AttachConsole
             | Domain::ResizeConsole
             | Domain::ReadConsoleLog => Role::Admin,
+        },
+        Method::Network(method) => match method {
+            Network::List | Network::GetXML | Network::GetLeases | Network::Subscribe => Role::Reader,
+            Network::Define
+            | Network::Create
+            | Network::Start
+            | Network::Destroy
+            | Network::Undefine
+            | Network::SetAutostart
+            | Network::Update => Role::Admin,
         },
     }
 }
@@ -120,6 +133,33 @@ mod test {
         ("ResizeConsole", false),
         ("ReadConsoleLog", false),
     ];
+
+    /// The same of networks.
+    const NETWORK: &[(&str, bool)] = &[
+        ("List", true),
+        ("Define", false),
+        ("Create", false),
+        ("Start", false),
+        ("Destroy", false),
+        ("Undefine", false),
+        ("GetXML", true),
+        ("SetAutostart", false),
+        ("Update", false),
+        ("GetLeases", true),
+        ("Subscribe", true),
+    ];
+
+    #[test]
+    fn every_method_of_networks_has_its_verdict() {
+        assert_eq!(NETWORK.len(), Network::ALL.len());
+        for method in Network::ALL {
+            let (interface, name) = method.name().rsplit_once('.').expect("full name");
+            assert_eq!(interface, "io.berth.Network");
+            let row = NETWORK.iter().find(|(n, _)| *n == name).expect("a row for every method");
+            assert_eq!(allowed(Role::Reader, Method::Network(*method)), row.1, "{name}");
+            assert!(allowed(Role::Admin, Method::Network(*method)), "{name}");
+        }
+    }
 
     #[test]
     fn every_method_has_its_verdict() {

@@ -309,7 +309,7 @@ impl Engine {
             ids: Arc::new(ids),
             profiles: Profiles::find(tag),
             meters: Meters::default(),
-            networks: Networks::default(),
+            networks: Networks::new(&layout, crate::host::process::boot_id()?),
             controller,
             config: RwLock::new(Arc::new(config)),
             layout,

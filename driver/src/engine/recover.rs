@@ -44,6 +44,8 @@ impl Engine {
     /// Finds everything again.
     pub async fn recover(self: &Arc<Self>) -> io::Result<Report> {
         let mut report = Report::default();
+        // Before the domains that have ports of them.
+        self.networks.recover().await?;
         let mut definitions = self.read_definitions(&mut report).await?;
         let layout = self.layout.clone();
         let (records, bad) = blocking(move || record::read_all(&layout)).await?;
@@ -75,6 +77,8 @@ impl Engine {
         self.settle(settling).await;
         self.sweep().await?;
         self.sweep_ids().await;
+        let running = self.registry.all().into_iter().filter(|s| s.run.is_some()).map(|s| s.uuid).collect();
+        self.networks.keep_ports(&running).await;
         Ok(report)
     }
 
@@ -344,6 +348,7 @@ impl Engine {
         if !first {
             return Ok(0);
         }
+        self.networks.autostart().await;
         let wanted: Vec<_> =
             self.registry.all().into_iter().filter(|s| s.autostart && s.run.is_none()).collect();
         let count = wanted.len();

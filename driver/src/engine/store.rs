@@ -153,7 +153,12 @@ impl Store {
             return self.unlink(name);
         }
         let link = self.link(name);
-        match std::os::unix::fs::symlink(format!("../domains/{name}.xml"), &link) {
+        // The folder of the links is beside that of the definitions, or in it.
+        let target = match self.domains.file_name() {
+            Some(folder) if !self.autostart.starts_with(&self.domains) => Path::new("..").join(folder),
+            _ => PathBuf::from(".."),
+        };
+        match std::os::unix::fs::symlink(target.join(format!("{name}.xml")), &link) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", &link)(e)),
             _ => {}
         }

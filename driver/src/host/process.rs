@@ -60,7 +60,12 @@ impl Process {
 
     /// Kills it, if it lives.
     pub fn kill(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(self.fd.get_ref(), Signal::KILL) {
+        self.signal(Signal::KILL)
+    }
+
+    /// Sends it a signal, if it lives.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(self.fd.get_ref(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(e) => Err(e.into()),
         }

@@ -1,16 +1,98 @@
 //! Virtual networks: what an interface of `type='network'` becomes.
 //!
-//! Does not know how interfaces are made, nor who owns a container.
+//! One task owns one network ([`task`]); what it makes on the host is in [`making`]. Does not know how interfaces of
+//! containers are made, nor who owns a container.
 
+pub mod bridge;
+mod choose;
+pub mod dnsmasq;
+pub mod events;
+pub mod leases;
+pub mod lifecycle;
+mod making;
+mod nft;
+mod record;
+mod registry;
+pub mod rules;
+mod server;
+mod sysctl;
+mod task;
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use berth_domain::Diagnostic;
 use berth_domain::model::{Bandwidth, DirectMode, VirtualPort, Vlan};
+use berth_domain::network::{Change, Network, Part, parse_network};
+use berth_schemas::name::DomainName;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::engine::publish::blocking;
+use crate::engine::store::{Read, Store};
+use crate::paths::Layout;
+use events::Events;
+use leases::Lease;
+use making::Files;
+pub use registry::{Entry, Registry, Snapshot};
+use task::{Answer, Birth, Request};
+
+/// Name of the network that a fresh installation has.
+const DEFAULT: &str = "default";
+
 /// All virtual networks of one daemon.
-#[derive(Debug, Default)]
-pub struct Networks {}
+#[derive(Debug)]
+pub struct Networks(Arc<Shared>);
+
+/// What all networks have in common.
+#[derive(Debug)]
+struct Shared {
+    layout: Layout,
+    boot_id: String,
+    store: Store,
+    registry: Registry,
+    events: Events,
+    /// One bridge is named at a time.
+    naming: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    fn records(&self) -> PathBuf {
+        self.layout.network_state()
+    }
+
+    fn files(&self, uuid: Uuid) -> Files {
+        making::files_of(&self.records(), &self.layout.network_hosts(), &self.layout.leases(), uuid)
+    }
+
+    /// Gives a network that needs a bridge and names none a name for it.
+    async fn name_bridge(&self, network: &mut Network) -> Result<(), NetworkError> {
+        let named = network.bridge.as_ref().is_some_and(|b| b.name.is_some());
+        if named || !network.has_own_bridge() {
+            return Ok(());
+        }
+        let taken: BTreeSet<String> = self
+            .registry
+            .entries()
+            .iter()
+            .filter(|e| e.uuid != network.uuid)
+            .flat_map(|e| e.snapshot().bridges())
+            .collect();
+        let before = self.registry.by_uuid(network.uuid).map(|e| e.snapshot());
+        let kept = before.and_then(|s| s.bridges().into_iter().find(|b| !taken.contains(b)));
+        let name = match kept {
+            Some(name) => name,
+            None => making::free_bridge(taken).await.map_err(NetworkError::Failed)?,
+        };
+        network.bridge.get_or_insert_default().name = Some(name);
+        Ok(())
+    }
+}
 
 /// One interface of one running domain, as a network knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Port {
     /// Whose it is.
     pub domain: Uuid,
@@ -51,26 +133,389 @@ pub struct BridgePort {
     pub virtualport: Option<VirtualPort>,
 }
 
-/// Why a port cannot be had.
+/// Why something cannot be done with a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// No network of that name.
     #[error("network '{0}' not found")]
     NotFound(String),
+    /// There is none at all.
+    #[error("there are no networks")]
+    Nobody,
+    /// The name or the uuid is taken.
+    #[error("{0}")]
+    Exists(String),
+    /// Not now.
+    #[error("{0}")]
+    InvalidState(String),
+    /// The document is bad.
+    #[error("{}", first(.0))]
+    InvalidDocument(Vec<Diagnostic>),
+    /// The document is good but this version cannot run it.
+    #[error("{}", first(.0))]
+    Unsupported(Vec<Diagnostic>),
+    /// Anything else that went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+fn first(diagnostics: &[Diagnostic]) -> String {
+    match diagnostics {
+        [] => "the document was refused".into(),
+        [one] => one.to_string(),
+        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
+    }
+}
+
+/// How a caller names a network. Those that are given must all fit.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkRef {
+    /// By name.
+    pub name: Option<String>,
+    /// By uuid.
+    pub uuid: Option<String>,
+}
+
+impl NetworkRef {
+    /// By name alone.
+    pub fn by_name(name: &str) -> Self {
+        Self { name: Some(name.to_owned()), uuid: None }
+    }
+
+    /// What the caller said, for messages.
+    pub fn text(&self) -> String {
+        self.name.clone().or_else(|| self.uuid.clone()).unwrap_or_default()
+    }
+}
+
+/// What came of a definition.
+#[derive(Debug)]
+pub struct Defined {
+    /// The network.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether it was there before.
+    pub updated: bool,
+    /// Remarks.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Which definitions a change is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Affected {
+    /// What runs.
+    pub live: bool,
+    /// What the next start uses.
+    pub config: bool,
+}
+
+/// A change of one part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartChange {
+    /// What to do.
+    pub change: Change,
+    /// With what.
+    pub part: Part,
+    /// Number of the `<ip>` element it is in.
+    pub parent: Option<usize>,
+    /// In which definitions; none is what runs, or the definition of a network that does not run.
+    pub affected: Option<Affected>,
 }
 
 impl Networks {
+    /// Knows no network yet.
+    pub fn new(layout: &Layout, boot_id: String) -> Self {
+        Self(Arc::new(Shared {
+            store: Store::new(layout.networks(), layout.network_autostart()),
+            layout: layout.clone(),
+            boot_id,
+            registry: Registry::default(),
+            events: Events::default(),
+            naming: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// All networks by name.
+    pub fn all(&self) -> Vec<Arc<Snapshot>> {
+        self.0.registry.all()
+    }
+
+    /// One network.
+    pub fn find(&self, reference: &NetworkRef) -> Result<Arc<Snapshot>, NetworkError> {
+        self.0.registry.find(reference).map(|e| e.snapshot())
+    }
+
+    /// Reads everything there is: definitions, and what a former daemon left running.
+    pub async fn recover(&self) -> io::Result<()> {
+        let store = self.0.store.clone();
+        let loaded =
+            blocking(move || store.load::<Box<Network>>(&*reader()).map_err(io::Error::other)).await?;
+        for bad in &loaded.set_aside {
+            tracing::error!(
+                "'{}' is no network and is now '{}': {}",
+                bad.file.display(),
+                bad.now.display(),
+                bad.why
+            );
+        }
+        let folder = self.0.records();
+        let (records, bad) = blocking(move || record::load(&folder)).await?;
+        for bad in bad {
+            tracing::error!("cannot read the state of a network: {bad}");
+        }
+        let mut records: Vec<_> = records
+            .into_iter()
+            .filter_map(|record| match parse_network(&record.xml) {
+                Ok(parsed) => Some((record, Box::new(parsed.network))),
+                Err(e) => {
+                    tracing::error!("cannot read the state of network '{}': {e}", record.uuid);
+                    None
+                }
+            })
+            .collect();
+        let mut waits = Vec::new();
+        for stored in loaded.domains {
+            let found = records.iter().position(|(r, _)| r.uuid == stored.domain.uuid);
+            let left = found.map(|index| records.swap_remove(index));
+            let birth = Birth::Found { next: Some(stored.domain), autostart: stored.autostart, left };
+            waits.extend(self.spawn(birth));
+        }
+        for left in records {
+            waits.extend(self.spawn(Birth::Found { next: None, autostart: false, left: Some(left) }));
+        }
+        for wait in waits {
+            // The task failed: it said so.
+            let _ = wait.await;
+        }
+        if let Err(e) = self.make_default().await {
+            tracing::warn!("there is no default network: {e}");
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, birth: Birth) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        let (name, uuid) = birth.identity()?;
+        let (entry, settled) = task::spawn(&self.0, &name, uuid, birth);
+        match self.0.registry.claim(&name, uuid, || entry) {
+            Ok(_) => Some(settled),
+            Err(e) => {
+                tracing::error!("network '{name}' is left out: {e}");
+                None
+            }
+        }
+    }
+
+    /// Starts those that start with the host.
+    pub async fn autostart(&self) {
+        for snapshot in self.all() {
+            if snapshot.autostart
+                && !snapshot.active()
+                && let Err(e) = self.start(&NetworkRef::by_name(snapshot.name.as_str())).await
+            {
+                tracing::error!("cannot start network '{}' with the host: {e}", snapshot.name);
+            }
+        }
+    }
+
+    /// Makes the default network where there never was one: who undefined it does not get it again.
+    async fn make_default(&self) -> Result<(), String> {
+        let mark = self.0.layout.default_network_mark();
+        if mark.exists() {
+            return Ok(());
+        }
+        if self.find(&NetworkRef::by_name(DEFAULT)).is_err() {
+            let netlink = bridge::Netlink::open()?;
+            let routes = netlink.routes().await?;
+            drop(netlink);
+            let others: Vec<_> = self.all().iter().flat_map(|s| s.subnets()).collect();
+            let subnet = choose::default_subnet(&routes, &others).ok_or("no range of addresses is free")?;
+            let document = choose::default_document(subnet);
+            let defined = self.define(&document, false).await.map_err(|e| e.to_string())?;
+            let ip = subnet.octets();
+            tracing::info!(
+                "made the network '{}' with the addresses {}.{}.{}.0/24",
+                defined.snapshot.name,
+                ip[0],
+                ip[1],
+                ip[2]
+            );
+        }
+        blocking(move || crate::files::overwrite(&mark, "made\n"))
+            .await
+            .map_err(|e| format!("cannot note that it was made: {e}"))
+    }
+
+    async fn ask(&self, entry: &Entry, request: Request) -> Result<Answer, NetworkError> {
+        task::ask(entry, request).await
+    }
+
+    async fn ask_new(&self, network: &Network, request: Request) -> Result<Answer, NetworkError> {
+        let born = || task::spawn(&self.0, &network.name, network.uuid, Birth::Fresh).0;
+        let entry = self.0.registry.claim(&network.name, network.uuid, born)?;
+        self.ask(&entry, request).await
+    }
+
+    /// Reads a document; one without a uuid gets that of the network with its name.
+    fn parse(&self, xml: &str) -> Result<berth_domain::network::ParsedNetwork, NetworkError> {
+        let mut parsed = parse_network(xml).map_err(|e| NetworkError::InvalidDocument(e.diagnostics))?;
+        if !parsed.says_uuid
+            && let Some(uuid) = self.0.registry.uuid_of(parsed.network.name.as_str())
+        {
+            parsed.network.uuid = uuid;
+        }
+        Ok(parsed)
+    }
+
+    /// Keeps a definition, or only checks it.
+    pub async fn define(&self, xml: &str, dry_run: bool) -> Result<Defined, NetworkError> {
+        let parsed = self.parse(xml)?;
+        let mut network = parsed.network;
+        if dry_run {
+            self.0.registry.check(&network.name, network.uuid)?;
+            let updated = self.0.registry.by_uuid(network.uuid).is_some_and(|e| e.snapshot().next.is_some());
+            let snapshot = Arc::new(Snapshot::defined(network));
+            return Ok(Defined { snapshot, updated, warnings: parsed.warnings });
+        }
+        let _one = self.0.naming.lock().await;
+        self.0.registry.check(&network.name, network.uuid)?;
+        self.0.name_bridge(&mut network).await?;
+        self.check_bridge(&network)?;
+        match self.ask_new(&network, Request::Define(Box::new(network.clone()))).await? {
+            Answer::Status(snapshot, updated) => Ok(Defined { snapshot, updated, warnings: parsed.warnings }),
+            _ => Err(NetworkError::Failed("the definition was not kept".into())),
+        }
+    }
+
+    /// Starts a document.
+    pub async fn create(&self, xml: &str) -> Result<Defined, NetworkError> {
+        let parsed = self.parse(xml)?;
+        let mut network = parsed.network;
+        let _one = self.0.naming.lock().await;
+        self.0.registry.check(&network.name, network.uuid)?;
+        self.0.name_bridge(&mut network).await?;
+        self.check_bridge(&network)?;
+        match self.ask_new(&network, Request::Create(Box::new(network.clone()))).await? {
+            Answer::Status(snapshot, _) => {
+                Ok(Defined { snapshot, updated: false, warnings: parsed.warnings })
+            }
+            _ => Err(NetworkError::Failed("the network was not started".into())),
+        }
+    }
+
+    /// Two networks never have one bridge.
+    fn check_bridge(&self, network: &Network) -> Result<(), NetworkError> {
+        let name = network.bridge.as_ref().and_then(|b| b.name.as_ref());
+        let Some(name) = name.filter(|_| network.has_own_bridge()) else { return Ok(()) };
+        let other = self.all().into_iter().find(|s| s.uuid != network.uuid && s.bridges().contains(name));
+        match other {
+            Some(other) => {
+                let message = format!("bridge name '{name}' already in use by network '{}'", other.name);
+                Err(NetworkError::Failed(message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a defined network.
+    pub async fn start(&self, reference: &NetworkRef) -> Result<Arc<Snapshot>, NetworkError> {
+        let entry = self.0.registry.find(reference)?;
+        match self.ask(&entry, Request::Start).await? {
+            Answer::Status(snapshot, _) => Ok(snapshot),
+            _ => Err(NetworkError::Failed("the network was not started".into())),
+        }
+    }
+
+    /// Ends a network.
+    pub async fn destroy(&self, reference: &NetworkRef) -> Result<(), NetworkError> {
+        let entry = self.0.registry.find(reference)?;
+        self.ask(&entry, Request::Destroy).await.map(drop)
+    }
+
+    /// Forgets a definition.
+    pub async fn undefine(&self, reference: &NetworkRef) -> Result<(), NetworkError> {
+        let entry = self.0.registry.find(reference)?;
+        self.ask(&entry, Request::Undefine).await.map(drop)
+    }
+
+    /// Whether a network starts with the host.
+    pub async fn set_autostart(&self, reference: &NetworkRef, on: bool) -> Result<(), NetworkError> {
+        let entry = self.0.registry.find(reference)?;
+        self.ask(&entry, Request::SetAutostart(on)).await.map(drop)
+    }
+
+    /// Changes one part.
+    pub async fn update(&self, reference: &NetworkRef, change: PartChange) -> Result<(), NetworkError> {
+        let entry = self.0.registry.find(reference)?;
+        self.ask(&entry, Request::Update(Box::new(change))).await.map(drop)
+    }
+
+    /// What guests of a network were given.
+    pub async fn leases_of(&self, reference: &NetworkRef) -> Result<Vec<Lease>, NetworkError> {
+        let snapshot = self.find(reference)?;
+        Ok(read_leases(&self.0, snapshot.uuid).await)
+    }
+
+    /// What the guest with this hardware address was given, in all networks that are active.
+    pub async fn leases(&self, mac: &str) -> Vec<Lease> {
+        let mac = mac.to_ascii_lowercase();
+        let mut found = Vec::new();
+        for snapshot in self.all().into_iter().filter(|s| s.active()) {
+            let all = read_leases(&self.0, snapshot.uuid).await;
+            found.extend(all.into_iter().filter(|l| l.mac.as_deref() == Some(&mac)));
+        }
+        found
+    }
+
     /// Takes a port of a network, which is started if it is one that starts when needed. The same port taken again is
     /// the same port: a restarted daemon takes the ports of all domains that run.
     pub async fn plug(
         &self,
         network: &str,
-        _portgroup: Option<&str>,
-        _port: &Port,
+        portgroup: Option<&str>,
+        port: &Port,
     ) -> Result<Connection, NetworkError> {
-        Err(NetworkError::NotFound(network.to_owned()))
+        let entry = self.0.registry.find(&NetworkRef::by_name(network))?;
+        let request = Request::Plug { portgroup: portgroup.map(str::to_owned), port: port.clone() };
+        match self.ask(&entry, request).await? {
+            Answer::Connection(connection) => Ok(connection),
+            _ => Err(NetworkError::Failed(format!("network '{network}' gave no port"))),
+        }
     }
 
     /// Gives a port back. One that is not there is no error.
-    pub async fn unplug(&self, _network: &str, _port: &Port) {}
+    pub async fn unplug(&self, network: &str, port: &Port) {
+        if let Ok(entry) = self.0.registry.find(&NetworkRef::by_name(network))
+            && let Err(e) = self.ask(&entry, Request::Unplug(port.clone())).await
+        {
+            tracing::warn!("network '{network}' could not take back a port of domain '{}': {e}", port.name);
+        }
+    }
+
+    /// Gives back all ports of domains that do not run any more.
+    pub async fn keep_ports(&self, running: &HashSet<Uuid>) {
+        for snapshot in self.all() {
+            for taken in snapshot.ports.iter().filter(|t| !running.contains(&t.port.domain)) {
+                self.unplug(snapshot.name.as_str(), &taken.port).await;
+            }
+        }
+    }
+}
+
+async fn read_leases(shared: &Shared, uuid: Uuid) -> Vec<Lease> {
+    let path = shared.files(uuid).leases;
+    let text = blocking(move || crate::files::read_text(&path)).await;
+    // None was given yet where there is no file.
+    text.map(|t| leases::parse(&t)).unwrap_or_default()
+}
+
+fn reader() -> Box<Read<Box<Network>>> {
+    Box::new(|text: &str| {
+        let parsed = parse_network(text).map_err(|e| e.to_string())?;
+        let name: DomainName = parsed.network.name.clone();
+        Ok((name, Box::new(parsed.network)))
+    })
 }

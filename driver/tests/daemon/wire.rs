@@ -28,10 +28,14 @@ fn info() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
     let info = client.good("org.varlink.service.GetInfo", &json!({}));
-    assert_eq!(info["interfaces"], json!(["org.varlink.service", "io.berth.Node", "io.berth.Domain"]));
+    assert_eq!(
+        info["interfaces"],
+        json!(["org.varlink.service", "io.berth.Node", "io.berth.Domain", "io.berth.Network"])
+    );
     for (name, text) in [
         ("io.berth.Node", berth_schemas::node::DESCRIPTION),
         ("io.berth.Domain", berth_schemas::domain::DESCRIPTION),
+        ("io.berth.Network", berth_schemas::network::DESCRIPTION),
         ("org.varlink.service", berth_schemas::service::DESCRIPTION),
     ] {
         let answer =

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use berth_schemas::domain::Method as DomainMethod;
+use berth_schemas::network::Method as NetworkMethod;
 use berth_schemas::node::{Method as NodeMethod, Role};
 use berth_schemas::service::{self, ServiceError};
 use berth_schemas::wire::{self, Request};
@@ -14,14 +15,15 @@ use tokio::net::UnixStream;
 
 use crate::api::access::{self, Method};
 use crate::api::varlink::reply::{CallError, Outbox};
-use crate::api::varlink::{domain, node};
+use crate::api::varlink::{domain, network, node};
 use crate::container::task;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
 use crate::wire::{Channel, ChannelError, Message};
 
-const INTERFACES: [&str; 3] = [service::NAME, berth_schemas::node::NAME, berth_schemas::domain::NAME];
+const INTERFACES: [&str; 4] =
+    [service::NAME, berth_schemas::node::NAME, berth_schemas::domain::NAME, berth_schemas::network::NAME];
 
 /// A connection.
 #[derive(Debug)]
@@ -163,6 +165,8 @@ impl Connection {
             Method::Domain(method)
         } else if let Some(method) = NodeMethod::from_name(name) {
             Method::Node(method)
+        } else if let Some(method) = NetworkMethod::from_name(name) {
+            Method::Network(method)
         } else if name == service::GET_INFO || name == service::GET_INTERFACE_DESCRIPTION {
             Method::Service
         } else {
@@ -179,6 +183,7 @@ impl Connection {
             Method::Service => self.description(call.parameters),
             Method::Node(method) => node::call(self, method, call.parameters).await,
             Method::Domain(method) => domain::call(self, method, call).await,
+            Method::Network(method) => network::call(self, method, call).await,
         }
     }
 
@@ -203,6 +208,7 @@ impl Connection {
             service::NAME => service::DESCRIPTION,
             berth_schemas::node::NAME => berth_schemas::node::DESCRIPTION,
             berth_schemas::domain::NAME => berth_schemas::domain::DESCRIPTION,
+            berth_schemas::network::NAME => berth_schemas::network::DESCRIPTION,
             _ => return Err(ServiceError::InterfaceNotFound(interface).into()),
         };
         self.out.good(&json!({ "description": text }), false);

@@ -6,6 +6,7 @@ mod connection;
 mod console;
 mod convert;
 mod domain;
+mod network;
 mod node;
 mod reply;
 mod server;

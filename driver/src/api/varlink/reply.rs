@@ -12,6 +12,7 @@ use berth_schemas::wire::{BadParameter, error_bytes, reply_bytes};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::network::NetworkError;
 use crate::wire::Channel;
 
 /// A client that does not read for so long is dropped.
@@ -27,6 +28,8 @@ pub enum CallError {
     Service(ServiceError),
     /// The request was not fulfilled.
     Failure(Failure),
+    /// The same of a network.
+    Network(NetworkError),
     /// The client cannot be written to.
     Gone,
 }
@@ -37,6 +40,12 @@ impl From<Failure> for CallError {
             Failure::BadParameter(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
             other => Self::Failure(other),
         }
+    }
+}
+
+impl From<NetworkError> for CallError {
+    fn from(error: NetworkError) -> Self {
+        Self::Network(error)
     }
 }
 
@@ -90,6 +99,10 @@ impl Outbox {
             CallError::Service(e) => self.buffer.extend(error_bytes(e.name(), &e.parameters())),
             CallError::Failure(failure) => {
                 let e = wire_error(failure);
+                self.buffer.extend(error_bytes(e.name(), &e.parameters()));
+            }
+            CallError::Network(error) => {
+                let e = super::network::wire_error(error);
                 self.buffer.extend(error_bytes(e.name(), &e.parameters()));
             }
             CallError::Gone => {}

@@ -1,0 +1,184 @@
+//! What is chosen where a document leaves it open: names of bridges, the default network's addresses, guests' addresses.
+//!
+//! Pure. Does not know where the candidates' rivals were found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use berth_domain::network::model::Network;
+use berth_domain::network::same_network;
+
+use super::bridge::HostRoute;
+use super::leases::Lease;
+
+/// How the names of our bridges begin; libvirt's are `virbr`.
+const PREFIX: &str = "berth";
+
+/// A name for a bridge that nobody has.
+pub fn bridge_name(taken: &BTreeSet<String>) -> Option<String> {
+    (0..10_000).map(|n| format!("{PREFIX}{n}")).find(|name| !taken.contains(name))
+}
+
+/// Whether two networks have an address in common.
+fn overlap(a: (IpAddr, u8), b: (IpAddr, u8)) -> bool {
+    same_network(a.0, b.0, a.1.min(b.1))
+}
+
+/// A network of 254 addresses for the default network, which nobody on the host uses.
+pub fn default_subnet(routes: &[HostRoute], others: &[(IpAddr, u8)]) -> Option<Ipv4Addr> {
+    // Away from what home routers, Docker, libvirt and LXD take first.
+    let candidates = (150..250)
+        .map(|n| Ipv4Addr::new(10, 150, n, 0))
+        .chain((130..250).map(|n| Ipv4Addr::new(192, 168, n, 0)))
+        .chain((0..250).map(|n| Ipv4Addr::new(172, 31, n, 0)));
+    let free = |candidate: &Ipv4Addr| {
+        let own = (IpAddr::V4(*candidate), 24);
+        // The default route leads everywhere.
+        let routed = routes.iter().any(|r| r.prefix > 0 && overlap(own, (r.address, r.prefix)));
+        !routed && !others.iter().any(|o| overlap(own, *o))
+    };
+    let mut candidates = candidates;
+    candidates.find(free)
+}
+
+/// The document of the default network.
+pub fn default_document(subnet: Ipv4Addr) -> String {
+    let [a, b, c, _] = subnet.octets();
+    format!(
+        "<network>\n  <name>default</name>\n  <metadata>\n    \
+         <berth:settings xmlns:berth=\"urn:berth:network:1\">\n      <berth:start mode=\"on-demand\"/>\n    \
+         </berth:settings>\n  </metadata>\n  <forward mode='nat'/>\n  \
+         <ip address='{a}.{b}.{c}.1' netmask='255.255.255.0'>\n    <dhcp>\n      \
+         <range start='{a}.{b}.{c}.2' end='{a}.{b}.{c}.254'/>\n    </dhcp>\n  </ip>\n</network>\n"
+    )
+}
+
+/// What a network would take from the host's routes: a route to the same network, or into it, by another interface.
+pub fn collision(
+    network: &Network,
+    routes: &[HostRoute],
+    own: Option<u32>,
+) -> Option<(IpAddr, u8, HostRoute)> {
+    let subnets = network
+        .ips
+        .iter()
+        .map(|ip| (ip.address, ip.prefix_length()))
+        .chain(network.routes.iter().map(|r| (r.address, r.prefix_length())));
+    for (address, prefix) in subnets {
+        let link_local = |r: &HostRoute| matches!(r.address, IpAddr::V6(a) if a.is_unicast_link_local());
+        let taken = routes.iter().find(|r| {
+            r.prefix >= prefix
+                && Some(r.interface) != own
+                && !link_local(r)
+                && same_network(r.address, address, prefix)
+        });
+        if let Some(route) = taken {
+            return Some((address, prefix, *route));
+        }
+    }
+    None
+}
+
+/// An address for a guest that ports are forwarded to: the one that it has, else the last one that is free.
+pub fn guest_address(
+    network: &Network,
+    mac: &str,
+    fixed: &BTreeMap<String, Ipv4Addr>,
+    leases: &[Lease],
+) -> Option<Ipv4Addr> {
+    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref())?;
+    if let Some(host) = dhcp.hosts.iter().find(|h| h.mac.as_deref() == Some(mac))
+        && let Some(IpAddr::V4(address)) = host.ip
+    {
+        return Some(address);
+    }
+    if let Some(address) = fixed.get(mac) {
+        return Some(*address);
+    }
+    let reserved: BTreeSet<IpAddr> =
+        dhcp.hosts.iter().filter_map(|h| h.ip).chain(fixed.values().map(|a| IpAddr::V4(*a))).collect();
+    let has = leases.iter().find(|l| l.mac.as_deref() == Some(mac) && l.ip.is_ipv4());
+    if let Some(IpAddr::V4(address)) = has.map(|l| l.ip).filter(|ip| !reserved.contains(ip)) {
+        return Some(address);
+    }
+    let leased: BTreeSet<IpAddr> = leases.iter().map(|l| l.ip).collect();
+    for range in dhcp.ranges.iter().rev() {
+        let (IpAddr::V4(first), IpAddr::V4(last)) = (range.start, range.end) else { continue };
+        let all = (u32::from(first)..=u32::from(last)).rev().map(Ipv4Addr::from);
+        let mut free = all.filter(|a| {
+            let ip = IpAddr::V4(*a);
+            !reserved.contains(&ip) && !leased.contains(&ip)
+        });
+        if let Some(address) = free.next() {
+            return Some(address);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn route(text: &str, prefix: u8) -> HostRoute {
+        HostRoute { address: text.parse().expect("address"), prefix, interface: 3, from_router: false }
+    }
+
+    #[test]
+    fn the_default_network_is_where_nobody_is() {
+        assert_eq!(default_subnet(&[route("0.0.0.0", 0)], &[]), Some(Ipv4Addr::new(10, 150, 150, 0)));
+        assert_eq!(default_subnet(&[route("10.150.150.64", 26)], &[]), Some(Ipv4Addr::new(10, 150, 151, 0)));
+        let vpn = [route("10.0.0.0", 8), route("192.168.130.0", 24)];
+        assert_eq!(default_subnet(&vpn, &[]), Some(Ipv4Addr::new(192, 168, 131, 0)));
+        let other = ("192.168.131.1".parse().expect("address"), 24);
+        assert_eq!(default_subnet(&vpn, &[other]), Some(Ipv4Addr::new(192, 168, 132, 0)));
+        assert_eq!(default_subnet(&[route("0.0.0.0", 1), route("128.0.0.0", 1)], &[]), None);
+        let text = default_document(Ipv4Addr::new(10, 150, 150, 0));
+        let parsed = berth_domain::network::parse_network(&text).expect("a good document");
+        assert!(parsed.warnings.is_empty() && parsed.network.starts_on_demand());
+    }
+
+    #[test]
+    fn names_of_bridges_are_free_ones() {
+        let taken = ["berth0", "berth1", "berth3"].map(str::to_owned).into_iter().collect();
+        assert_eq!(bridge_name(&taken).as_deref(), Some("berth2"));
+    }
+
+    #[test]
+    fn an_address_is_kept_and_never_given_twice() {
+        let text = "<network><name>n</name><ip address='10.1.2.1' netmask='255.255.255.0'><dhcp>\
+            <range start='10.1.2.2' end='10.1.2.4'/><host mac='52:54:00:00:00:09' name='s' ip='10.1.2.9'/>\
+            </dhcp></ip></network>";
+        let network = berth_domain::network::parse_network(text).expect("good").network;
+        let leases = super::super::leases::parse("0 52:54:00:00:00:01 10.1.2.4 a *\n");
+        let mut fixed = BTreeMap::new();
+        let ask = |mac: &str, fixed: &BTreeMap<_, _>| guest_address(&network, mac, fixed, &leases);
+        assert_eq!(ask("52:54:00:00:00:09", &fixed), Some(Ipv4Addr::new(10, 1, 2, 9)));
+        assert_eq!(ask("52:54:00:00:00:01", &fixed), Some(Ipv4Addr::new(10, 1, 2, 4)));
+        assert_eq!(ask("52:54:00:00:00:02", &fixed), Some(Ipv4Addr::new(10, 1, 2, 3)));
+        fixed.insert("52:54:00:00:00:02".to_owned(), Ipv4Addr::new(10, 1, 2, 3));
+        assert_eq!(ask("52:54:00:00:00:02", &fixed), Some(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(ask("52:54:00:00:00:03", &fixed), Some(Ipv4Addr::new(10, 1, 2, 2)));
+        fixed.insert("52:54:00:00:00:03".to_owned(), Ipv4Addr::new(10, 1, 2, 2));
+        assert_eq!(ask("52:54:00:00:00:05", &fixed), None);
+    }
+
+    #[test]
+    fn a_network_takes_no_route_away() {
+        let text = "<network><name>n</name><ip address='10.1.2.1' netmask='255.255.255.0'/></network>";
+        let network = berth_domain::network::parse_network(text).expect("good").network;
+        for (address, prefix, bad) in [
+            ("10.1.2.0", 24, true),
+            ("10.1.2.128", 25, true),
+            ("10.0.0.0", 8, false),
+            ("10.1.3.0", 24, false),
+        ] {
+            assert_eq!(
+                collision(&network, &[route(address, prefix)], None).is_some(),
+                bad,
+                "{address}/{prefix}"
+            );
+        }
+        assert_eq!(collision(&network, &[route("10.1.2.0", 24)], Some(3)), None);
+    }
+}

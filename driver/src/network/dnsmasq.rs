@@ -1,0 +1,244 @@
+//! What dnsmasq is told about one network: its configuration, and the two files that it reads again on SIGHUP.
+//!
+//! Pure. Does not know the process.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use berth_domain::network::model::{DhcpHost, DhcpRange, Lease, NetworkIp};
+use berth_domain::network::{Network, network_address};
+use berth_schemas::name::DomainName;
+
+use super::Port;
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Places<'a> {
+    /// Where it writes its number.
+    pub pid: &'a Path,
+    /// What guests were given.
+    pub leases: &'a Path,
+    /// Guests with a name or an address of their own.
+    pub hosts: &'a Path,
+    /// Addresses with names.
+    pub names: &'a Path,
+    /// As whom it runs.
+    pub user: &'a str,
+    /// With which group.
+    pub group: &'a str,
+}
+
+/// Whether a network needs dnsmasq at all.
+pub fn needed(network: &Network) -> bool {
+    let answers = network.dns.as_ref().is_none_or(|d| d.enable != Some(false));
+    network.has_own_bridge()
+        && !network.ips.is_empty()
+        && (answers || network.ips.iter().any(|ip| ip.dhcp.is_some() || ip.address.is_ipv6()))
+}
+
+/// The configuration.
+pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
+    let mut out = String::from("# Written by berthd for one network; a change here is lost.\n");
+    let mut put = |line: String| {
+        out.push_str(&line);
+        out.push('\n');
+    };
+    put("strict-order".into());
+    put("no-hosts".into());
+    put(format!("user={}", places.user));
+    put(format!("group={}", places.group));
+    put(format!("pid-file={}", places.pid.display()));
+    put("except-interface=lo".into());
+    put("bind-dynamic".into());
+    put(format!("interface={bridge}"));
+    if let Some(domain) = &network.domain {
+        if domain.local_only == Some(true) {
+            put(format!("local=/{}/", domain.name));
+        }
+        put(format!("domain={}", domain.name));
+        put("expand-hosts".into());
+    }
+    names(network, &mut put);
+    let isolated = network.forward.is_none();
+    let dhcp: Vec<&NetworkIp> = network.ips.iter().filter(|ip| ip.dhcp.is_some()).collect();
+    if isolated {
+        // There is no way out: no router, and nobody to ask about the world's names.
+        put("dhcp-option=3".into());
+        put("no-resolv".into());
+    }
+    if let Some(mtu) = network.mtu {
+        put(format!("dhcp-option=option:mtu,{mtu}"));
+    }
+    for ip in &dhcp {
+        ranges(ip, &mut put);
+    }
+    for ip in network.ips.iter().filter(|ip| ip.address.is_ipv6()) {
+        if ip.dhcp.is_none() {
+            put(format!("dhcp-range={},ra-only", network_address(ip.address, ip.prefix_length())));
+        }
+    }
+    if network.ips.iter().any(|ip| ip.address.is_ipv6()) {
+        put("enable-ra".into());
+    }
+    if !dhcp.is_empty() {
+        put("dhcp-no-override".into());
+        put("dhcp-authoritative".into());
+        put(format!("dhcp-lease-max={}", most_leases(&dhcp)));
+        put(format!("dhcp-leasefile={}", places.leases.display()));
+        put(format!("dhcp-hostsfile={}", places.hosts.display()));
+    }
+    put(format!("addn-hosts={}", places.names.display()));
+    out
+}
+
+fn names(network: &Network, put: &mut impl FnMut(String)) {
+    let Some(dns) = &network.dns else { return };
+    if dns.enable == Some(false) {
+        put("port=0".into());
+        return;
+    }
+    if dns.forward_plain_names == Some(false) {
+        put("domain-needed".into());
+        // Those that nobody here has are not asked for elsewhere.
+        put("local=//".into());
+    }
+    if dns.forwarders.iter().any(|f| f.domain.is_none()) {
+        put("no-resolv".into());
+    }
+    for forwarder in &dns.forwarders {
+        let addr = forwarder.addr.map(|a| a.to_string());
+        match (&forwarder.domain, addr) {
+            (Some(domain), Some(addr)) => put(format!("server=/{domain}/{addr}")),
+            (Some(domain), None) => put(format!("server=/{domain}/#")),
+            (None, Some(addr)) => put(format!("server={addr}")),
+            (None, None) => {}
+        }
+    }
+    for txt in &dns.txts {
+        put(format!("txt-record={},\"{}\"", txt.name, txt.value.as_deref().unwrap_or_default()));
+    }
+    for srv in &dns.srvs {
+        let mut line = format!("srv-host=_{}._{}", srv.service, srv.protocol);
+        if let Some(domain) = &srv.domain {
+            let _ = write!(line, ".{domain}");
+        }
+        if let Some(target) = &srv.target {
+            let (port, priority, weight) =
+                (srv.port.unwrap_or(1), srv.priority.unwrap_or(0), srv.weight.unwrap_or(0));
+            let _ = write!(line, ",{target},{port},{priority},{weight}");
+        }
+        put(line);
+    }
+    for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
+        put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
+    }
+}
+
+/// The zone of the names of a network's addresses; its prefix is a whole number of labels.
+fn reverse_zone(address: IpAddr, prefix: u8) -> String {
+    match address {
+        IpAddr::V4(a) => {
+            let labels = a.octets().into_iter().take(usize::from(prefix / 8));
+            let labels: Vec<String> = labels.map(|o| o.to_string()).rev().collect();
+            format!("{}.in-addr.arpa", labels.join("."))
+        }
+        IpAddr::V6(a) => {
+            let nibbles = a.octets().into_iter().flat_map(|o| [o >> 4, o & 15]);
+            let labels: Vec<String> =
+                nibbles.take(usize::from(prefix / 4)).map(|n| format!("{n:x}")).collect();
+            let reversed: Vec<String> = labels.into_iter().rev().collect();
+            format!("{}.ip6.arpa", reversed.join("."))
+        }
+    }
+}
+
+fn ranges(ip: &NetworkIp, put: &mut impl FnMut(String)) {
+    let Some(dhcp) = &ip.dhcp else { return };
+    let length = ip.prefix_length();
+    let end = match ip.address {
+        IpAddr::V4(_) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            Ipv4Addr::from(mask).to_string()
+        }
+        IpAddr::V6(_) => length.to_string(),
+    };
+    for DhcpRange { start, end: last, lease, .. } in &dhcp.ranges {
+        let lease = lease.map(|l| format!(",{}", lease_text(l))).unwrap_or_default();
+        put(format!("dhcp-range={start},{last},{end}{lease}"));
+    }
+    if dhcp.ranges.is_empty() && !dhcp.hosts.is_empty() {
+        let network = network_address(ip.address, length);
+        put(match ip.address {
+            IpAddr::V4(_) => format!("dhcp-range={network},static,{end}"),
+            IpAddr::V6(_) => format!("dhcp-range={network},static,{end}"),
+        });
+    }
+}
+
+fn lease_text(lease: Lease) -> String {
+    if lease.expiry == 0 { "infinite".into() } else { lease.seconds().to_string() }
+}
+
+/// As many as there are addresses, in reason.
+fn most_leases(ips: &[&NetworkIp]) -> u64 {
+    let ranges = ips.iter().filter_map(|ip| ip.dhcp.as_ref()).flat_map(|d| &d.ranges);
+    let size = |r: &DhcpRange| match (r.start, r.end) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u64::from(u32::from(b).saturating_sub(u32::from(a))) + 1,
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            u64::try_from(u128::from(b).saturating_sub(u128::from(a))).unwrap_or(u64::MAX).saturating_add(1)
+        }
+        _ => 0,
+    };
+    let hosts = ips.iter().filter_map(|ip| ip.dhcp.as_ref()).map(|d| d.hosts.len() as u64).sum::<u64>();
+    ranges.map(size).fold(hosts, u64::saturating_add).clamp(16, 65_536)
+}
+
+/// What a guest is called; none where its name is no name of DNS.
+pub fn guest_name(port: &Port) -> Option<String> {
+    let name = DomainName::parse(&port.name).ok()?.hostname();
+    (name != "localhost" && name.len() <= 63).then_some(name)
+}
+
+/// Guests with a name or an address of their own: the document's, and those that have a port. `fixed` are addresses
+/// that were chosen, by hardware address.
+pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Addr>) -> String {
+    let mut out = String::new();
+    let mut seen: Vec<String> = Vec::new();
+    let all = network.ips.iter().filter_map(|ip| ip.dhcp.as_ref()).flat_map(|d| &d.hosts);
+    let said: Vec<&DhcpHost> = all.collect();
+    for host in &said {
+        let port = ports.iter().find(|p| host.mac.as_ref() == Some(&p.mac));
+        let name = host.name.clone().or_else(|| port.and_then(guest_name));
+        seen.extend(name.clone());
+        let id = host.id.as_ref().map(|id| format!("id:{id}"));
+        let ip = host.ip.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
+        let lease = host.lease.map(lease_text);
+        let words: Vec<String> = [host.mac.clone(), id, ip, name, lease].into_iter().flatten().collect();
+        out.push_str(&words.join(","));
+        out.push('\n');
+    }
+    for port in ports {
+        if said.iter().any(|h| h.mac.as_ref() == Some(&port.mac)) {
+            continue;
+        }
+        // The second interface of a domain must not take the name from the first.
+        let name = guest_name(port).filter(|name| !seen.contains(name));
+        seen.extend(name.clone());
+        let ip = fixed.get(&port.mac).map(ToString::to_string);
+        if name.is_none() && ip.is_none() {
+            continue;
+        }
+        let words: Vec<String> = [Some(port.mac.clone()), ip, name].into_iter().flatten().collect();
+        out.push_str(&words.join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// Addresses with names.
+pub fn addresses(network: &Network) -> String {
+    let hosts = network.dns.iter().flat_map(|d| &d.hosts);
+    hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect()
+}

@@ -1,0 +1,355 @@
+//! A network's things on the host: made in order, taken away in any state of them.
+//!
+//! Does not know who asks, or what is written down.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use berth_domain::network::{ForwardMode, Network};
+use uuid::Uuid;
+
+use super::bridge::{Netlink, Wanted};
+use super::rules::Resolved;
+use super::{Port, choose, dnsmasq, nft, rules, server, sysctl};
+use crate::engine::publish::blocking;
+use crate::files;
+use crate::host::process::Process;
+use crate::killpoint;
+
+/// Where one network's files are.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Configuration of dnsmasq.
+    pub config: PathBuf,
+    /// Its number.
+    pub pid: PathBuf,
+    /// Folder of what it reads as another user.
+    pub open: PathBuf,
+    /// What guests were given.
+    pub leases: PathBuf,
+}
+
+impl Files {
+    fn hosts(&self) -> PathBuf {
+        self.open.join("hosts")
+    }
+
+    fn names(&self) -> PathBuf {
+        self.open.join("names")
+    }
+}
+
+/// Everything that a network's things depend on.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its document.
+    pub network: Network,
+    /// Its bridge.
+    pub bridge: String,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Addresses that were chosen for guests.
+    pub fixed: BTreeMap<String, Ipv4Addr>,
+    /// Its files.
+    pub files: Files,
+}
+
+fn parse_mac(mac: &str) -> Option<[u8; 6]> {
+    let octets: Vec<u8> = mac.split(':').filter_map(|o| u8::from_str_radix(o, 16).ok()).collect();
+    octets.try_into().ok()
+}
+
+async fn block<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    blocking(move || Ok(work())).await.map_err(|e| e.to_string())?
+}
+
+/// Whether the host can run this network at all; asked before anything is made.
+pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
+    let name = &network.name;
+    if rules::needed(network) && !nft::is_here() {
+        return Err(format!(
+            "network '{name}' needs the program 'nft', which is not installed (package nftables)"
+        ));
+    }
+    if dnsmasq::needed(network) && !server::is_here() {
+        return Err(format!(
+            "network '{name}' needs the program 'dnsmasq', which is not installed (package dnsmasq-base)"
+        ));
+    }
+    let netlink = Netlink::open()?;
+    if netlink.link(bridge).await?.is_some() {
+        return Err(format!("the name '{bridge}' is taken by an interface that is not of network '{name}'"));
+    }
+    let routes = netlink.routes().await?;
+    if let Some((address, prefix, route)) = choose::collision(network, &routes, None) {
+        let links = netlink.links().await?;
+        let by = links.iter().find(|l| l.index == route.interface).map_or("the host", |l| l.name.as_str());
+        return Err(format!(
+            "the addresses '{address}/{prefix}' of network '{name}' are already in use by '{by}'"
+        ));
+    }
+    if forwards_v6(network) {
+        for route in routes.iter().filter(|r| r.from_router && r.address.is_ipv6()) {
+            let links = netlink.links().await?;
+            let Some(link) = links.into_iter().find(|l| l.index == route.interface) else { continue };
+            let of = link.name.clone();
+            let value =
+                block(move || Ok(sysctl::of_interface("ipv6", &of, "accept_ra").unwrap_or_default())).await?;
+            if value != "2" && value != "0" {
+                return Err(format!(
+                    "forwarding IPv6 would make the host lose the routes that a router told to '{}': \
+                     set net.ipv6.conf.{}.accept_ra to 2 first",
+                    link.name, link.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn forwards(network: &Network) -> bool {
+    network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge()) || !network.forwards().is_empty()
+}
+
+fn forwards_v6(network: &Network) -> bool {
+    network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge())
+        && network.ips.iter().any(|ip| ip.address.is_ipv6())
+}
+
+impl Plan {
+    fn wanted(&self) -> Wanted {
+        let bridge = self.network.bridge.clone().unwrap_or_default();
+        Wanted {
+            name: self.bridge.clone(),
+            mac: self.network.mac.as_deref().and_then(parse_mac),
+            mtu: self.network.mtu,
+            stp: bridge.stp.unwrap_or(true),
+            delay: bridge.delay.unwrap_or(0),
+            addresses: self.network.ips.iter().map(|ip| (ip.address, ip.prefix_length())).collect(),
+            routes: self
+                .network
+                .routes
+                .iter()
+                .map(|r| (r.address, r.prefix_length(), r.gateway, r.metric))
+                .collect(),
+        }
+    }
+
+    /// Forwarded ports whose guest has an address.
+    pub fn resolved(&self) -> Vec<Resolved> {
+        let address = |forward: &berth_domain::network::PortForward| {
+            forward.address().or_else(|| {
+                let port = self.ports.iter().find(|p| p.name == forward.guest)?;
+                self.fixed.get(&port.mac).copied()
+            })
+        };
+        let all = self.network.forwards().into_iter();
+        all.filter_map(|f| address(&f).map(|address| Resolved { forward: f, address })).collect()
+    }
+
+    /// Makes everything that is not there; the dnsmasq if there is one.
+    pub async fn make(&self) -> Result<Option<Process>, String> {
+        let netlink = Netlink::open()?;
+        let wanted = self.wanted();
+        let index = match netlink.link(&self.bridge).await? {
+            Some(link) if link.kind == "bridge" => link.index,
+            Some(_) => return Err(format!("'{}' is an interface, but no bridge", self.bridge)),
+            None => netlink.make(&wanted).await?,
+        };
+        killpoint::reached("network-bridge");
+        self.switches().await?;
+        netlink.set_up(index, &wanted).await?;
+        self.apply_rules().await?;
+        killpoint::reached("network-rules");
+        self.serve().await
+    }
+
+    async fn switches(&self) -> Result<(), String> {
+        let (network, bridge) = (self.network.clone(), self.bridge.clone());
+        block(move || {
+            let v6 = network.ips.iter().any(|ip| ip.address.is_ipv6());
+            if sysctl::has_ipv6() {
+                let off = !v6 && network.ipv6 != Some(true);
+                sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), if off { "1" } else { "0" })?;
+                sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+                sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
+            }
+            if rules::from_loopback(&network) {
+                sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+            }
+            let mut turned_on = Vec::new();
+            if forwards(&network) && sysctl::set("ipv4/ip_forward", "1")? {
+                turned_on.push("net.ipv4.ip_forward");
+            }
+            if forwards_v6(&network) && sysctl::has_ipv6() && sysctl::set("ipv6/conf/all/forwarding", "1")? {
+                turned_on.push("net.ipv6.conf.all.forwarding");
+            }
+            for switch in turned_on {
+                tracing::info!("network '{}': set {switch} to 1; it stays so", network.name);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces the rules.
+    pub async fn apply_rules(&self) -> Result<(), String> {
+        if !rules::needed(&self.network) {
+            return Ok(());
+        }
+        nft::apply(&rules::ruleset(&self.network, &self.bridge, &self.resolved())).await
+    }
+
+    /// Writes what dnsmasq reads; tells whether its configuration is another one than before.
+    pub async fn write_files(&self) -> Result<bool, String> {
+        let plan = self.clone();
+        block(move || {
+            let (user, group) = server::user();
+            let (hosts, names) = (plan.files.hosts(), plan.files.names());
+            let places = dnsmasq::Places {
+                pid: &plan.files.pid,
+                leases: &plan.files.leases,
+                hosts: &hosts,
+                names: &names,
+                user: &user,
+                group: &group,
+            };
+            let config = dnsmasq::config(&plan.network, &plan.bridge, &places);
+            make_open(&plan.files.open)
+                .map_err(|e| format!("cannot make '{}': {e}", plan.files.open.display()))?;
+            let put = |path: &PathBuf, text: &str, mode| {
+                files::overwrite(path, text)
+                    .and_then(|()| set_mode(path, mode))
+                    .map_err(|e| format!("cannot write '{}': {e}", path.display()))
+            };
+            put(&hosts, &dnsmasq::hosts(&plan.network, &plan.ports, &plan.fixed), 0o644)?;
+            put(&names, &dnsmasq::addresses(&plan.network), 0o644)?;
+            let before = files::read_text(&plan.files.config).unwrap_or_default();
+            put(&plan.files.config, &config, 0o600)?;
+            check_open(&plan.files.open, &user)?;
+            Ok(before != config)
+        })
+        .await
+    }
+
+    /// The dnsmasq of this network, started if there is none.
+    pub async fn serve(&self) -> Result<Option<Process>, String> {
+        if !dnsmasq::needed(&self.network) {
+            return Ok(None);
+        }
+        let changed = self.write_files().await?;
+        let there = find(&self.files.config)?;
+        match there {
+            Some(process) if !changed => {
+                server::reload(&process).map_err(|e| format!("cannot have dnsmasq read its files: {e}"))?;
+                Ok(Some(process))
+            }
+            there => {
+                if let Some(process) = there {
+                    server::stop(&process).await.map_err(|e| format!("cannot end the old dnsmasq: {e}"))?;
+                }
+                let process = server::start(&self.files.config).await?;
+                killpoint::reached("network-server");
+                Ok(Some(process))
+            }
+        }
+    }
+}
+
+fn find(config: &std::path::Path) -> Result<Option<Process>, String> {
+    server::find(config).map_err(|e| format!("cannot look for dnsmasq: {e}"))
+}
+
+fn make_open(folder: &std::path::Path) -> io::Result<()> {
+    for folder in folder.parent().into_iter().chain([folder]) {
+        match std::fs::create_dir(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => set_mode(folder, 0o755)?,
+        }
+    }
+    Ok(())
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// dnsmasq reads its hosts as a user who is nobody: every folder on the way must let it through.
+fn check_open(folder: &std::path::Path, user: &str) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+    let closed = folder.ancestors().find(|f| f.metadata().is_ok_and(|m| m.mode() & 0o001 == 0));
+    match closed {
+        Some(closed) => {
+            Err(format!("'{}' is closed to the user '{user}', as whom dnsmasq runs", closed.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Takes away whatever is there, and goes on after errors, which it lists.
+pub async fn unmake(bridge: &str, had_rules: bool, files: &Files) -> Vec<String> {
+    let mut errors = Vec::new();
+    // One that is just starting is two processes.
+    for _ in 0..5 {
+        match find(&files.config) {
+            Ok(Some(process)) => {
+                errors.extend(server::stop(&process).await.err().map(|e| format!("cannot end dnsmasq: {e}")));
+            }
+            Ok(None) => break,
+            Err(e) => errors.push(e),
+        }
+    }
+    killpoint::reached("network-stopping");
+    if had_rules && nft::is_here() {
+        errors.extend(nft::apply(&rules::removal(bridge)).await.err());
+    }
+    let removed = match Netlink::open() {
+        Ok(netlink) => netlink.remove(bridge).await,
+        Err(e) => Err(e),
+    };
+    errors.extend(removed.err());
+    for path in [&files.config, &files.pid, &files.hosts(), &files.names()] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                errors.push(format!("cannot remove '{}': {e}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    // Not empty, or not there: nothing of ours is in it.
+    let _ = std::fs::remove_dir(&files.open);
+    errors
+}
+
+/// A bridge for a network whose document names none.
+pub async fn free_bridge(mut taken: std::collections::BTreeSet<String>) -> Result<String, String> {
+    let netlink = Netlink::open()?;
+    taken.extend(netlink.links().await?.into_iter().map(|l| l.name));
+    choose::bridge_name(&taken).ok_or_else(|| "there is no free name for a bridge".into())
+}
+
+/// Whether ports of a network are made on interfaces of the host.
+pub fn is_direct(network: &Network) -> bool {
+    let mode = network.forward.as_ref().map(|f| f.mode);
+    matches!(mode, Some(ForwardMode::Private | ForwardMode::Vepa | ForwardMode::Passthrough))
+        || (mode == Some(ForwardMode::Bridge) && network.bridge.as_ref().is_none_or(|b| b.name.is_none()))
+}
+
+/// Names of the files of a network.
+pub fn files_of(
+    run: &std::path::Path,
+    open: &std::path::Path,
+    leases: &std::path::Path,
+    uuid: Uuid,
+) -> Files {
+    Files {
+        config: run.join(format!("{uuid}.conf")),
+        pid: run.join(format!("{uuid}.pid")),
+        open: open.join(uuid.to_string()),
+        leases: leases.join(format!("{uuid}.leases")),
+    }
+}

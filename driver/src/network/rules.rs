@@ -1,0 +1,257 @@
+//! The rules of one network for nftables, in its JSON form (libnftables-json(5)): one table for each network, replaced
+//! as a whole.
+//!
+//! Pure. Does not know nft, nor other tables: what those drop stays dropped.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use berth_domain::network::{ForwardMode, Network, PortForward, network_address};
+use serde_json::{Value, json};
+
+/// A forwarded port with the guest's address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// As the document has it.
+    pub forward: PortForward,
+    /// The guest.
+    pub address: Ipv4Addr,
+}
+
+/// Name of a network's table.
+pub fn table(bridge: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    format!("berth-{}", bridge.chars().map(plain).collect::<String>())
+}
+
+/// Whether a network needs any rule.
+pub fn needed(network: &Network) -> bool {
+    let open = network.forward.as_ref().is_some_and(|f| f.mode == ForwardMode::Open);
+    network.has_own_bridge() && (!open || !network.forwards().is_empty())
+}
+
+/// Whether forwarded ports must be reached from the host's own loopback address.
+pub fn from_loopback(network: &Network) -> bool {
+    network.forwards().iter().any(|f| f.host_address.is_none_or(|a| a.is_loopback()))
+}
+
+/// Takes the table away; none there is no error.
+pub fn removal(bridge: &str) -> Value {
+    json!({ "nftables": forget(bridge) })
+}
+
+fn forget(bridge: &str) -> Vec<Value> {
+    let table = json!({ "table": { "family": "inet", "name": table(bridge) } });
+    vec![json!({ "add": table }), json!({ "delete": table })]
+}
+
+fn meta(key: &str, value: &str) -> Value {
+    json!({ "match": { "op": "==", "left": { "meta": { "key": key } }, "right": value } })
+}
+
+/// `ip saddr` and the like; `op` is `==` or `!=`.
+fn address(field: &str, op: &str, (network, prefix): (IpAddr, u8)) -> Value {
+    let protocol = if network.is_ipv6() { "ip6" } else { "ip" };
+    let right = json!({ "prefix": { "addr": network_address(network, prefix).to_string(), "len": prefix } });
+    json!({ "match": { "op": op, "left": { "payload": { "protocol": protocol, "field": field } }, "right": right } })
+}
+
+fn one_address(field: &str, value: Ipv4Addr) -> Value {
+    json!({ "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": field } },
+        "right": value.to_string() } })
+}
+
+fn ct(key: &str, values: Value) -> Value {
+    json!({ "match": { "op": "in", "left": { "ct": { "key": key } }, "right": values } })
+}
+
+fn translated() -> Value {
+    ct("status", json!("dnat"))
+}
+
+fn accept() -> Value {
+    json!({ "accept": null })
+}
+
+fn reject() -> Value {
+    json!({ "reject": { "type": "icmpx", "expr": "port-unreachable" } })
+}
+
+/// Collects the rules of one table.
+struct Table {
+    name: String,
+    commands: Vec<Value>,
+}
+
+impl Table {
+    fn chain(&mut self, name: &str, kind: &str, hook: &str, priority: i32) {
+        self.commands.push(json!({ "add": { "chain": { "family": "inet", "table": self.name, "name": name,
+            "type": kind, "hook": hook, "prio": priority, "policy": "accept" } } }));
+    }
+
+    fn rule(&mut self, chain: &str, expressions: Vec<Value>) {
+        self.commands.push(json!({ "add": { "rule": { "family": "inet", "table": self.name, "chain": chain,
+            "expr": expressions } } }));
+    }
+}
+
+/// All rules, in one transaction that replaces those that were there.
+pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value {
+    let mut commands = forget(bridge);
+    let name = table(bridge);
+    commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
+    let mut t = Table { name, commands };
+    filter(&mut t, network, bridge);
+    nat(&mut t, network, bridge, forwards);
+    json!({ "nftables": t.commands })
+}
+
+/// What goes through the host.
+fn filter(t: &mut Table, network: &Network, bridge: &str) {
+    let mode = network.forward.as_ref().map(|f| f.mode);
+    if mode == Some(ForwardMode::Open) {
+        return;
+    }
+    let dev = network.forward.as_ref().and_then(|f| f.dev.as_deref());
+    let with = |first: Vec<Value>, other: &str| {
+        let mut all = first;
+        all.extend(dev.map(|dev| meta(other, dev)));
+        all
+    };
+    t.chain("forward", "filter", "forward", 0);
+    t.rule("forward", vec![meta("iifname", bridge), meta("oifname", bridge), accept()]);
+    if !network.forwards().is_empty() {
+        t.rule("forward", vec![meta("oifname", bridge), translated(), accept()]);
+        t.rule("forward", vec![meta("iifname", bridge), translated(), accept()]);
+    }
+    for ip in network.ips.iter().filter(|_| mode.is_some()) {
+        let subnet = (ip.address, ip.prefix_length());
+        let hidden = translates(network, ip.address);
+        let mut inward = with(vec![meta("oifname", bridge)], "iifname");
+        inward.push(address("daddr", "==", subnet));
+        if hidden {
+            inward.push(ct("state", json!(["established", "related"])));
+        }
+        inward.push(accept());
+        t.rule("forward", inward);
+        let mut outward = with(vec![meta("iifname", bridge)], "oifname");
+        outward.push(address("saddr", "==", subnet));
+        outward.push(accept());
+        t.rule("forward", outward);
+    }
+    // Guests of a routed network may have networks of their own behind them.
+    for route in network.routes.iter().filter(|_| mode == Some(ForwardMode::Route)) {
+        let subnet = (route.address, route.prefix_length());
+        for (own, other, field) in [("oifname", "iifname", "daddr"), ("iifname", "oifname", "saddr")] {
+            let mut rule = with(vec![meta(own, bridge)], other);
+            rule.extend([address(field, "==", subnet), accept()]);
+            t.rule("forward", rule);
+        }
+    }
+    t.rule("forward", vec![meta("iifname", bridge), reject()]);
+    t.rule("forward", vec![meta("oifname", bridge), reject()]);
+}
+
+/// Whether guests' addresses of that family are hidden behind the host's.
+fn translates(network: &Network, address: IpAddr) -> bool {
+    let Some(forward) = network.forward.as_ref().filter(|f| f.mode == ForwardMode::Nat) else { return false };
+    address.is_ipv4() || forward.nat.as_ref().is_some_and(|n| n.ipv6 == Some(true))
+}
+
+/// Addresses that are changed on the way.
+fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
+    let hidden: Vec<(IpAddr, u8)> = network
+        .ips
+        .iter()
+        .filter(|ip| translates(network, ip.address))
+        .map(|ip| (ip.address, ip.prefix_length()))
+        .collect();
+    if hidden.is_empty() && forwards.is_empty() {
+        return;
+    }
+    t.chain("postrouting", "nat", "postrouting", 100);
+    for forward in forwards {
+        // Answers of a guest to its neighbour, or to the host's loopback address, must come back by the host.
+        let to = one_address("daddr", forward.address);
+        let own = (IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
+        let subnets = network.ips.iter().filter(|ip| ip.address.is_ipv4());
+        let from = subnets.map(|ip| (ip.address, ip.prefix_length())).chain([own]);
+        for subnet in from {
+            let rule =
+                vec![meta("oifname", bridge), address("saddr", "==", subnet), to.clone(), translated()];
+            t.rule("postrouting", [rule, vec![json!({ "masquerade": null })]].concat());
+        }
+    }
+    for subnet in hidden {
+        for rule in masquerade(network, subnet) {
+            t.rule("postrouting", rule);
+        }
+    }
+    if forwards.is_empty() {
+        return;
+    }
+    if from_loopback(network) {
+        // The host's loopback address is let through to the bridge for the sake of forwarded ports; nobody there may
+        // reach what listens on it.
+        t.chain("guard", "filter", "prerouting", -300);
+        let loopback = address("daddr", "==", (IpAddr::V4(Ipv4Addr::LOCALHOST), 8));
+        t.rule("guard", vec![meta("iifname", bridge), loopback, json!({ "drop": null })]);
+    }
+    t.chain("prerouting", "nat", "prerouting", -100);
+    t.chain("output", "nat", "output", -100);
+    for Resolved { forward, address: guest } in forwards {
+        let to_host = match forward.host_address {
+            Some(host) => one_address("daddr", host),
+            None => {
+                json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
+                "right": "local" } })
+            }
+        };
+        let port = json!({ "match": { "op": "==", "left": { "payload": { "protocol": forward.protocol.as_str(),
+            "field": "dport" } }, "right": forward.host_port } });
+        let to = json!({ "dnat": { "family": "ip", "addr": guest.to_string(), "port": forward.port } });
+        let v4 =
+            json!({ "match": { "op": "==", "left": { "meta": { "key": "nfproto" } }, "right": "ipv4" } });
+        for chain in ["prerouting", "output"] {
+            t.rule(chain, vec![v4.clone(), to_host.clone(), port.clone(), to.clone()]);
+        }
+    }
+}
+
+/// The rules that hide one network; broadcasts and what is for many stays as it is.
+fn masquerade(network: &Network, subnet: (IpAddr, u8)) -> Vec<Vec<Value>> {
+    let forward = network.forward.as_ref();
+    let nat = forward.and_then(|f| f.nat.as_ref());
+    let from = address("saddr", "==", subnet);
+    let out = address("daddr", "!=", subnet);
+    let dev = forward.and_then(|f| f.dev.as_deref()).map(|dev| meta("oifname", dev));
+    let many: (IpAddr, u8) = match subnet.0 {
+        IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 24),
+        IpAddr::V6(_) => (IpAddr::V6(std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0)), 16),
+    };
+    let mut rules = vec![vec![from.clone(), address("daddr", "==", many), json!({ "return": null })]];
+    if subnet.0.is_ipv4() {
+        let everybody = one_address("daddr", Ipv4Addr::BROADCAST);
+        rules.push(vec![from.clone(), everybody, json!({ "return": null })]);
+    }
+    let (first, last) = nat.and_then(|n| n.ports).unwrap_or((1024, 65535));
+    let ports = json!({ "range": [first, last] });
+    let addresses = nat.and_then(|n| n.addresses).filter(|_| subnet.0.is_ipv4()).map(|(a, b)| {
+        let range = json!({ "range": [a.to_string(), b.to_string()] });
+        if a == b { json!(a.to_string()) } else { range }
+    });
+    let translate = |with_ports: bool| match &addresses {
+        Some(addresses) if with_ports => {
+            json!({ "snat": { "family": "ip", "addr": addresses, "port": ports } })
+        }
+        Some(addresses) => json!({ "snat": { "family": "ip", "addr": addresses } }),
+        None if with_ports => json!({ "masquerade": { "port": ports } }),
+        None => json!({ "masquerade": null }),
+    };
+    let protocols = json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } },
+        "right": { "set": ["tcp", "udp"] } } });
+    let mut rule = vec![from, out];
+    rule.extend(dev);
+    rules.push([rule.clone(), vec![protocols, translate(true)]].concat());
+    rules.push([rule, vec![translate(false)]].concat());
+    rules
+}

@@ -1,0 +1,103 @@
+//! The process of one network's dnsmasq: started so that it outlives the daemon, and found again by the next one.
+//!
+//! Does not know what it is told.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use crate::host::process::{Process, find_program, start_time};
+
+/// How long it may take to be ready.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// How long it may take to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Whether there is such a program.
+pub fn is_here() -> bool {
+    find_program("dnsmasq").is_some()
+}
+
+/// As whom it runs: user and group.
+pub fn user() -> (String, String) {
+    use nix::unistd::{Gid, Group, User};
+    let name = ["dnsmasq", "nobody"].into_iter().find_map(|n| User::from_name(n).ok().flatten());
+    let Some(user) = name else { return ("nobody".into(), "nogroup".into()) };
+    let group = Group::from_gid(Gid::from_raw(user.gid.as_raw())).ok().flatten();
+    (user.name, group.map_or_else(|| "nogroup".into(), |g| g.name))
+}
+
+fn argument(config: &Path) -> String {
+    format!("--conf-file={}", config.display())
+}
+
+/// Starts it and waits until it serves. It leaves our session and is nobody's child.
+pub async fn start(config: &Path) -> Result<Process, String> {
+    let program = find_program("dnsmasq").ok_or(
+        "DHCP and DNS of a network need the program 'dnsmasq', which is not installed (package dnsmasq-base)",
+    )?;
+    let run = Command::new(program)
+        .arg(argument(config))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    let output = match tokio::time::timeout(DEADLINE, run).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(e)) => return Err(format!("cannot run 'dnsmasq': {e}")),
+        Err(_) => return Err("dnsmasq was not ready in time".into()),
+    };
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("it does not say why").trim();
+        return Err(format!("dnsmasq does not start: {}", line.strip_prefix("dnsmasq: ").unwrap_or(line)));
+    }
+    find(config)
+        .map_err(|e| format!("cannot find the dnsmasq that was started: {e}"))?
+        .ok_or_else(|| "dnsmasq ended right after its start; the system's log may have the reason".into())
+}
+
+/// The one that serves with this configuration.
+pub fn find(config: &Path) -> io::Result<Option<Process>> {
+    let wanted = argument(config);
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(Some(pid)) = entry.map(|e| e.file_name().to_str().and_then(|n| n.parse::<i32>().ok())) else {
+            continue;
+        };
+        // In this order: whoever has the number now is held, and only then it is asked who it is.
+        let Ok(started) = start_time(pid) else { continue };
+        let is_ours = || {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = words.split(|b| *b == 0);
+            words.next().is_some_and(|program| program.ends_with(b"dnsmasq"))
+                && words.any(|w| w == wanted.as_bytes())
+        };
+        if is_ours()
+            && let Ok(process) = Process::adopt(pid, started)
+            && is_ours()
+        {
+            return Ok(Some(process));
+        }
+    }
+    Ok(None)
+}
+
+/// Has it read its hosts again.
+pub fn reload(process: &Process) -> io::Result<()> {
+    process.signal(Signal::HUP)
+}
+
+/// Ends it.
+pub async fn stop(process: &Process) -> io::Result<()> {
+    process.signal(Signal::TERM)?;
+    if !process.ended_within(GRACE).await {
+        process.kill()?;
+        process.ended_within(GRACE).await;
+    }
+    Ok(())
+}

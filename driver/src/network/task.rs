@@ -1,0 +1,679 @@
+//! The owner of one network: one task, which answers one request after the other and watches the network's dnsmasq.
+//!
+//! Does not know how anything is made on the host; that is in `making`.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_domain::model::DirectMode;
+use berth_domain::network::{ForwardMode, Network};
+use berth_schemas::name::DomainName;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::events::Kind;
+use super::lifecycle::{Ask, Denial, Lifecycle};
+use super::making::{self, Plan};
+use super::record::{self, Phase, Record, Taken};
+use super::{
+    Affected, BridgePort, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot, choose,
+    dnsmasq, read_leases, rules,
+};
+use crate::engine::publish::blocking;
+use crate::host::process::Process;
+use crate::killpoint;
+
+/// Requests that may wait.
+const MAILBOX: usize = 256;
+/// The longest time until a dnsmasq that ends again and again is started once more.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// One that lived so long is started again at once.
+const GOOD_LIFE: Duration = Duration::from_secs(10);
+
+/// What a network is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Keep a definition.
+    Define(Box<Network>),
+    /// Forget it.
+    Undefine,
+    /// Start a document.
+    Create(Box<Network>),
+    /// Start the definition.
+    Start,
+    /// End.
+    Destroy,
+    /// Start with the host, or do not.
+    SetAutostart(bool),
+    /// Change one part.
+    Update(Box<PartChange>),
+    /// Take a port.
+    Plug {
+        /// In which group.
+        portgroup: Option<String>,
+        /// Whose.
+        port: Port,
+    },
+    /// Give it back.
+    Unplug(Port),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Nothing to tell.
+    Done,
+    /// The network; whether it was defined before.
+    Status(Arc<Snapshot>, bool),
+    /// What a port is connected to.
+    Connection(Connection),
+}
+
+type Reply = oneshot::Sender<Result<Answer, NetworkError>>;
+
+/// What a task hears.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Somebody asks.
+    Request(Box<Request>, Reply),
+    /// The dnsmasq with that number ended.
+    ServerEnded(u64),
+    /// It is time to start it again.
+    StartServer(u64),
+}
+
+/// What a task begins with.
+#[derive(Debug)]
+pub(super) enum Birth {
+    /// Nothing.
+    Fresh,
+    /// What was found when the daemon started.
+    Found {
+        /// The definition.
+        next: Option<Box<Network>>,
+        /// Whether it starts with the host.
+        autostart: bool,
+        /// What a former daemon left, with its document.
+        left: Option<(Record, Box<Network>)>,
+    },
+}
+
+impl Birth {
+    /// Name and uuid.
+    pub(super) fn identity(&self) -> Option<(DomainName, Uuid)> {
+        let Self::Found { next, left, .. } = self else { return None };
+        let network = next.as_ref().or(left.as_ref().map(|(_, n)| n))?;
+        Some((network.name.clone(), network.uuid))
+    }
+}
+
+/// Asks a task.
+pub(super) async fn ask(entry: &Entry, request: Request) -> Result<Answer, NetworkError> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || NetworkError::NotFound(entry.name.to_string());
+    entry.mailbox().send(Event::Request(Box::new(request), reply)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
+}
+
+/// A task for a network; the answer tells when it has found out what runs.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    name: &DomainName,
+    uuid: Uuid,
+    birth: Birth,
+) -> (Arc<Entry>, oneshot::Receiver<()>) {
+    let (mailbox, events) = mpsc::channel(MAILBOX);
+    let entry = Entry::new(name.clone(), uuid, mailbox);
+    let (settled, wait) = oneshot::channel();
+    let task = Task {
+        shared: shared.clone(),
+        entry: entry.clone(),
+        live: None,
+        next: None,
+        autostart: false,
+        ports: Vec::new(),
+        fixed: BTreeMap::new(),
+        server: 0,
+        server_since: Instant::now(),
+        wait: Duration::ZERO,
+    };
+    tokio::spawn(task.run(events, birth, settled));
+    (entry, wait)
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    live: Option<Arc<Network>>,
+    next: Option<Arc<Network>>,
+    autostart: bool,
+    ports: Vec<Taken>,
+    fixed: BTreeMap<String, Ipv4Addr>,
+    /// Counts the dnsmasq processes of this network.
+    server: u64,
+    server_since: Instant,
+    /// How long the next start of dnsmasq waits.
+    wait: Duration,
+}
+
+impl Task {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>, birth: Birth, settled: oneshot::Sender<()>) {
+        self.begin(birth).await;
+        // Nobody waits for a new one.
+        let _ = settled.send(());
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Request(request, reply) => {
+                    let answer = self.answer(*request).await;
+                    // Who asked may be gone.
+                    drop(reply.send(answer));
+                    if !self.lifecycle().known() {
+                        self.shared.registry.forget(&self.entry);
+                        return;
+                    }
+                }
+                Event::ServerEnded(number) if number == self.server && self.live.is_some() => {
+                    self.server_ended()
+                }
+                Event::StartServer(number) if number == self.server && self.live.is_some() => {
+                    self.start_server().await;
+                }
+                Event::ServerEnded(_) | Event::StartServer(_) => {}
+            }
+        }
+    }
+
+    async fn begin(&mut self, birth: Birth) {
+        let Birth::Found { next, autostart, left } = birth else { return };
+        self.next = next.map(|n| Arc::new(*n));
+        self.autostart = autostart;
+        if let Some((record, network)) = left {
+            self.adopt(record, *network).await;
+        }
+        self.publish();
+        if !self.lifecycle().known() {
+            self.shared.registry.forget(&self.entry);
+        }
+    }
+
+    /// Goes on with what a former daemon left, or ends it.
+    async fn adopt(&mut self, record: Record, network: Network) {
+        let name = self.entry.name.clone();
+        if record.boot_id != self.shared.boot_id {
+            self.forget_record().await;
+            return;
+        }
+        if record.phase != Phase::Running {
+            let errors = self.unmake(&record).await;
+            self.forget_record().await;
+            tracing::info!("network '{name}' was half {:?}: it is undone", record.phase);
+            errors.iter().for_each(|e| tracing::error!("network '{name}': {e}"));
+            return;
+        }
+        self.live = Some(Arc::new(network));
+        (self.ports, self.fixed) = (record.ports, record.fixed);
+        match self.plan() {
+            Some(plan) => match plan.make().await {
+                Ok(process) => self.watch(process),
+                // What goes through it may still work.
+                Err(e) => tracing::error!("network '{name}' is not as it should be: {e}"),
+            },
+            None => tracing::debug!("network '{name}' has nothing on the host"),
+        }
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        Lifecycle { active: self.live.is_some(), persistent: self.next.is_some(), autostart: self.autostart }
+    }
+
+    fn decide(&self, ask: Ask) -> Result<(), NetworkError> {
+        let name = &self.entry.name;
+        self.lifecycle().decide(ask).map_err(|denial| match denial {
+            Denial::Absent => NetworkError::NotFound(name.to_string()),
+            Denial::NotActive => NetworkError::InvalidState(format!("network '{name}' is not active")),
+            Denial::Active => NetworkError::InvalidState("network is already active".into()),
+            Denial::Transient => NetworkError::InvalidState(match ask {
+                Ask::SetAutostart => "cannot set autostart for transient network".into(),
+                Ask::Undefine => "cannot undefine transient network".into(),
+                _ => "cannot change persistent config of a transient network".into(),
+            }),
+        })
+    }
+
+    fn publish(&self) {
+        self.entry.show(Snapshot {
+            name: self.entry.name.clone(),
+            uuid: self.entry.uuid,
+            live: self.live.clone(),
+            next: self.next.clone(),
+            autostart: self.autostart,
+            ports: self.ports.clone(),
+        });
+    }
+
+    fn tell(&self, kind: Kind) {
+        self.shared.events.tell(kind, self.entry.name.as_str(), self.entry.uuid);
+    }
+
+    fn status(&self, updated: bool) -> Answer {
+        Answer::Status(self.entry.snapshot(), updated)
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<Answer, NetworkError> {
+        match request {
+            Request::Define(network) => self.define(*network).await,
+            Request::Undefine => self.undefine().await,
+            Request::Create(network) => {
+                self.decide(Ask::Create)?;
+                self.start(*network).await
+            }
+            Request::Start => {
+                self.decide(Ask::Start)?;
+                let network = self.next.clone().ok_or(NetworkError::NotFound(self.entry.name.to_string()))?;
+                self.start((*network).clone()).await
+            }
+            Request::Destroy => self.destroy().await,
+            Request::SetAutostart(on) => {
+                self.decide(Ask::SetAutostart)?;
+                let name = self.entry.name.clone();
+                self.stored(move |s| s.set_autostart(name.as_str(), on)).await?;
+                self.autostart = on;
+                self.publish();
+                Ok(Answer::Done)
+            }
+            Request::Update(change) => self.update(*change).await,
+            Request::Plug { portgroup, port } => self.plug(portgroup.as_deref(), port).await,
+            Request::Unplug(port) => self.unplug(&port).await,
+        }
+    }
+
+    async fn stored(
+        &self,
+        work: impl FnOnce(&crate::engine::store::Store) -> Result<(), crate::engine::store::StoreError>
+        + Send
+        + 'static,
+    ) -> Result<(), NetworkError> {
+        let store = self.shared.store.clone();
+        match blocking(move || Ok(work(&store))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(NetworkError::Failed(e.to_string())),
+            Err(e) => Err(NetworkError::Failed(e.to_string())),
+        }
+    }
+
+    async fn keep(&self, network: &Network) -> Result<(), NetworkError> {
+        let (name, xml) = (self.entry.name.clone(), network.to_xml());
+        self.stored(move |s| s.write(name.as_str(), &xml)).await
+    }
+
+    async fn define(&mut self, network: Network) -> Result<Answer, NetworkError> {
+        self.decide(Ask::Define)?;
+        self.keep(&network).await?;
+        let updated = self.next.replace(Arc::new(network)).is_some();
+        self.publish();
+        self.tell(Kind::Defined);
+        Ok(self.status(updated))
+    }
+
+    async fn undefine(&mut self) -> Result<Answer, NetworkError> {
+        self.decide(Ask::Undefine)?;
+        let name = self.entry.name.clone();
+        self.stored(move |s| s.remove(name.as_str())).await?;
+        (self.next, self.autostart) = (None, false);
+        self.publish();
+        self.tell(Kind::Undefined);
+        if self.live.is_none() {
+            self.forget_leases().await;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Of a network that is no more.
+    async fn forget_leases(&self) {
+        let path = self.shared.files(self.entry.uuid).leases;
+        let removed = blocking(move || std::fs::remove_file(path)).await;
+        if let Err(e) = removed
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove the leases of network '{}': {e}", self.entry.name);
+        }
+    }
+
+    fn plan_of(&self, network: &Network) -> Option<Plan> {
+        let bridge = network.bridge.as_ref()?.name.clone().filter(|_| network.has_own_bridge())?;
+        Some(Plan {
+            network: network.clone(),
+            bridge,
+            ports: self.ports.iter().map(|t| t.port.clone()).collect(),
+            fixed: self.fixed.clone(),
+            files: self.shared.files(self.entry.uuid),
+        })
+    }
+
+    /// Of what runs; none where nothing is made on the host.
+    fn plan(&self) -> Option<Plan> {
+        self.plan_of(self.live.as_deref()?)
+    }
+
+    fn record_of(&self, network: &Network, phase: Phase) -> Record {
+        let own = network.has_own_bridge();
+        Record {
+            uuid: self.entry.uuid,
+            boot_id: self.shared.boot_id.clone(),
+            phase,
+            bridge: network.bridge.as_ref().filter(|_| own).and_then(|b| b.name.clone()),
+            rules: rules::needed(network),
+            server: dnsmasq::needed(network),
+            xml: network.to_xml(),
+            ports: self.ports.clone(),
+            fixed: self.fixed.clone(),
+        }
+    }
+
+    async fn write_record(&self, record: Record) -> Result<(), NetworkError> {
+        let folder = self.shared.records();
+        let written = blocking(move || record::write(&folder, &record)).await;
+        written.map_err(|e| {
+            NetworkError::Failed(format!("cannot write the state of network '{}': {e}", self.entry.name))
+        })
+    }
+
+    /// What runs, as it is now.
+    async fn note(&self) {
+        let Some(live) = &self.live else { return };
+        if let Err(e) = self.write_record(self.record_of(live, Phase::Running)).await {
+            // Only the next daemon will not know it.
+            tracing::error!("{e}");
+        }
+    }
+
+    async fn forget_record(&self) {
+        let (folder, uuid) = (self.shared.records(), self.entry.uuid);
+        if let Err(e) = blocking(move || record::remove(&folder, uuid)).await {
+            tracing::error!("cannot remove the state of network '{}': {e}", self.entry.name);
+        }
+    }
+
+    async fn unmake(&self, record: &Record) -> Vec<String> {
+        match &record.bridge {
+            Some(bridge) => making::unmake(bridge, record.rules, &self.shared.files(record.uuid)).await,
+            None => Vec::new(),
+        }
+    }
+
+    async fn start(&mut self, network: Network) -> Result<Answer, NetworkError> {
+        let problems = network.start_problems();
+        if !problems.is_empty() {
+            return Err(NetworkError::Unsupported(problems));
+        }
+        self.ports.clear();
+        let plan = self.plan_of(&network);
+        if let Some(plan) = &plan {
+            making::check(&network, &plan.bridge).await.map_err(NetworkError::Failed)?;
+        }
+        let record = self.record_of(&network, Phase::Starting);
+        self.write_record(record.clone()).await?;
+        killpoint::reached("network-noted");
+        let made = match &plan {
+            Some(plan) => plan.make().await,
+            None => Ok(None),
+        };
+        let process = match made {
+            Ok(process) => process,
+            Err(e) => {
+                let errors = self.unmake(&record).await;
+                self.forget_record().await;
+                errors.iter().for_each(|e| tracing::error!("network '{}': {e}", self.entry.name));
+                return Err(NetworkError::Failed(e));
+            }
+        };
+        self.live = Some(Arc::new(network));
+        self.watch(process);
+        self.note().await;
+        killpoint::reached("network-started");
+        self.publish();
+        self.tell(Kind::Started);
+        Ok(self.status(false))
+    }
+
+    async fn destroy(&mut self) -> Result<Answer, NetworkError> {
+        self.decide(Ask::Destroy)?;
+        let Some(live) = self.live.take() else { return Ok(Answer::Done) };
+        let record = self.record_of(&live, Phase::Stopping);
+        // What cannot be noted is undone all the same.
+        if let Err(e) = self.write_record(record.clone()).await {
+            tracing::error!("{e}");
+        }
+        // Its end is expected from now on.
+        self.server += 1;
+        let errors = self.unmake(&record).await;
+        self.ports.clear();
+        self.forget_record().await;
+        self.publish();
+        self.tell(Kind::Stopped);
+        if self.next.is_none() {
+            self.forget_leases().await;
+        }
+        match errors.into_iter().next() {
+            Some(first) => Err(NetworkError::Failed(first)),
+            None => Ok(Answer::Done),
+        }
+    }
+
+    /// Hears of the end of a dnsmasq.
+    fn watch(&mut self, process: Option<Process>) {
+        self.server += 1;
+        self.server_since = Instant::now();
+        let Some(process) = process else { return };
+        let (number, mailbox) = (self.server, self.entry.mailbox().clone());
+        tokio::spawn(async move {
+            process.ended().await;
+            // The network is gone.
+            let _ = mailbox.send(Event::ServerEnded(number)).await;
+        });
+    }
+
+    fn server_ended(&mut self) {
+        if self.server_since.elapsed() >= GOOD_LIFE {
+            self.wait = Duration::ZERO;
+        }
+        tracing::warn!("the dnsmasq of network '{}' ended: it is started again", self.entry.name);
+        self.start_server_later();
+    }
+
+    fn start_server_later(&mut self) {
+        let (number, mailbox, wait) = (self.server, self.entry.mailbox().clone(), self.wait);
+        self.wait = (self.wait * 2).clamp(Duration::from_secs(1), LONGEST_WAIT);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            // The network is gone.
+            let _ = mailbox.send(Event::StartServer(number)).await;
+        });
+    }
+
+    async fn start_server(&mut self) {
+        let Some(plan) = self.plan() else { return };
+        match plan.serve().await {
+            Ok(process) => self.watch(process),
+            Err(e) => {
+                tracing::error!("network '{}': {e}", self.entry.name);
+                self.start_server_later();
+            }
+        }
+    }
+
+    async fn update(&mut self, change: PartChange) -> Result<Answer, NetworkError> {
+        let active = self.live.is_some();
+        let affected = change.affected.unwrap_or(Affected { live: active, config: !active });
+        if affected.live {
+            self.decide(Ask::EditLive)?;
+        }
+        if affected.config {
+            self.decide(Ask::EditNext)?;
+        }
+        let changed = |network: &Option<Arc<Network>>, wanted: bool| {
+            let Some(network) = network.as_ref().filter(|_| wanted) else { return Ok(None) };
+            let updated = network.updated(change.change, &change.part, change.parent);
+            updated.map(Some).map_err(|e| match e {
+                berth_domain::network::UpdateError::Impossible(message) => {
+                    NetworkError::InvalidState(message)
+                }
+                berth_domain::network::UpdateError::Bad(e) => NetworkError::InvalidDocument(e.diagnostics),
+            })
+        };
+        let (live, next) = (changed(&self.live, affected.live)?, changed(&self.next, affected.config)?);
+        if let Some(live) = live {
+            let before = self.live.replace(Arc::new(live));
+            if let Err(e) = self.refresh().await {
+                self.live = before;
+                // As it was before; what does not work now did not then.
+                if let Err(again) = self.refresh().await {
+                    tracing::error!("network '{}': {again}", self.entry.name);
+                }
+                return Err(NetworkError::Failed(e));
+            }
+            self.note().await;
+        }
+        if let Some(next) = next {
+            self.keep(&next).await?;
+            self.next = Some(Arc::new(next));
+        }
+        self.publish();
+        self.tell(Kind::Defined);
+        Ok(Answer::Done)
+    }
+
+    /// Brings dnsmasq and the rules up to date.
+    async fn refresh(&mut self) -> Result<(), String> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        plan.apply_rules().await?;
+        let process = plan.serve().await?;
+        self.watch(process);
+        Ok(())
+    }
+
+    async fn plug(&mut self, portgroup: Option<&str>, port: Port) -> Result<Answer, NetworkError> {
+        if self.live.is_none()
+            && let Some(next) = self.next.clone().filter(|n| n.starts_on_demand())
+        {
+            self.start((*next).clone()).await?;
+        }
+        self.decide(Ask::Plug)?;
+        let Some(live) = self.live.clone() else {
+            return Err(NetworkError::NotFound(self.entry.name.to_string()));
+        };
+        let there =
+            self.ports.iter().find(|t| t.port.domain == port.domain && t.port.mac == port.mac).cloned();
+        let (connection, dev) = self.connection(&live, portgroup, there.as_ref())?;
+        if there.is_none() {
+            self.choose_address(&live, &port).await;
+            self.ports.push(Taken { port, dev });
+            self.note().await;
+            self.publish();
+            self.tell_names().await;
+        }
+        Ok(Answer::Connection(connection))
+    }
+
+    async fn unplug(&mut self, port: &Port) -> Result<Answer, NetworkError> {
+        let before = self.ports.len();
+        self.ports.retain(|t| t.port.domain != port.domain || t.port.mac != port.mac);
+        if self.ports.len() != before && self.live.is_some() {
+            self.note().await;
+            self.publish();
+            self.tell_names().await;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// A guest that ports are forwarded to keeps one address.
+    async fn choose_address(&mut self, live: &Network, port: &Port) {
+        if !live.forwards().iter().any(|f| f.guest == port.name) {
+            return;
+        }
+        let leases = read_leases(&self.shared, self.entry.uuid).await;
+        match choose::guest_address(live, &port.mac, &self.fixed, &leases) {
+            Some(address) => drop(self.fixed.insert(port.mac.clone(), address)),
+            None => tracing::warn!(
+                "network '{}' has no address left for '{}': no port is forwarded to it",
+                self.entry.name,
+                port.name
+            ),
+        }
+    }
+
+    /// dnsmasq and the rules learn which guests there are.
+    async fn tell_names(&mut self) {
+        let Some(plan) = self.plan() else { return };
+        if !plan.network.forwards().is_empty()
+            && let Err(e) = plan.apply_rules().await
+        {
+            tracing::error!("network '{}': {e}", self.entry.name);
+        }
+        if dnsmasq::needed(&plan.network) {
+            match plan.serve().await {
+                Ok(process) => self.watch(process),
+                Err(e) => tracing::error!("network '{}': {e}", self.entry.name),
+            }
+        }
+    }
+
+    /// What a port gets, and the interface of the host that it is made on.
+    fn connection(
+        &self,
+        live: &Network,
+        portgroup: Option<&str>,
+        there: Option<&Taken>,
+    ) -> Result<(Connection, Option<String>), NetworkError> {
+        let name = &self.entry.name;
+        let group = match portgroup {
+            Some(wanted) => {
+                let found = live.portgroups.iter().find(|g| g.name == wanted);
+                let none = || NetworkError::Failed(format!("network '{name}' has no portgroup '{wanted}'"));
+                Some(found.ok_or_else(none)?)
+            }
+            None => live.portgroups.iter().find(|g| g.default == Some(true)),
+        };
+        if making::is_direct(live) {
+            let dev = match there.and_then(|t| t.dev.clone()) {
+                Some(dev) => dev,
+                None => self.pick_device(live)?,
+            };
+            let mode = match live.forward.as_ref().map(|f| f.mode) {
+                Some(ForwardMode::Private) => DirectMode::Private,
+                Some(ForwardMode::Vepa) => DirectMode::Vepa,
+                Some(ForwardMode::Passthrough) => DirectMode::Passthrough,
+                _ => DirectMode::Bridge,
+            };
+            return Ok((Connection::Direct { dev: dev.clone(), mode }, Some(dev)));
+        }
+        let bridge = live.bridge.as_ref().and_then(|b| b.name.clone());
+        let bridge = bridge.ok_or_else(|| NetworkError::Failed(format!("network '{name}' has no bridge")))?;
+        let port = BridgePort {
+            bridge,
+            mtu: live.mtu,
+            isolated: group.and_then(|g| g.isolated).or(live.isolated),
+            vlan: group.and_then(|g| g.vlan.clone()).or_else(|| live.vlan.clone()),
+            bandwidth: group.and_then(|g| g.bandwidth.clone()),
+            virtualport: group.and_then(|g| g.virtualport.clone()).or_else(|| live.virtualport.clone()),
+        };
+        Ok((Connection::Bridge(Box::new(port)), None))
+    }
+
+    /// The interface with the fewest ports; one that is handed over whole has no other.
+    fn pick_device(&self, live: &Network) -> Result<String, NetworkError> {
+        let Some(forward) = &live.forward else { return Err(NetworkError::Nobody) };
+        let all: Vec<&String> = match forward.interfaces.as_slice() {
+            [] => forward.dev.iter().collect(),
+            interfaces => interfaces.iter().collect(),
+        };
+        let used = |dev: &String| self.ports.iter().filter(|t| t.dev.as_ref() == Some(dev)).count();
+        let least = all.into_iter().min_by_key(|dev| used(dev));
+        match least {
+            Some(dev) if forward.mode != ForwardMode::Passthrough || used(dev) == 0 => Ok(dev.clone()),
+            _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
+        }
+    }
+}
