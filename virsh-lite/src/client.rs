@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
 
-use berth_schemas::domain;
 use berth_schemas::wire::{self, CallKind, Framer};
+use berth_schemas::{domain, network};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
@@ -204,6 +204,9 @@ fn decode_error(method: &'static str, name: &str, parameters: Option<Value>) -> 
     }
     if let Some(error) = domain::Error::from_reply(name, parameters.clone()) {
         return CallError::Domain(error);
+    }
+    if let Some(error) = network::Error::from_reply(name, parameters.clone()) {
+        return CallError::Network(error);
     }
     let detail = |key: &str| {
         let value = parameters.as_ref().and_then(|p| p.get(key)).and_then(Value::as_str);

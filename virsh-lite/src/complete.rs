@@ -1,4 +1,4 @@
-//! What may come next on a command line, from the command table and the live names of domains.
+//! What may come next on a command line, from the command table and the live names of domains and networks.
 //!
 //! Does not know which shell asks.
 
@@ -23,7 +23,7 @@ fn plain(word: impl Into<String>) -> Candidate {
 }
 
 /// What fits the last of these words, which come after the program's name. `names` asks the daemon.
-pub fn line(words: &[String], names: impl FnOnce(options::Options) -> Vec<DomainStatus>) -> Vec<Candidate> {
+pub fn line(words: &[String], names: impl FnOnce(options::Options, Values) -> Vec<String>) -> Vec<Candidate> {
     let Some((partial, before)) = words.split_last() else { return Vec::new() };
     if let Some(option) = before.last().and_then(|w| global(w))
         && !option.value.is_empty()
@@ -38,7 +38,7 @@ pub fn line(words: &[String], names: impl FnOnce(options::Options) -> Vec<Domain
         return fitting(all, partial);
     }
     let words: Vec<String> = before.into_iter().chain([partial.clone()]).collect();
-    command(&words, || names(given))
+    command(&words, |values| names(given, values))
 }
 
 /// The global option that a word is.
@@ -59,7 +59,7 @@ fn leading(words: &[String]) -> bool {
 }
 
 /// What fits the last word of one command.
-pub fn command(words: &[String], names: impl FnOnce() -> Vec<DomainStatus>) -> Vec<Candidate> {
+pub fn command(words: &[String], names: impl FnOnce(Values) -> Vec<String>) -> Vec<Candidate> {
     let Some((partial, before)) = words.split_last() else { return Vec::new() };
     let Some((name, given)) = before.split_first() else {
         return fitting(cmd::visible().map(|c| Candidate { word: c.name.into(), about: c.summary }), partial);
@@ -112,15 +112,15 @@ fn unnamed(command: &crate::grammar::Command, given: &[String]) -> usize {
         .count()
 }
 
-fn values(option: &Opt, partial: &str, names: impl FnOnce() -> Vec<DomainStatus>) -> Vec<Candidate> {
-    let domains = |keep: fn(&DomainStatus) -> bool| -> Vec<Candidate> {
-        names().into_iter().filter(keep).map(|d| plain(d.name)).collect()
-    };
+fn values(option: &Opt, partial: &str, names: impl FnOnce(Values) -> Vec<String>) -> Vec<Candidate> {
     let all = match option.values {
         Values::Any => Vec::new(),
-        Values::Domains => domains(|_| true),
-        Values::ActiveDomains => domains(|d| d.id.is_some()),
-        Values::InactiveDomains => domains(|d| d.id.is_none()),
+        Values::Domains
+        | Values::ActiveDomains
+        | Values::InactiveDomains
+        | Values::Networks
+        | Values::ActiveNetworks
+        | Values::InactiveNetworks => names(option.values).into_iter().map(plain).collect(),
         Values::Files => files(partial),
         Values::Commands => {
             cmd::visible().map(|c| Candidate { word: c.name.into(), about: c.summary }).collect()
@@ -151,12 +151,31 @@ fn files(partial: &str) -> Vec<Candidate> {
     found
 }
 
-/// The domains that a daemon knows; none if it cannot be reached.
-pub fn live_names(options: options::Options) -> Vec<DomainStatus> {
+/// The names that a daemon knows; none if it cannot be reached.
+pub fn live_names(options: options::Options, values: Values) -> Vec<String> {
     let mut session = Session::new(options);
-    match session.connect() {
-        Ok(_) => session.all_domains().unwrap_or_default(),
-        Err(_) => Vec::new(),
+    if session.connect().is_err() {
+        return Vec::new();
+    }
+    match values {
+        Values::Networks | Values::ActiveNetworks | Values::InactiveNetworks => {
+            let all = cmd::net::all(&mut session).unwrap_or_default().into_iter();
+            all.filter(|n| fits(values, n.active)).map(|n| n.name).collect()
+        }
+        _ => domains(&session.all_domains().unwrap_or_default(), values),
+    }
+}
+
+fn domains(all: &[DomainStatus], values: Values) -> Vec<String> {
+    all.iter().filter(|d| fits(values, d.id.is_some())).map(|d| d.name.clone()).collect()
+}
+
+/// Whether a name is wanted of something that is active, or is not.
+fn fits(values: Values, active: bool) -> bool {
+    match values {
+        Values::ActiveDomains | Values::ActiveNetworks => active,
+        Values::InactiveDomains | Values::InactiveNetworks => !active,
+        _ => true,
     }
 }
 
@@ -186,7 +205,11 @@ mod test {
 
     fn get(text: &str) -> Vec<String> {
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-        let names = |_| vec![domain("db", None), domain("web1", Some(7)), domain("web2", Some(8))];
+        let all = [domain("db", None), domain("web1", Some(7)), domain("web2", Some(8))];
+        let names = |_, values| match values {
+            Values::InactiveNetworks => vec!["lan".to_owned()],
+            values => domains(&all, values),
+        };
         line(&words, names).into_iter().map(|c| c.word).collect()
     }
 
@@ -203,6 +226,7 @@ mod test {
         assert_eq!(get("list --all --al"), Vec::<String>::new());
         assert_eq!(get("shutdown web1 --mode s"), ["signal"]);
         assert_eq!(get("-c lxc:/// -q domn"), ["domname"]);
+        assert_eq!(get("net-start l"), ["lan"]);
         assert_eq!(get("-c lx"), Vec::<String>::new());
         assert_eq!(get("--reado"), ["--readonly"]);
         assert_eq!(get("nosuch x"), Vec::<String>::new());

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use berth_schemas::domain;
+use berth_schemas::{domain, network};
 
 /// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -89,6 +89,8 @@ impl fmt::Display for Failure {
 pub enum CallError {
     /// The daemon says so, in the words of the interface.
     Domain(domain::Error),
+    /// The same about a network.
+    Network(network::Error),
     /// The caller may not call this method.
     Denied {
         /// Full name of the method.
@@ -116,6 +118,7 @@ impl CallError {
     pub fn message(&self, readonly: bool) -> (String, Option<String>) {
         match self {
             Self::Domain(error) => domain_message(error),
+            Self::Network(error) => (network_message(error), None),
             Self::Denied { method } if readonly => {
                 (format!("operation forbidden: read only access prevents {}", libvirt_name(method)), None)
             }
@@ -165,9 +168,33 @@ fn domain_message(error: &domain::Error) -> (String, Option<String>) {
     }
 }
 
+/// libvirt begins its messages with the kind of the error.
+fn network_message(error: &network::Error) -> String {
+    use network::Error as E;
+    match error {
+        E::NoSuchNetwork { message } => format!("Network not found: {message}"),
+        E::InvalidState { message } => format!("{INVALID}: {message}"),
+        E::NetworkExists { message } => format!("operation failed: {message}"),
+        E::InvalidDocument { message, .. } | E::Unsupported { message, .. } | E::Failed { message } => {
+            message.clone()
+        }
+    }
+}
+
 /// What libvirt calls a method, for messages that scripts look for.
 fn libvirt_name(method: &str) -> &str {
     use domain::Method as M;
+    use network::Method as N;
+    match N::from_name(method) {
+        Some(N::Define) => return "virNetworkDefineXML",
+        Some(N::Undefine) => return "virNetworkUndefine",
+        Some(N::Create) => return "virNetworkCreateXML",
+        Some(N::Start) => return "virNetworkCreate",
+        Some(N::Destroy) => return "virNetworkDestroy",
+        Some(N::SetAutostart) => return "virNetworkSetAutostart",
+        Some(N::Update) => return "virNetworkUpdate",
+        _ => {}
+    }
     match M::from_name(method) {
         Some(M::Define) => "virDomainDefineXML",
         Some(M::Undefine) => "virDomainUndefineFlags",

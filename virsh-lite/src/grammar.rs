@@ -16,6 +16,8 @@ pub enum Group {
     Monitor,
     /// What waits for events.
     Events,
+    /// What is about networks.
+    Networks,
     /// What is about the host.
     Host,
     /// What is about this program.
@@ -24,7 +26,8 @@ pub enum Group {
 
 impl Group {
     /// All groups in the order of `help`.
-    pub const ALL: &'static [Self] = &[Self::Domain, Self::Monitor, Self::Events, Self::Host, Self::Shell];
+    pub const ALL: &'static [Self] =
+        &[Self::Domain, Self::Monitor, Self::Events, Self::Networks, Self::Host, Self::Shell];
 
     /// Heading of the group.
     pub fn title(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Group {
             Self::Domain => "Domain Management",
             Self::Monitor => "Domain Monitoring",
             Self::Events => "Domain Events",
+            Self::Networks => "Networking",
             Self::Host => "Host and Hypervisor",
             Self::Shell => "Virsh itself",
         }
@@ -43,6 +47,7 @@ impl Group {
             Self::Domain => "domain",
             Self::Monitor => "monitor",
             Self::Events => "events",
+            Self::Networks => "network",
             Self::Host => "host",
             Self::Shell => "virsh",
         }
@@ -73,6 +78,12 @@ pub enum Values {
     ActiveDomains,
     /// Names of inactive domains.
     InactiveDomains,
+    /// Names of networks.
+    Networks,
+    /// Names of active networks.
+    ActiveNetworks,
+    /// Names of inactive networks.
+    InactiveNetworks,
     /// Files.
     Files,
     /// Names of commands.

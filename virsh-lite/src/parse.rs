@@ -227,7 +227,7 @@ const VIRSH_ONLY: &[&str] = &[
     "attach-", "backup-", "blkdeviotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
     "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dompm",
     "domrename", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
-    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "migrate", "net-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
+    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "migrate", "net-desc", "net-metadata", "net-port-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
     "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "screenshot", "secret-",
     "send-", "set-", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",
 ];

@@ -168,6 +168,17 @@ impl Session {
         result
     }
 
+    /// Calls a method that answers any number of times.
+    pub fn call_more<In: Serialize, Out: DeserializeOwned>(
+        &mut self,
+        method: &'static str,
+        parameters: &In,
+        each: impl FnMut(Out) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;
+        client.call_more(method, parameters, each)
+    }
+
     /// All domains, by name. A call has at least one reply: that there is no domain comes as an error.
     pub fn all_domains(&mut self) -> Result<Vec<DomainStatus>, CallError> {
         let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;

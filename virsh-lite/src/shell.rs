@@ -119,7 +119,7 @@ impl Completer for Words {
         }
         let start = before.rfind([' ', '\t', ';']).map_or(0, |i| i + 1);
         let options = self.options.clone();
-        let found = complete::command(&words, || complete::live_names(options));
+        let found = complete::command(&words, |values| complete::live_names(options, values));
         let pair = |c: complete::Candidate| {
             let end = if c.word.ends_with('/') { "" } else { " " };
             Pair { replacement: format!("{}{end}", builtin::shell(&c.word)), display: c.word }

@@ -20,6 +20,11 @@ pub fn local(micros: i64) -> String {
     format(micros, &TimeZone::system(), "%Y-%m-%d %H:%M:%S %z")
 }
 
+/// The same without the offset.
+pub fn plain_local(micros: i64) -> String {
+    format(micros, &TimeZone::system(), "%Y-%m-%d %H:%M:%S")
+}
+
 fn format(micros: i64, zone: &TimeZone, form: &str) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(time) => time.to_zoned(zone.clone()).strftime(form).to_string(),

@@ -7,8 +7,9 @@ use std::io::Read;
 use berth_schemas::domain::{
     self, CreateIn, CreateOut, DefineIn, DefineOut, Diagnostic, Method, UndefineIn, UndefineOut,
 };
+use berth_schemas::network;
 
-use crate::cmd::{console, start};
+use crate::cmd::{console, net, start};
 use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::output::colour;
@@ -102,6 +103,13 @@ impl Document {
                     return Failure::because(what, message);
                 }
                 Failure::line(what).excerpt(self.remarks(Severity::Error, diagnostics))
+            }
+            CallError::Network(
+                network::Error::InvalidDocument { diagnostics, .. }
+                | network::Error::Unsupported { diagnostics, .. },
+            ) if !diagnostics.is_empty() => {
+                let remarks: Vec<Diagnostic> = diagnostics.iter().map(net::diagnostic).collect();
+                Failure::line(what).excerpt(self.remarks(Severity::Error, &remarks))
             }
             error => error.because(what, readonly),
         }

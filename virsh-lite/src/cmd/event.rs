@@ -42,9 +42,12 @@ pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events"
 
 /// Why waiting ended.
 #[derive(PartialEq, Eq)]
-enum End {
+pub enum End {
+    /// Enough came.
     Done,
+    /// The time is over.
     TimedOut,
+    /// ^C.
     Interrupted,
 }
 
@@ -153,7 +156,7 @@ fn wait(
 }
 
 /// Waits until there is something to read, which is `None`.
-fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
+pub fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
     loop {
         let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
             None => PollTimeout::NONE,

@@ -105,8 +105,9 @@ pub fn version(long: bool) -> String {
     let version = env!("CARGO_PKG_VERSION");
     if long {
         format!(
-            "Virsh command line tool of Berth {version}\nSpeaks: {}, {}\n",
+            "Virsh command line tool of Berth {version}\nSpeaks: {}, {}, {}\n",
             berth_schemas::domain::NAME,
+            berth_schemas::network::NAME,
             berth_schemas::node::NAME
         )
     } else {

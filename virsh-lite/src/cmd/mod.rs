@@ -25,6 +25,7 @@ pub mod limits;
 pub mod list;
 pub mod memory;
 pub mod metadata;
+pub mod net;
 pub mod pause;
 pub mod resources;
 pub mod start;
@@ -80,6 +81,22 @@ pub static ALL: &[&Command] = &[
     &cpu::VCPUCOUNT,
     // Domain Events
     &event::EVENT,
+    // Networking
+    &net::life::AUTOSTART,
+    &net::life::CREATE,
+    &net::life::DEFINE,
+    &net::life::DESTROY,
+    &net::leases::LEASES,
+    &net::info::DUMPXML,
+    &net::life::EDIT,
+    &net::event::EVENT,
+    &net::info::INFO,
+    &net::list::LIST,
+    &net::info::NAME,
+    &net::life::START,
+    &net::life::UNDEFINE,
+    &net::update::UPDATE,
+    &net::info::UUID,
     // Host and Hypervisor
     &host::CAPABILITIES,
     &host::HOSTNAME,

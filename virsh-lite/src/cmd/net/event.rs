@@ -1,0 +1,140 @@
+//! `net-event`.
+//!
+//! Keeps nothing: an event is printed as it comes.
+
+use std::time::{Duration, Instant};
+
+use berth_schemas::network::{Event, EventKind, Method, SubscribeIn, SubscribeOut};
+use berth_schemas::wire::CallKind;
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use crate::cmd::event::{End, pause};
+use crate::cmd::net;
+use crate::error::{CallError, Failure};
+use crate::grammar::{Command, Group, Opt, Values};
+use crate::parse::Args;
+use crate::session::Session;
+use crate::terminal::Signals;
+use crate::times;
+
+/// The types of events.
+const TYPES: &[&str] = &["lifecycle"];
+
+/// `net-event`
+pub static EVENT: Command = Command::new("net-event", Group::Networks, "Network Events", event)
+    .about("Lists the types of events, or waits for events to happen.")
+    .options(&[
+        Opt::text("network", "only events of this network: its name or uuid")
+            .positional()
+            .from(Values::Networks),
+        Opt::text("event", "which type to wait for").from(Values::Words(TYPES)),
+        Opt::flag("loop", "go on until the time is over or ^C is typed, not only to the first event"),
+        Opt::number("timeout", "seconds to wait"),
+        Opt::flag("list", "list the types"),
+        Opt::flag("timestamp", "print when each event happened"),
+    ])
+    .json("one object on a line of its own for each event: atUSec, type, kind, name, uuid");
+
+#[derive(Serialize)]
+struct EventJson<'a> {
+    #[serde(rename = "atUSec")]
+    at_usec: i64,
+    r#type: &'static str,
+    kind: EventKind,
+    name: &'a str,
+    uuid: &'a str,
+}
+
+fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    args.exclusive("list", "event")?;
+    if args.has("list") {
+        if session.json {
+            session.out.json(&TYPES);
+        } else {
+            session.out.print(&format!("{}\n", TYPES.join("\n")));
+        }
+        return Ok(());
+    }
+    match args.text("event") {
+        None => return Err(Failure::line("either --list or --event <type> is required")),
+        Some(name) if !TYPES.contains(&name) => {
+            return Err(Failure::line(format!("unknown event type {name}")));
+        }
+        Some(_) => {}
+    }
+    let deadline = args.positive("timeout")?.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let network = match args.text("network") {
+        Some(word) => Some(net::find(session, word)?),
+        None => None,
+    };
+    let ask = SubscribeIn { name: network.map(|n| n.name), uuid: None };
+    let mut count = 0;
+    let end = wait(session, &ask, deadline, &mut |session, event| {
+        count += 1;
+        print(session, event, args.has("timestamp"));
+        args.has("loop")
+    })?;
+    if !session.json {
+        match end {
+            End::Done => {}
+            End::TimedOut => session.out.print("event loop timed out\n"),
+            End::Interrupted => session.out.print("event loop interrupted\n"),
+        }
+        session.out.print(&format!("events received: {count}\n"));
+    }
+    if count > 0 { Ok(()) } else { Err(Failure::silent()) }
+}
+
+/// Gives each event to `take` until that says no, time is over or ^C is typed.
+fn wait(
+    session: &mut Session,
+    ask: &SubscribeIn,
+    deadline: Option<Instant>,
+    take: &mut dyn FnMut(&mut Session, &Event) -> bool,
+) -> Result<End, Failure> {
+    let method = Method::Subscribe.name();
+    let readonly = session.options.readonly;
+    let failed = |e: CallError| e.because("Failed to wait for events", readonly);
+    let signals = Signals::take(&[Signal::SIGINT]).map_err(|e| Failure::line(e.to_string()))?;
+    let mut client = session.another_connection()?;
+    client.send(method, ask, CallKind::More).map_err(failed)?;
+    loop {
+        while let Some(reply) = client.waiting_reply::<SubscribeOut>(method).map_err(failed)? {
+            if let Some(event) = &reply.out.event
+                && !take(session, event)
+            {
+                return Ok(End::Done);
+            }
+            if !reply.continues {
+                return Ok(End::Done);
+            }
+        }
+        session.out.flush();
+        if let Some(end) = pause(&client, &signals, deadline)? {
+            return Ok(end);
+        }
+        client.fill().map_err(failed)?;
+    }
+}
+
+fn print(session: &mut Session, event: &Event, timestamp: bool) {
+    if session.json {
+        session.out.json_line(&EventJson {
+            at_usec: event.at_u_sec,
+            r#type: "lifecycle",
+            kind: event.kind,
+            name: &event.name,
+            uuid: &event.uuid,
+        });
+        return;
+    }
+    let what = match event.kind {
+        EventKind::Defined => "Defined",
+        EventKind::Undefined => "Undefined",
+        EventKind::Started => "Started",
+        EventKind::Stopped => "Stopped",
+    };
+    let stamp = if timestamp { format!("{}: ", times::utc(event.at_u_sec)) } else { String::new() };
+    session.out.print(&format!("{stamp}event 'lifecycle' for network '{}': {what}\n", event.name));
+}

@@ -1,0 +1,213 @@
+//! `net-define`, `net-create`, `net-start`, `net-destroy`, `net-undefine`, `net-autostart`, `net-edit`.
+//!
+//! Does not read XML; the daemon says what is wrong with a document and where.
+
+use berth_schemas::network::{
+    CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, Diagnostic, Method, SetAutostartIn,
+    SetAutostartOut, StartIn, StartOut, UndefineIn, UndefineOut,
+};
+
+use crate::cmd::define::Document;
+use crate::cmd::net;
+use crate::cmd::net::info::fetch;
+use crate::editor::{Again, Draft, ask_again};
+use crate::error::Failure;
+use crate::grammar::{Command, Group, Opt, Values};
+use crate::parse::Args;
+use crate::session::Session;
+use crate::snippet::Severity;
+
+const FILE: Opt = Opt::text("file", "file with the XML of the network, or - for standard input")
+    .required()
+    .from(Values::Files);
+const VALIDATE: Opt = Opt::flag("validate", "refuse the document if any of it has no meaning here");
+
+/// `net-define`
+pub static DEFINE: Command = Command::new(
+    "net-define",
+    Group::Networks,
+    "define (but don't start) a network from an XML file",
+    define,
+)
+.about(
+    "Keeps a definition, a new one or in place of the one with the same name and uuid.\n\
+             A network that runs goes on as it is until its next start.",
+)
+.options(&[FILE, VALIDATE]);
+
+/// `net-create`
+pub static CREATE: Command =
+    Command::new("net-create", Group::Networks, "create a network from an XML file", create)
+        .about("Starts a network without keeping a definition: once it ends, it is gone.")
+        .options(&[FILE, VALIDATE]);
+
+/// `net-start`
+pub static START: Command =
+    Command::new("net-start", Group::Networks, "start a (previously defined) inactive network", start)
+        .about("Makes the bridge of a network, its rules, and its DHCP and DNS server.")
+        .options(&[Opt::text("network", "network name or uuid").required().from(Values::InactiveNetworks)]);
+
+/// `net-destroy`
+pub static DESTROY: Command = Command::new(
+    "net-destroy",
+    Group::Networks,
+    "destroy (stop) a network",
+    destroy,
+)
+.about("Takes away all that a network has on the host. Its guests are cut off; what they were given is kept.")
+.options(&[Opt::text("network", "network name or uuid").required().from(Values::ActiveNetworks)]);
+
+/// `net-undefine`
+pub static UNDEFINE: Command =
+    Command::new("net-undefine", Group::Networks, "undefine a persistent network", undefine)
+        .about("Forgets the definition of a network. One that runs goes on, and is gone once it ends.")
+        .options(&[net::NETWORK]);
+
+/// `net-autostart`
+pub static AUTOSTART: Command =
+    Command::new("net-autostart", Group::Networks, "autostart a network", autostart)
+        .about("Has a network start together with the host, or no longer.")
+        .options(&[net::NETWORK, Opt::flag("disable", "no longer start it together with the host")]);
+
+/// `net-edit`
+pub static EDIT: Command = Command::new(
+    "net-edit",
+    Group::Networks,
+    "edit XML configuration for a network",
+    edit,
+)
+.about(
+    "Opens the definition of the network in $VISUAL, $EDITOR or vi, and defines what was saved. A network\n\
+             that runs goes on as it is until its next start.",
+)
+.options(&[net::NETWORK]);
+
+fn define(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let document = Document::read(args)?;
+    let what = format!("Failed to define network from {}", document.file);
+    if args.has("validate") {
+        validate(session, &document, &what)?;
+    }
+    let out = keep(session, &document, &what, false)?;
+    session.out.extra(&format!("Network {} defined from {}\n", out.network.name, document.file));
+    Ok(())
+}
+
+/// Has the daemon keep, or only check, a document; prints its warnings.
+fn keep(session: &mut Session, document: &Document, what: &str, dry_run: bool) -> Result<DefineOut, Failure> {
+    let ask = DefineIn { xml: document.xml.clone(), dry_run: dry_run.then_some(true) };
+    let readonly = session.options.readonly;
+    let out: Result<DefineOut, _> = net::call(session, Method::Define, &ask);
+    let out = out.map_err(|e| document.failure(what, &e, readonly))?;
+    if !dry_run {
+        warn(session, document, &out.warnings);
+    }
+    Ok(out)
+}
+
+fn warn(session: &mut Session, document: &Document, warnings: &[Diagnostic]) {
+    if !warnings.is_empty() {
+        let remarks: Vec<_> = warnings.iter().map(net::diagnostic).collect();
+        session.out.stderr(&document.remarks(Severity::Warning, &remarks));
+    }
+}
+
+/// Fails where the daemon has any remark.
+fn validate(session: &mut Session, document: &Document, what: &str) -> Result<(), Failure> {
+    let out = keep(session, document, what, true)?;
+    if out.warnings.is_empty() {
+        return Ok(());
+    }
+    let remarks: Vec<_> = out.warnings.iter().map(net::diagnostic).collect();
+    Err(Failure::line(what).excerpt(document.remarks(Severity::Error, &remarks)))
+}
+
+fn create(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let document = Document::read(args)?;
+    let what = format!("Failed to create network from {}", document.file);
+    if args.has("validate") {
+        validate(session, &document, &what)?;
+    }
+    let readonly = session.options.readonly;
+    let out: Result<CreateOut, _> =
+        net::call(session, Method::Create, &CreateIn { xml: document.xml.clone() });
+    let out = out.map_err(|e| document.failure(&what, &e, readonly))?;
+    warn(session, &document, &out.warnings);
+    session.out.extra(&format!("Network {} created from {}\n", out.network.name, document.file));
+    Ok(())
+}
+
+fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let network = net::find(session, args.required("network"))?;
+    let ask = StartIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
+    let readonly = session.options.readonly;
+    let result: Result<StartOut, _> = net::call(session, Method::Start, &ask);
+    result.map_err(|e| e.because(format!("Failed to start network {}", network.name), readonly))?;
+    session.out.extra(&format!("Network {} started\n", network.name));
+    Ok(())
+}
+
+fn destroy(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let network = net::find(session, args.required("network"))?;
+    let ask = DestroyIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
+    let readonly = session.options.readonly;
+    let result: Result<DestroyOut, _> = net::call(session, Method::Destroy, &ask);
+    result.map_err(|e| e.because(format!("Failed to destroy network {}", network.name), readonly))?;
+    session.out.extra(&format!("Network {} destroyed\n", network.name));
+    Ok(())
+}
+
+fn undefine(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let network = net::find(session, args.required("network"))?;
+    let ask = UndefineIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
+    let readonly = session.options.readonly;
+    let result: Result<UndefineOut, _> = net::call(session, Method::Undefine, &ask);
+    result.map_err(|e| e.because(format!("Failed to undefine network {}", network.name), readonly))?;
+    session.out.extra(&format!("Network {} has been undefined\n", network.name));
+    Ok(())
+}
+
+fn autostart(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let wanted = !args.has("disable");
+    let verb = if wanted { "mark" } else { "unmark" };
+    let network = net::find(session, args.required("network"))?;
+    let ask = SetAutostartIn {
+        name: Some(network.name.clone()),
+        uuid: Some(network.uuid.clone()),
+        autostart: wanted,
+    };
+    let readonly = session.options.readonly;
+    let result: Result<SetAutostartOut, _> = net::call(session, Method::SetAutostart, &ask);
+    let what = format!("failed to {verb} network {} as autostarted", network.name);
+    result.map_err(|e| e.because(what, readonly))?;
+    session.out.extra(&format!("Network {} {verb}ed as autostarted\n", network.name));
+    Ok(())
+}
+
+fn edit(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let network = net::find(session, args.required("network"))?;
+    let before = fetch(session, &network.name, true)?;
+    let draft = Draft::new(&before)?;
+    let mut xml = draft.edit()?;
+    loop {
+        if xml == before {
+            session.out.extra(&format!("Network {} XML configuration not changed.\n", network.name));
+            return Ok(());
+        }
+        let document = Document { file: format!("{}.xml", network.name), xml };
+        let what = format!("Failed to define network '{}' from the edited text", network.name);
+        match keep(session, &document, &what, false) {
+            Ok(out) => {
+                session.out.extra(&format!("Network {} XML configuration edited.\n", out.network.name));
+                return Ok(());
+            }
+            Err(failure) => session.out.fail(&failure),
+        }
+        xml = match ask_again() {
+            Again::Edit => draft.edit()?,
+            Again::Retry => document.xml,
+            Again::Drop => return Err(Failure::silent()),
+        };
+        session.connect()?;
+    }
+}
