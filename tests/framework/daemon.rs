@@ -63,6 +63,9 @@ impl Daemon {
             .prefix("berth-test-")
             .tempdir()
             .map_err(|e| format!("cannot make a folder: {e}"))?;
+        // dnsmasq runs as another user and reads files of ours in there.
+        fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(|e| format!("cannot open the folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut daemon = Self { work, child: None, environment, arguments: Vec::new(), controller: None };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;

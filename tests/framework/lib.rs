@@ -6,6 +6,7 @@
 pub mod canary;
 pub mod daemon;
 pub mod host;
+pub mod lab;
 pub mod picture;
 pub mod roots;
 pub mod suite;

@@ -17,6 +17,7 @@ mod invariants;
 mod kills;
 mod life;
 mod limits;
+mod networks;
 mod pause;
 mod program;
 mod soak;
@@ -36,6 +37,7 @@ fn main() {
         console::TESTS,
         failures::TESTS,
         kills::TESTS,
+        networks::TESTS,
         pause::TESTS,
         adoption::TESTS,
         soak::TESTS,

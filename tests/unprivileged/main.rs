@@ -5,16 +5,24 @@ mod definitions;
 mod devices;
 mod house;
 mod invariants;
+mod networks;
 mod wire;
 
 use berth_tests::{daemon, suite};
 
 fn main() {
-    let tests: Vec<suite::Test> =
-        [house::TESTS, invariants::TESTS, wire::TESTS, command::TESTS, definitions::TESTS, devices::TESTS]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+    let tests: Vec<suite::Test> = [
+        house::TESTS,
+        invariants::TESTS,
+        wire::TESTS,
+        command::TESTS,
+        definitions::TESTS,
+        devices::TESTS,
+        networks::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
     suite::run(&tests, daemon::dist().err());
 }

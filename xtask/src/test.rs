@@ -20,12 +20,14 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             ("busybox", "busybox-static"),
             ("apparmor_parser", "apparmor"),
             ("debugfs", "e2fsprogs"),
+            ("dnsmasq", "dnsmasq-base"),
             ("ip", "iproute2"),
             ("losetup", "mount"),
             ("mke2fs", "e2fsprogs"),
             ("mkfs.xfs", "xfsprogs"),
             ("mksquashfs", "squashfs-tools"),
             ("mmdebstrap", "mmdebstrap"),
+            ("nft", "nftables"),
             ("unshare", "util-linux"),
         ])?;
     }

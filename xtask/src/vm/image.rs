@@ -25,6 +25,8 @@ const SECOND: &str = include_str!("second.sh");
 pub const TOOLS: &[(&str, &str, &str)] = &[
     ("setsid", "/usr/bin", "util-linux"),
     ("ip", "/usr/sbin", "iproute2"),
+    ("dnsmasq", "/usr/sbin", "dnsmasq-base"),
+    ("nft", "/usr/sbin", "nftables"),
     ("apparmor_parser", "/usr/sbin", "apparmor"),
     ("aa-exec", "/usr/bin", "apparmor"),
     ("losetup", "/usr/sbin", "mount"),

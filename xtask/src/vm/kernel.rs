@@ -44,6 +44,9 @@ pub const MODULES: &[&str] = &[
     "nft_chain_nat",
     "nft_masq",
     "nft_ct",
+    "nft_nat",
+    "nft_fib_inet",
+    "nft_reject_inet",
     // What a system in a container asks for.
     "binfmt_misc",
     "autofs4",

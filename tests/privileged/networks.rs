@@ -1,0 +1,354 @@
+//! Virtual networks on hosts of their own: what is made and taken away, who reaches whom, and kills at every step.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use berth_tests::daemon::Daemon;
+use berth_tests::host::{Traces, alive, command_line, pids};
+use berth_tests::lab::{self, Machine, run};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, roots, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("networks::come_and_go", || lab::on_a_host(round)),
+    ("networks::guests_get_out_and_nobody_gets_in", || lab::on_a_host(nat)),
+    ("networks::isolated_guests_have_each_other", || lab::on_a_host(isolated)),
+    ("networks::both_families_are_routed", || lab::on_a_host(routed)),
+    ("networks::what_cannot_be_started_leaves_nothing", || lab::on_a_host(refused)),
+    ("networks::daemon_killed_at_each_step", || lab::on_a_host(daemon_killed)),
+    ("networks::a_killed_dnsmasq_is_started_again", || lab::on_a_host(server_killed)),
+];
+
+/// The steps of a start, and of an end.
+const STARTING: &[&str] =
+    &["network-noted", "network-bridge", "network-rules", "network-server", "network-started"];
+
+/// Everything of networks on this host and under the folder of a test.
+#[derive(Debug, PartialEq)]
+struct Picture {
+    traces: Traces,
+    host: BTreeSet<String>,
+}
+
+impl Picture {
+    fn take(daemon: &Daemon) -> Result<Self, String> {
+        let mut host = BTreeSet::new();
+        let lines = [
+            run(&["ip", "-o", "link"])?,
+            run(&["ip", "-o", "addr"])?,
+            run(&["ip", "route", "show", "table", "all"])?,
+            run(&["nft", "list", "ruleset"])?,
+        ];
+        for line in lines.concat().lines() {
+            // How long something is still valid counts down.
+            let line = line.split(" valid_lft ").next().unwrap_or_default().trim();
+            // Numbers of links go up.
+            let line =
+                line.split_once(": ").filter(|(n, _)| n.parse::<u32>().is_ok()).map_or(line, |(_, l)| l);
+            // A bridge notices only after a while that nobody is there.
+            let line = ["linkdown", "NO-CARRIER,", "state DOWN", "state UNKNOWN", "state UP"]
+                .into_iter()
+                .fold(line.to_owned(), |line, word| line.replace(word, ""));
+            host.insert(line.trim().to_owned());
+        }
+        host.extend(servers(daemon.work()).into_iter().map(|pid| format!("{:?}", command_line(pid))));
+        Ok(Self { traces: Traces::of("t-none", daemon.work()), host })
+    }
+
+    fn same(daemon: &Daemon, before: &Self, when: &str) -> Outcome {
+        let now = Self::take(daemon)?;
+        // What guests were given is kept.
+        let odd = now.traces.difference(&before.traces).into_iter().filter(|t| !t.ends_with(".leases"));
+        ensure_eq!(odd.collect::<Vec<_>>(), Vec::<String>::new(), "{when}");
+        ensure_eq!(now.host, before.host, "{when}");
+        Ok(())
+    }
+}
+
+/// The dnsmasq processes of the daemon under a folder.
+fn servers(work: &Path) -> Vec<i32> {
+    let work = work.to_string_lossy().into_owned();
+    let ours = |pid: &i32| {
+        let words = command_line(*pid);
+        words.first().is_some_and(|w| w.ends_with("dnsmasq")) && words.iter().any(|w| w.contains(&work))
+    };
+    pids().into_iter().filter(ours).collect()
+}
+
+/// A machine with a cable into a bridge that has asked for an address.
+struct Guest(Machine);
+
+impl Guest {
+    fn new(daemon: &Daemon, bridge: &str, name: &str) -> Result<Self, String> {
+        let machine = Machine::new()?;
+        machine.cable(name, "eth0")?;
+        run(&["ip", "link", "set", name, "master", bridge])?;
+        let script = daemon.work().join("udhcpc");
+        if !script.exists() {
+            let text = "[ \"$1\" = bound ] || exit 0
+                ip addr add $ip/$mask dev $interface
+                [ -z \"$router\" ] || ip route add default via $router";
+            roots::script(daemon.work(), "udhcpc", text)?;
+        }
+        let script = script.to_string_lossy().into_owned();
+        let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+        let hostname = format!("hostname:{name}");
+        let words = [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "10", "-T", "1"];
+        machine.run(&[&words[..], &["-s", &script, "-x", &hostname]].concat())?;
+        Ok(Self(machine))
+    }
+
+    /// Its address.
+    fn address(&self) -> Result<String, String> {
+        let text = self.0.run(&["ip", "-4", "-o", "addr", "show", "eth0"])?;
+        let address = text.split_whitespace().nth(3).and_then(|a| a.split_once('/'));
+        address.map(|(a, _)| a.to_owned()).ok_or_else(|| format!("no address in {text}"))
+    }
+
+    /// The address of a name, as the network's server tells it.
+    fn looks_up(&self, name: &str, server: &str) -> Result<String, String> {
+        let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+        self.0.run(&[&busybox, "nslookup", "-type=a", name, server])
+    }
+}
+
+/// The world: a machine beside the host that knows a way to the guests.
+fn outside(subnet: &str) -> Result<Machine, String> {
+    let outside = Machine::new()?;
+    outside.cable("wan0", "eth0")?;
+    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wan0"])?;
+    outside.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])?;
+    outside.run(&["ip", "route", "add", subnet, "via", "192.0.2.1"])?;
+    outside.answers(80, "outside")?;
+    Ok(outside)
+}
+
+fn define(daemon: &Daemon, name: &str, inner: &str) -> Outcome {
+    let xml = format!("<network><name>{name}</name>{inner}</network>");
+    let file = daemon.file(&format!("{name}.xml"), &xml)?;
+    daemon.ok(&["net-define", &file]).map(drop)
+}
+
+fn round() -> Outcome {
+    let daemon = Daemon::start()?;
+    // A host has rules of its own, which stay as they are.
+    run(&[
+        "nft",
+        "add table inet others; add chain inet others forward { type filter hook forward priority 5 ; }",
+    ])?;
+    let before = Picture::take(&daemon)?;
+    let out = daemon.ok(&["net-list", "--all"])?;
+    let row = " default   inactive   no          yes\n";
+    ensure!(out.ends_with(&format!("{row}\n")), "{out}");
+    for _ in 0..2 {
+        ensure_eq!(daemon.ok(&["net-start", "default"])?, "Network default started\n\n".to_owned(), "start");
+        ensure!(run(&["ip", "-o", "addr", "show", "berth0"])?.contains(" 10.150.150.1/24 "), "the address");
+        ensure!(run(&["nft", "list", "tables"])?.contains("table inet berth-berth0"), "the rules");
+        ensure_eq!(servers(daemon.work()).len(), 1, "dnsmasq processes");
+        let again = daemon.virsh(&["net-start", "default"])?.fails()?;
+        let expected = "error: Failed to start network default\n\
+                        error: Requested operation is not valid: network is already active\n";
+        ensure!(again.starts_with(expected), "{again}");
+        ensure_eq!(
+            daemon.ok(&["net-destroy", "default"])?,
+            "Network default destroyed\n\n".to_owned(),
+            "end"
+        );
+        Picture::same(&daemon, &before, "after the end")?;
+    }
+    Ok(())
+}
+
+fn nat() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.150.150.0/24")?;
+    daemon.ok(&["net-start", "default"])?;
+    let (a, b) = (Guest::new(&daemon, "berth0", "ga")?, Guest::new(&daemon, "berth0", "gb")?);
+    let (at_a, at_b) = (a.address()?, b.address()?);
+    let leases = daemon.ok(&["net-dhcp-leases", "default"])?;
+    for (address, name) in [(&at_a, "ga"), (&at_b, "gb")] {
+        let row = leases.lines().find(|l| l.contains(&format!(" {address}/24 ")));
+        ensure!(row.is_some_and(|r| r.contains(&format!(" {name} "))), "'{name}' is not in {leases}");
+    }
+    ensure!(a.looks_up("gb", "10.150.150.1")?.contains(&at_b), "the name of the other one");
+    b.0.answers(80, "b")?;
+    ensure_eq!(a.0.hears(&format!("{at_b}:80"))?, format!("b {at_a}"), "a neighbour");
+    ensure_eq!(
+        a.0.hears("192.0.2.2:80")?,
+        "outside 192.0.2.1".to_owned(),
+        "the world, behind the host's address"
+    );
+    ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world reaches a guest");
+    ensure_eq!(lab::hears(&format!("{at_b}:80"))?, "b 10.150.150.1".to_owned(), "the host");
+    // A forwarded port, for which nothing is started again.
+    let server = servers(daemon.work());
+    let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;
+    let forward = format!("<berth:forward host-port='8080' guest='{at_b}' port='80'/></berth:settings>");
+    let file = daemon.file("forward.xml", &xml.replace("</berth:settings>", &forward))?;
+    daemon.ok(&["net-destroy", "default"])?;
+    daemon.ok(&["net-define", &file])?;
+    daemon.ok(&["net-start", "default"])?;
+    run(&["ip", "link", "set", "gb", "master", "berth0"])?;
+    ensure!(servers(daemon.work()) != server, "the old dnsmasq");
+    ensure_eq!(
+        outside.hears("192.0.2.1:8080")?,
+        "b 192.0.2.2".to_owned(),
+        "the forwarded port from the world"
+    );
+    ensure!(lab::hears("127.0.0.1:8080")?.starts_with("b "), "the forwarded port from the host");
+    ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world reaches a guest beside the forward");
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+fn isolated() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+    let ip = "<bridge name='iso0'/><domain name='lab.test'/><ip address='10.7.0.1' prefix='24'><dhcp>\
+              <range start='10.7.0.10' end='10.7.0.20'/></dhcp></ip>";
+    define(&daemon, "iso", ip)?;
+    daemon.ok(&["net-start", "iso"])?;
+    let (a, b) = (Guest::new(&daemon, "iso0", "ga")?, Guest::new(&daemon, "iso0", "gb")?);
+    let at_b = b.address()?;
+    b.0.answers(80, "b")?;
+    ensure!(a.0.hears(&format!("{at_b}:80"))?.starts_with("b "), "a neighbour");
+    ensure!(a.looks_up("gb.lab.test", "10.7.0.1")?.contains(&at_b), "the name of the other one");
+    ensure!(!a.0.run(&["ip", "route"])?.contains("default"), "there is a way out");
+    a.0.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    b.0.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    ensure!(a.0.hears("192.0.2.2:80").is_err(), "a guest gets out");
+    ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world gets in");
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+fn routed() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.8.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    outside.run(&["ip", "addr", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad"])?;
+    outside.run(&["ip", "route", "add", "2001:db8:8::/64", "via", "2001:db8:1::1"])?;
+    let inner = "<forward mode='route'/><bridge name='rou0'/><ip address='10.8.0.1' prefix='24'><dhcp>\
+                 <range start='10.8.0.10' end='10.8.0.20'/></dhcp></ip>\
+                 <ip family='ipv6' address='2001:db8:8::1' prefix='64'/>";
+    define(&daemon, "rou", inner)?;
+    daemon.ok(&["net-start", "rou"])?;
+    let guest = Guest::new(&daemon, "rou0", "ga")?;
+    let address = guest.address()?;
+    guest.0.answers(80, "guest")?;
+    ensure_eq!(outside.hears(&format!("{address}:80"))?, "guest 192.0.2.2".to_owned(), "in");
+    ensure_eq!(guest.0.hears("192.0.2.2:80")?, format!("outside {address}"), "out, under its own address");
+    // The guest makes its address of the prefix that it is told.
+    wait_for("an address of IPv6 and a way out", 10, || {
+        let addresses = guest.0.run(&["ip", "-6", "-o", "addr", "show", "eth0"]).ok()?;
+        let routes = guest.0.run(&["ip", "-6", "route"]).ok()?;
+        (addresses.contains("2001:db8:8:") && !addresses.contains("tentative") && routes.contains("default"))
+            .then_some(())
+    })?;
+    guest.0.run(&["ping", "-6", "-c", "1", "-W", "2", "2001:db8:1::2"])?;
+    daemon.ok(&["net-destroy", "rou"]).map(drop)
+}
+
+fn refused() -> Outcome {
+    let daemon = Daemon::start()?;
+    run(&["ip", "link", "add", "taken0", "type", "veth", "peer", "name", "taken1"])?;
+    run(&["ip", "link", "set", "taken1", "up"])?;
+    run(&["ip", "addr", "add", "10.9.0.1/24", "dev", "taken0"])?;
+    run(&["ip", "link", "set", "taken0", "up"])?;
+    let dhcp = |net: &str| {
+        format!(
+            "<ip address='{net}.1' prefix='24'><dhcp><range start='{net}.10' end='{net}.20'/></dhcp></ip>"
+        )
+    };
+    define(&daemon, "name", &format!("<bridge name='taken0'/>{}", dhcp("10.11.0")))?;
+    define(&daemon, "range", &format!("<bridge name='br9'/>{}", dhcp("10.9.0")))?;
+    define(&daemon, "good", &format!("<forward/><bridge name='br10'/>{}", dhcp("10.10.0")))?;
+    let before = Picture::take(&daemon)?;
+    for (name, message) in [
+        ("name", "the name 'taken0' is taken by an interface that is not of network 'name'"),
+        ("range", "the addresses '10.9.0.1/24' of network 'range' are already in use by 'taken0'"),
+    ] {
+        let error = daemon.virsh(&["net-start", name])?.fails()?;
+        ensure_eq!(error, format!("error: Failed to start network {name}\nerror: {message}\n"), "{name}");
+        Picture::same(&daemon, &before, name)?;
+    }
+    // Without the programs.
+    let mut daemon = daemon;
+    let empty = daemon.work().join("empty");
+    fs::create_dir(&empty).map_err(|e| e.to_string())?;
+    daemon.kill();
+    daemon.set_environment(&[("PATH", &empty.to_string_lossy())]);
+    daemon.launch()?;
+    let before = Picture::take(&daemon)?;
+    let error = daemon.virsh(&["net-start", "good"])?.fails()?;
+    let message = "network 'good' needs the program 'nft', which is not installed (package nftables)";
+    ensure_eq!(error, format!("error: Failed to start network good\nerror: {message}\n"), "without nft");
+    Picture::same(&daemon, &before, "without nft")
+}
+
+fn daemon_killed() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let inner = "<forward mode='nat'/><bridge name='kil0'/><ip address='10.12.0.1' prefix='24'><dhcp>\
+                 <range start='10.12.0.10' end='10.12.0.20'/></dhcp></ip>";
+    define(&daemon, "kil", inner)?;
+    // One round first: switches of the kernel stay.
+    daemon.ok(&["net-start", "kil"])?;
+    let running = Picture::take(&daemon)?;
+    daemon.ok(&["net-destroy", "kil"])?;
+    let stopped = Picture::take(&daemon)?;
+    for step in STARTING {
+        daemon.kill();
+        daemon.set_environment(&[("BERTH_KILL_AT", &format!("daemon:{step}"))]);
+        daemon.launch()?;
+        daemon.virsh(&["net-start", "kil"])?.fails()?;
+        daemon.wait_dead(10).map_err(|e| format!("{step}: {e}"))?;
+        daemon.set_environment(&[]);
+        daemon.launch()?;
+        if *step == "network-started" {
+            Picture::same(&daemon, &running, step)?;
+            daemon.ok(&["net-destroy", "kil"])?;
+        }
+        Picture::same(&daemon, &stopped, step)?;
+    }
+    daemon.kill();
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:network-stopping")]);
+    daemon.launch()?;
+    daemon.ok(&["net-start", "kil"])?;
+    daemon.virsh(&["net-destroy", "kil"])?.fails()?;
+    daemon.wait_dead(10)?;
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    Picture::same(&daemon, &stopped, "network-stopping")?;
+    // One that runs goes on, and so does its dnsmasq; what was taken away meanwhile is made again.
+    daemon.ok(&["net-start", "kil"])?;
+    let server = servers(daemon.work());
+    daemon.restart()?;
+    ensure_eq!(servers(daemon.work()), server, "dnsmasq after a restart");
+    Picture::same(&daemon, &running, "a restart")?;
+    daemon.kill();
+    run(&["nft", "delete", "table", "inet", "berth-kil0"])?;
+    run(&["kill", "-9", &server.iter().map(i32::to_string).collect::<String>()])?;
+    daemon.launch()?;
+    Picture::same(&daemon, &running, "a restart after a loss")?;
+    daemon.ok(&["net-destroy", "kil"])?;
+    Picture::same(&daemon, &stopped, "the end")
+}
+
+fn server_killed() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.ok(&["net-start", "default"])?;
+    let guest = Guest::new(&daemon, "berth0", "ga")?;
+    let (address, leases) = (guest.address()?, daemon.ok(&["net-dhcp-leases", "default"])?);
+    let old = servers(daemon.work());
+    run(&["kill", "-9", &old.iter().map(i32::to_string).collect::<String>()])?;
+    wait_for("another dnsmasq", 10, || {
+        let new = servers(daemon.work());
+        (new.len() == 1 && new != old && alive(new[0])).then_some(())
+    })?;
+    ensure_eq!(daemon.ok(&["net-dhcp-leases", "default"])?, leases, "leases");
+    wait_for("an answer", 10, || {
+        guest.looks_up("ga", "10.150.150.1").is_ok_and(|t| t.contains(&address)).then_some(())
+    })?;
+    ensure_eq!(servers(daemon.work()).len(), 1, "dnsmasq processes");
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
