@@ -1,6 +1,8 @@
 //! Tests that need no root: the house itself, the real daemon and the real command without any container.
 
 mod command;
+
+mod dbus;
 mod definitions;
 mod devices;
 mod house;
@@ -10,11 +12,18 @@ mod wire;
 use berth_tests::{daemon, suite};
 
 fn main() {
-    let tests: Vec<suite::Test> =
-        [house::TESTS, invariants::TESTS, wire::TESTS, command::TESTS, definitions::TESTS, devices::TESTS]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+    let tests: Vec<suite::Test> = [
+        house::TESTS,
+        invariants::TESTS,
+        wire::TESTS,
+        command::TESTS,
+        definitions::TESTS,
+        devices::TESTS,
+        dbus::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
     suite::run(&tests, daemon::dist().err());
 }
