@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::api::dbus::Address;
 use crate::host::idmap::Range;
 
 /// The whole file.
@@ -20,6 +21,16 @@ pub struct Config {
     pub autostart_parallel: usize,
     /// Ids of domains without `<idmap>`.
     pub idmap: IdMap,
+    /// Where desktop tools find the daemon.
+    pub dbus: Dbus,
+}
+
+/// Where desktop tools find the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Dbus {
+    /// Which bus: `system`, `none`, or an address. Unset: see [`Address::choose`].
+    pub bus: Option<Address>,
 }
 
 /// Ids of domains without `<idmap>`.
@@ -67,6 +78,7 @@ impl Default for Config {
             admin_group: "berth".into(),
             autostart_parallel: 4,
             idmap: IdMap::default(),
+            dbus: Dbus::default(),
         }
     }
 }
@@ -146,6 +158,14 @@ mod test {
         let (line, message) = Config::parse("\n[idmap]\npool = '5'\n").expect_err("bad");
         assert!(line == 3 && message.contains("START:COUNT"), "{line} {message}");
         assert!(Config::parse("[idmap]\ndefault = 'some'\n").is_err());
+    }
+
+    #[test]
+    fn the_bus_can_be_configured() {
+        let config = Config::parse("[dbus]\nbus = 'none'\n").expect("good");
+        assert_eq!(config.dbus.bus, Some(Address::None));
+        let (line, message) = Config::parse("\n[dbus]\nbus = 'yes'\n").expect_err("bad");
+        assert!(line == 3 && message.contains("address of a bus"), "{line} {message}");
     }
 
     #[test]

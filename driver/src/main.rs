@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use berth_driver::api::metrics;
 use berth_driver::api::varlink::{Listener, serve};
+use berth_driver::api::{dbus, metrics};
 use berth_driver::engine::{Engine, Parts};
 use berth_driver::paths::Layout;
 use berth_driver::service::{self, Settings};
@@ -91,7 +91,8 @@ fn run(options: &Options) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start threads: {e}"))?;
-    let done = runtime.block_on(daemon(parts, settings, options.metrics.as_ref()));
+    let bus = dbus::Address::choose(parts.config.dbus.bus.as_ref(), options.root.is_some());
+    let done = runtime.block_on(daemon(parts, settings, options.metrics.as_ref(), bus));
     // What is under way is found again by the next daemon.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     drop(lock);
@@ -113,7 +114,12 @@ fn controller(wanted: Option<&Path>) -> Result<PathBuf, String> {
     Ok(found.unwrap_or(beside))
 }
 
-async fn daemon(parts: Parts, settings: Settings, page: Option<&metrics::Address>) -> Result<(), String> {
+async fn daemon(
+    parts: Parts,
+    settings: Settings,
+    page: Option<&metrics::Address>,
+    bus: dbus::Address,
+) -> Result<(), String> {
     let failed = |what: &'static str| move |e: std::io::Error| format!("cannot {what}: {e}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("wait for signals"))?;
@@ -136,6 +142,8 @@ async fn daemon(parts: Parts, settings: Settings, page: Option<&metrics::Address
         let started = metrics::start(engine.clone(), address).await;
         started.map_err(|e| format!("cannot serve metrics at '{address}': {e}"))?;
     }
+    // Nothing waits for the bus.
+    dbus::start(engine.clone(), bus);
     let serving = tokio::spawn(serve(engine.clone(), listener));
     engine.autostart().await.map_err(failed("start what starts with the host"))?;
     service::ready(&engine);

@@ -5,6 +5,7 @@
 //!
 //! This crate does not know sockets, files, XML or any program that uses it.
 
+pub mod dbus;
 pub mod name;
 pub mod service;
 pub mod wire;

@@ -3,6 +3,7 @@
 //!
 //! It knows the programs only from outside: their arguments, their files and their sockets.
 
+pub mod bus;
 pub mod canary;
 pub mod daemon;
 pub mod host;

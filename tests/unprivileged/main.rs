@@ -1,6 +1,8 @@
 //! Tests that need no root: the house itself, the real daemon and the real command without any container.
 
 mod command;
+
+mod dbus;
 mod definitions;
 mod devices;
 mod house;
@@ -19,6 +21,7 @@ fn main() {
         definitions::TESTS,
         devices::TESTS,
         networks::TESTS,
+        dbus::TESTS,
     ]
     .into_iter()
     .flatten()

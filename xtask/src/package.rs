@@ -115,7 +115,7 @@ fn documents(version: &str) -> Result<Vec<Entry>, String> {
         text(doc("CHANGES.md"), read("CHANGELOG.md")?),
         text("/usr/share/lintian/overrides/berth".into(), OVERRIDES.to_owned()),
     ];
-    for page in ["apparmor.md", "confinement.md", "resources.md", "seccomp.md", "systemd.md"] {
+    for page in ["apparmor.md", "confinement.md", "dbus.md", "resources.md", "seccomp.md", "systemd.md"] {
         if run::root().join("docs").join(page).is_file() {
             all.push(text(doc(page), read(&format!("docs/{page}"))?));
         }
@@ -139,6 +139,7 @@ fn fields(version: &str, architecture: &str, kib: usize, depends: &str) -> Strin
     format!(
         "Package: berth\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {}\n\
          Installed-Size: {kib}\nDepends: {depends}\nRecommends: {RECOMMENDS}\nSuggests: mmdebstrap\n\
+         Conflicts: libvirt-dbus\n\
          Section: admin\nPriority: optional\nHomepage: https://example.org/berth\nDescription: {DESCRIPTION}\n",
         maintainer()
     )

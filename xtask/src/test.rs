@@ -15,6 +15,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
         ["--quick"] => (true, false),
         _ => return Err(USAGE.into()),
     };
+    run::need(&[("dbus-daemon", "dbus-daemon"), ("busctl", "systemd"), ("gdbus", "libglib2.0-bin")])?;
     if !quick {
         run::need(&[
             ("busybox", "busybox-static"),

@@ -3,5 +3,6 @@
 //! Does not decide anything about domains.
 
 pub mod access;
+pub mod dbus;
 pub mod metrics;
 pub mod varlink;

@@ -2,6 +2,7 @@
 //!
 //! Does not know how requests arrive.
 
+pub mod controls;
 pub mod history;
 mod ids;
 pub mod metadata;

@@ -100,6 +100,7 @@ pub struct Publisher {
     boot_id: String,
     memory: Mutex<Memory>,
     sender: broadcast::Sender<Arc<Happened>>,
+    shown: broadcast::Sender<Uuid>,
 }
 
 /// CLOCK_REALTIME in microseconds.
@@ -121,8 +122,9 @@ impl Publisher {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)?;
         let (sender, _) = broadcast::channel(REMEMBERED);
+        let (shown, _) = broadcast::channel(REMEMBERED);
         let memory = Mutex::new(Memory { events: VecDeque::new(), sequence, file });
-        Ok(Self { layout: layout.clone(), boot_id, memory, sender })
+        Ok(Self { layout: layout.clone(), boot_id, memory, sender, shown })
     }
 
     /// This boot's name.
@@ -161,6 +163,8 @@ impl Publisher {
         }
         crate::killpoint::reached("published");
         registry.show(entry, Arc::new(snapshot));
+        // Nobody watching is not an error.
+        drop(self.shown.send(entry.uuid));
         for draft in drafts {
             self.emit(entry, draft);
         }
@@ -190,6 +194,11 @@ impl Publisher {
         memory.events.push_back(event.clone());
         // Nobody listening is not an error. Sent with the lock held, so that listeners see the order of the numbers.
         drop(self.sender.send(event));
+    }
+
+    /// Whose snapshots change from now on, events or not.
+    pub fn watch(&self) -> broadcast::Receiver<Uuid> {
+        self.shown.subscribe()
     }
 
     /// Listens, from now on or from an earlier event on.

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod link;
 pub mod namespaces;
 pub mod node;
+pub mod node_stats;
 pub mod pressure;
 pub mod process;
 pub mod program;

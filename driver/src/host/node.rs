@@ -103,7 +103,7 @@ fn cpu_numbers(path: &Path) -> Vec<u32> {
     list(fs::read_to_string(path).unwrap_or_default().trim())
 }
 
-fn list(text: &str) -> Vec<u32> {
+pub(super) fn list(text: &str) -> Vec<u32> {
     let ranges = text.split(',').filter_map(|part| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         Some(from.parse().ok()?..=to.parse::<u32>().ok()?.min(65_535))

@@ -17,7 +17,8 @@ use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::domain::reference;
-use crate::api::varlink::reply::{CallError, from_controller};
+use crate::api::varlink::reply::CallError;
+use crate::engine::controls::from_controller;
 use crate::engine::publish::blocking;
 use crate::engine::reads::open_log;
 use crate::failure::Failure;
@@ -34,22 +35,13 @@ fn mode(mode: Option<ConsoleMode>) -> String {
 pub async fn open(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = OpenConsoleIn::from_value(call.parameters)?;
     let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
-    c.engine.running(&snapshot)?;
-    let (_, device) = c.engine.console(&snapshot, p.device.as_deref())?;
-    let parameters = controller::OpenConsoleIn { device: Some(device), mode: mode(p.mode) };
-    let socket = Layout::socket_name(snapshot.uuid);
-    let answer = c.engine.sockets.call(&socket, controller::Method::OpenConsole, &parameters, &[]).await;
-    let (out, descriptors): (controller::OpenConsoleOut, _) =
-        answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
-    let index = usize::try_from(out.pty_file_descriptor).unwrap_or(usize::MAX);
-    let Some(pty) = descriptors.into_iter().nth(index) else {
-        let message = format!("domain '{}': the controller sent no descriptor", snapshot.name);
-        return Err(Failure::Failed(message).into());
-    };
+    let mode = p.mode.unwrap_or(ConsoleMode::Shared);
+    let console = c.engine.open_console(&snapshot, p.device.as_deref(), mode).await?;
     // What is waiting goes first, so that the descriptor goes with its own reply.
     c.out.flush(&mut c.channel).await?;
-    c.out.good(&OpenConsoleOut { pty_file_descriptor: 0, device: out.device, writer: out.writer }, false);
-    c.out.flush_with(&mut c.channel, &[pty]).await?;
+    let out = OpenConsoleOut { pty_file_descriptor: 0, device: console.device, writer: console.writer };
+    c.out.good(&out, false);
+    c.out.flush_with(&mut c.channel, &[console.pty]).await?;
     Ok(())
 }
 

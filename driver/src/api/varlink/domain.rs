@@ -16,7 +16,7 @@ use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
-use crate::api::varlink::reply::{CallError, from_controller};
+use crate::api::varlink::reply::CallError;
 use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
@@ -26,7 +26,6 @@ use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
 use crate::engine::snapshot::Snapshot;
 use crate::failure::Failure;
-use crate::paths::Layout;
 
 /// The reference of a call; one must be given.
 pub fn reference(
@@ -236,21 +235,7 @@ async fn shutdown(
     restart: bool,
     modes: Option<Vec<ShutdownMode>>,
 ) -> Result<String, CallError> {
-    let snapshot = c.engine.registry.find(reference)?.snapshot();
-    c.engine.running(&snapshot)?;
-    let modes = modes.filter(|m| !m.is_empty());
-    let parameters = berth_schemas::controller::ShutdownIn {
-        restart,
-        modes: modes.map(|all| all.iter().map(|m| m.as_str().to_owned()).collect()),
-    };
-    // Before init is asked: it may be gone before the answer is here.
-    c.engine.ask(reference, Request::NoteShutdown { restart }).await?;
-    let method = berth_schemas::controller::Method::Shutdown;
-    let socket = Layout::socket_name(snapshot.uuid);
-    let answer = c.engine.sockets.call(&socket, method, &parameters, &[]).await;
-    let (out, _): (berth_schemas::controller::ShutdownOut, _) =
-        answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
-    Ok(out.asked)
+    Ok(c.engine.shut_down(reference, restart, &modes.unwrap_or_default()).await?)
 }
 
 fn xml(c: &mut Connection, call: Call) -> Result<(), CallError> {

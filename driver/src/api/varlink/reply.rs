@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use berth_schemas::domain::{Error, State};
+use berth_schemas::domain::Error;
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::{BadParameter, error_bytes, reply_bytes};
 use serde::Serialize;
@@ -158,22 +158,5 @@ fn wire_error(failure: &Failure) -> Error {
         Failure::NotAnswering(_) => Error::NotAnswering { message },
         Failure::TimedOut(_) => Error::TimedOut { message },
         Failure::BadParameter(_) | Failure::Failed(_) => Error::Failed { message },
-    }
-}
-
-/// What a failed call to a controller means to whoever asked for it.
-pub fn from_controller(name: &str, error: crate::host::link::CallError) -> Failure {
-    use crate::host::link::CallError as Call;
-    use berth_schemas::controller::Error as Refusal;
-    match error {
-        Call::Refused(Refusal::NoSuchConsole { message }) => Failure::NoSuchConsole(message),
-        Call::Refused(Refusal::NotAnswering { message }) => Failure::NotAnswering(message),
-        Call::Refused(Refusal::InvalidState { message }) => {
-            Failure::InvalidState { message, state: State::Running }
-        }
-        Call::TimedOut(_) => Failure::TimedOut(format!("domain '{name}': {error}")),
-        Call::Unreachable(_) | Call::Gone | Call::Odd(_) | Call::Refused(_) => {
-            Failure::Failed(format!("domain '{name}': {error}"))
-        }
     }
 }

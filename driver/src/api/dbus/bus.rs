@@ -1,0 +1,179 @@
+//! One connection to the bus, as long as it lasts: what goes out, answers that we wait for, and the calls under way.
+//!
+//! Does not know what any call means, nor how a connection comes about.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use zbus::Message;
+use zbus::message::{Flags, Type};
+use zbus::wire::DynamicType;
+
+use crate::api::dbus::access::Callers;
+use crate::engine::Engine;
+
+/// The bus itself.
+pub const DRIVER: &str = "org.freedesktop.DBus";
+
+/// Messages that wait for the bus to take them.
+pub const QUEUE: usize = 256;
+
+/// Calls under way of one client, and of all.
+const MOST_OF_ONE: usize = 64;
+const MOST: usize = 512;
+
+/// How long the bus itself may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is on the other side of a call of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The name on the bus.
+    pub name: &'static str,
+    /// The object.
+    pub path: &'static str,
+    /// The interface.
+    pub interface: &'static str,
+}
+
+/// The bus's own object.
+pub const BUS: Target = Target { name: DRIVER, path: "/org/freedesktop/DBus", interface: DRIVER };
+
+/// Why a call of ours was not answered well.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AskError {
+    /// An error reply: its name and message.
+    #[error("{1} ({0})")]
+    Refused(String, String),
+    /// No answer in time.
+    #[error("no answer after {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The connection ended.
+    #[error("the connection to the bus ended")]
+    Gone,
+    /// It cannot be said, or not be understood.
+    #[error("{0}")]
+    Odd(String),
+}
+
+impl From<zbus::Error> for AskError {
+    fn from(error: zbus::Error) -> Self {
+        Self::Odd(error.to_string())
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Bus {
+    /// Everything.
+    pub engine: Arc<Engine>,
+    /// Who calls.
+    pub callers: Callers,
+    out: mpsc::Sender<Message>,
+    waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
+    under_way: Mutex<HashMap<String, usize>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bus {
+    /// A connection whose messages go out through a queue.
+    pub fn new(engine: Arc<Engine>, out: mpsc::Sender<Message>) -> Self {
+        Self {
+            engine,
+            callers: Callers::default(),
+            out,
+            waiting: Mutex::default(),
+            under_way: Mutex::default(),
+        }
+    }
+
+    /// Sends as soon as there is room. Whether the bus ever takes it, is another question.
+    pub async fn send(&self, message: Message) {
+        // An error: the connection is gone, and everything that belongs to it with it.
+        drop(self.out.send(message).await);
+    }
+
+    /// Sends if there is room.
+    pub fn send_now(&self, message: Message) {
+        drop(self.out.try_send(message));
+    }
+
+    /// Calls somebody else on the bus.
+    pub async fn ask<B: Serialize + DynamicType>(
+        &self,
+        to: Target,
+        method: &'static str,
+        body: &B,
+        deadline: Duration,
+    ) -> Result<Message, AskError> {
+        let message = Message::method_call(to.path, method)
+            .destination(to.name)
+            .interface(to.interface)
+            .with_flags(Flags::empty())
+            .build(body)?;
+        let serial = message.primary_header().serial_num();
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(serial, sender);
+        let waited = tokio::time::timeout(deadline, async {
+            self.send(message).await;
+            answer.await
+        });
+        let waited = waited.await;
+        lock(&self.waiting).remove(&serial);
+        let reply = waited.map_err(|_| AskError::TimedOut(deadline))?.map_err(|_| AskError::Gone)?;
+        if reply.message_type() == Type::MethodReturn {
+            return Ok(reply);
+        }
+        let name = reply.header().error_name().map(|n| n.to_string()).unwrap_or_default();
+        Err(AskError::Refused(name, reply.body().deserialize().unwrap_or_default()))
+    }
+
+    /// An answer has come.
+    pub fn answered(&self, message: Message) {
+        let header = message.header();
+        let Some(serial) = header.reply_serial() else { return };
+        let sender = lock(&self.waiting).remove(&serial);
+        drop(header);
+        if let Some(sender) = sender {
+            // Nobody waits any more: it is late.
+            drop(sender.send(message));
+        }
+    }
+
+    /// A place for a call of a client; none if there are too many.
+    pub fn place(self: &Arc<Self>, client: &str) -> Option<Place> {
+        let mut all = lock(&self.under_way);
+        let sum: usize = all.values().sum();
+        if sum >= MOST || all.get(client).is_some_and(|n| *n >= MOST_OF_ONE) {
+            return None;
+        }
+        *all.entry(client.to_owned()).or_default() += 1;
+        Some(Place { bus: self.clone(), client: client.to_owned() })
+    }
+}
+
+/// A place for a call, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    bus: Arc<Bus>,
+    client: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = lock(&self.bus.under_way);
+        if let Some(count) = all.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.client);
+            }
+        }
+    }
+}

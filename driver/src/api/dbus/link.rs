@@ -1,0 +1,237 @@
+//! The way to the bus: connect, take the name, serve until the connection ends, and again.
+//!
+//! Does not know objects.
+
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use zbus::export::futures_core::Stream;
+use zbus::message::{Header, Type};
+use zbus::{Connection, Message, MessageStream};
+
+use crate::api::dbus::bus::{BUS, Bus, DRIVER, PATIENCE, QUEUE};
+use crate::api::dbus::call::{self, Call};
+use crate::api::dbus::error::Refusal;
+use crate::api::dbus::methods::Method;
+use crate::api::dbus::objects::Object;
+use crate::api::dbus::{Address, NAME, access, console, objects, properties, signals};
+use crate::engine::Engine;
+
+/// Pauses before the next attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Messages that were read and not looked at.
+const UNREAD: usize = 32;
+
+/// Longest call: the longest document, and room around it.
+const MAX_CALL: usize = 2 << 20;
+
+/// Serves for ever.
+pub async fn run(engine: Arc<Engine>, address: Address) {
+    let mut pause = FIRST_PAUSE;
+    let mut told = String::new();
+    loop {
+        let begin = Instant::now();
+        let why = match connect(&address).await {
+            Ok(connection) => serve(&engine, connection).await,
+            Err(e) => e,
+        };
+        if begin.elapsed() > LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        // The same again and again is said once.
+        if why == told {
+            tracing::debug!("no D-Bus: {why}");
+        } else {
+            tracing::info!("no D-Bus: {why}; trying again");
+            told = why;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn connect(address: &Address) -> Result<Connection, String> {
+    let builder = match address {
+        Address::At(at) => zbus::connection::Builder::address(at.as_str()),
+        Address::System | Address::None => zbus::connection::Builder::system(),
+    };
+    let builder = builder.max_queued(NonZeroUsize::new(UNREAD).unwrap_or(NonZeroUsize::MIN));
+    match tokio::time::timeout(PATIENCE, builder.build()).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(e)) => Err(format!("cannot connect to the bus: {e}")),
+        Err(_) => Err("the bus does not answer".into()),
+    }
+}
+
+/// Serves until the connection ends; why it did.
+async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
+    let mut incoming = MessageStream::from(&connection);
+    let (out, queue) = mpsc::channel(QUEUE);
+    let bus = Arc::new(Bus::new(engine.clone(), out));
+    let mut writing = pin!(write(&connection, queue));
+    let mut introducing = tokio::spawn(introduce(bus.clone()));
+    let mut introduced = false;
+    let telling = tokio::spawn(signals::tell(bus.clone()));
+    let why = loop {
+        tokio::select! {
+            message = next(&mut incoming) => match message {
+                Some(Ok(message)) => take(&bus, message),
+                Some(Err(e)) => break format!("the connection to the bus ended: {e}"),
+                None => break "the connection to the bus ended".into(),
+            },
+            why = &mut writing => break why,
+            done = &mut introducing, if !introduced => match done {
+                Ok(Ok(())) => introduced = true,
+                Ok(Err(why)) => break why,
+                Err(e) => break e.to_string(),
+            },
+        }
+    };
+    introducing.abort();
+    telling.abort();
+    why
+}
+
+async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}
+
+/// The only one who writes. A message is never cut short, but by the end of the connection.
+async fn write(connection: &Connection, mut queue: mpsc::Receiver<Message>) -> String {
+    while let Some(message) = queue.recv().await {
+        match tokio::time::timeout(PATIENCE, connection.send(&message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return format!("cannot write to the bus: {e}"),
+            Err(_) => return "the bus takes no messages".into(),
+        }
+    }
+    "nobody writes to the bus any more".into()
+}
+
+/// Takes the name, and asks to be told who leaves.
+async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
+    let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
+                member='NameOwnerChanged',arg2=''";
+    let asked = bus.ask(BUS, "AddMatch", &rule, PATIENCE).await;
+    asked.map_err(|e| format!("cannot watch names on the bus: {e}"))?;
+    // Without flags we wait in line if somebody else has the name.
+    let answer = bus.ask(BUS, "RequestName", &(NAME, 0u32), PATIENCE).await;
+    let answer = answer.map_err(|e| format!("cannot take the name '{NAME}': {e}"))?;
+    match answer.body().deserialize::<u32>() {
+        Ok(2) => {
+            tracing::warn!("the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it")
+        }
+        _ => tracing::info!("on the bus as '{NAME}'"),
+    }
+    Ok(())
+}
+
+/// Looks at a message. Never waits.
+fn take(bus: &Arc<Bus>, message: Message) {
+    match message.message_type() {
+        Type::MethodCall => called(bus, message),
+        Type::MethodReturn | Type::Error => bus.answered(message),
+        Type::Signal => heard(bus, &message),
+    }
+}
+
+fn heard(bus: &Arc<Bus>, message: &Message) {
+    let header = message.header();
+    if header.sender().is_none_or(|s| s.as_str() != DRIVER) {
+        return;
+    }
+    match header.member().map(|m| m.as_str()) {
+        Some("NameOwnerChanged") => {
+            let body = message.body();
+            if let Ok((name, _, "")) = body.deserialize::<(&str, &str, &str)>() {
+                bus.callers.forget(name);
+            }
+        }
+        Some("NameAcquired") => tracing::debug!("a name on the bus is ours: {message}"),
+        Some("NameLost") => tracing::warn!("the name '{NAME}' on the bus is somebody else's now"),
+        _ => {}
+    }
+}
+
+fn called(bus: &Arc<Bus>, message: Message) {
+    let header = message.header();
+    // A bus always says who calls.
+    let Some(client) = header.sender().map(|s| s.as_str().to_owned()) else { return };
+    let limits = |why: &str| Err(Refusal::Protocol("LimitsExceeded", why.to_owned()));
+    let refusal = if message.body().len() > MAX_CALL {
+        limits("the message is too long")
+    } else if let Some(place) = bus.place(&client) {
+        drop(header);
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            let header = message.header();
+            let answer = answer(&bus, &client, &message, &header).await;
+            if let Err(refusal) = &answer {
+                tracing::debug!("refused {client}: {}", refusal.reply().1);
+            }
+            if let Some(reply) = call::reply(&header, answer) {
+                bus.send(reply).await;
+            }
+            drop(place);
+        });
+        return;
+    } else {
+        limits("too many calls at once")
+    };
+    if let Some(reply) = call::reply(&header, refusal) {
+        bus.send_now(reply);
+    }
+}
+
+async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>) -> call::Answer {
+    let path = header.path().map(|p| p.as_str()).unwrap_or_default();
+    let member = header.member().map(|m| m.as_str()).unwrap_or_default();
+    let Some(object) = Object::find(path) else {
+        return Err(Refusal::Protocol("UnknownObject", format!("no such object path '{path}'")));
+    };
+    let method = find(object, header.interface().map(|i| i.as_str()), member)?;
+    let call = Call::new(bus, method, client, message, header);
+    // Before a parameter is looked at.
+    access::authorise(&call).await?;
+    match (method, object) {
+        (Method::Introspectable(_), object) => {
+            call.nothing()?;
+            // A domain that is no more has no interfaces.
+            if let Object::Domain(uuid) = object {
+                objects::find_domain(&bus.engine, uuid)?;
+            }
+            let all = if object == Object::Domains { bus.engine.registry.all() } else { Vec::new() };
+            call.answer(&object.introspect(all.iter().map(|s| s.uuid)).as_str())
+        }
+        (Method::Peer(method), _) => properties::peer(&call, method),
+        (Method::Properties(method), object) => properties::call(&call, method, object).await,
+        (Method::Connect(method), Object::Connect) => super::connect::call(&call, method).await,
+        (Method::Domain(method), Object::Domain(uuid)) => super::domain::call(&call, method, uuid).await,
+        (Method::BerthDomain(method), Object::Domain(uuid)) => console::call(&call, method, uuid).await,
+        // `find` looks only at what the object has.
+        (Method::Connect(_) | Method::Domain(_) | Method::BerthDomain(_), _) => Err(unknown(member, path)),
+    }
+}
+
+fn unknown(member: &str, what: &str) -> Refusal {
+    Refusal::Protocol("UnknownMethod", format!("no such method '{member}' in '{what}'"))
+}
+
+/// The method that is meant; without an interface any of the object's that has it.
+fn find(object: Object, interface: Option<&str>, member: &str) -> Result<Method, Refusal> {
+    let mut of_object = object.all_interfaces();
+    let Some(name) = interface else {
+        let found = of_object.find_map(|i| Method::find(i.name, member).flatten());
+        return found.ok_or_else(|| unknown(member, "any interface"));
+    };
+    if !of_object.any(|i| i.name == name) {
+        return Err(Refusal::Protocol("UnknownInterface", format!("no such interface '{name}'")));
+    }
+    Method::find(name, member).flatten().ok_or_else(|| unknown(member, name))
+}

@@ -1,0 +1,126 @@
+//! What the bus is told: events with libvirt's numbers and with our own words, and properties that have changed.
+//!
+//! Follows the publisher at a distance: whoever reads too slowly here or on the bus misses something, and the publisher
+//! never waits. Does not know why anything happened.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use berth_schemas::dbus;
+use berth_schemas::domain::EventKind;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
+use zbus::wire::DynamicType;
+use zbus::{Message, ObjectPath, Variant};
+
+use crate::api::dbus::bus::Bus;
+use crate::api::dbus::numbers;
+use crate::api::dbus::objects::{CONNECT, domain_path, domain_reference};
+use crate::api::dbus::properties::of_domain;
+use crate::engine::publish::Happened;
+use crate::engine::snapshot::Snapshot;
+
+/// virDomainMetadataType
+const DESCRIPTION: i32 = 0;
+const TITLE: i32 = 1;
+const ELEMENT: i32 = 2;
+
+/// Tells until the connection ends.
+pub async fn tell(bus: Arc<Bus>) {
+    let mut shown = bus.engine.publisher.watch();
+    let mut events = bus.engine.publisher.subscribe(None);
+    let mut seen: HashMap<Uuid, Arc<Snapshot>> =
+        bus.engine.registry.all().into_iter().map(|s| (s.uuid, s)).collect();
+    loop {
+        tokio::select! {
+            // A domain is first seen, and then told about.
+            biased;
+            uuid = shown.recv() => match uuid {
+                Ok(uuid) => look(&bus, &mut seen, uuid).await,
+                // What was missed is looked at when the domain changes next.
+                Err(RecvError::Lagged(count)) => tracing::debug!("the bus is slow: {count} changes not told"),
+                Err(RecvError::Closed) => return,
+            },
+            event = events.coming.recv() => match event {
+                Ok(event) => {
+                    let event: &Happened = &event;
+                    happened(&bus, event).await;
+                }
+                Err(RecvError::Lagged(count)) => tracing::warn!("the bus is slow: {count} events not told"),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
+    match Message::signal(path, interface, name).build(body) {
+        Ok(message) => bus.send(message).await,
+        Err(e) => tracing::warn!("cannot tell the bus of '{name}': {e}"),
+    }
+}
+
+/// Tells what is different since a domain was looked at last.
+async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
+    let Ok(entry) = bus.engine.registry.find(&domain_reference(uuid)) else {
+        seen.remove(&uuid);
+        return;
+    };
+    let now = entry.snapshot();
+    let path = domain_path(uuid);
+    let Some(before) = seen.insert(uuid, now.clone()) else { return };
+    let (old, mut changed) = (of_domain(&before), of_domain(&now));
+    changed.retain(|name, value| old.get(name) != Some(value));
+    if !changed.is_empty() {
+        let none: &[&str] = &[];
+        let body = (dbus::DOMAIN.name, changed, none);
+        emit(bus, &path, dbus::PROPERTIES.name, "PropertiesChanged", &body).await;
+    }
+    if let (Some(old), Some(new)) = (before.current(), now.current()) {
+        for (kind, is_other) in
+            [(DESCRIPTION, old.description != new.description), (TITLE, old.title != new.title)]
+        {
+            if is_other && before.run.is_some() == now.run.is_some() {
+                emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &(kind, "")).await;
+            }
+        }
+    }
+}
+
+async fn happened(bus: &Bus, event: &Happened) {
+    let path = domain_path(event.uuid);
+    if let Some((number, detail)) = numbers::event(event.kind, event.detail.as_deref()) {
+        match ObjectPath::try_from(path.as_str()) {
+            Ok(domain) => {
+                emit(bus, CONNECT, dbus::CONNECT.name, "DomainEvent", &(domain, number, detail)).await;
+            }
+            Err(e) => tracing::warn!("'{path}' is no path of an object: {e}"),
+        }
+    }
+    match (event.kind, &event.detail) {
+        (EventKind::Rebooted, _) => emit(bus, &path, dbus::DOMAIN.name, "Reboot", &()).await,
+        (EventKind::Metadata, Some(uri)) => {
+            emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &(ELEMENT, uri.as_str())).await;
+        }
+        _ => {}
+    }
+    let mut more: BTreeMap<&str, Variant<'_>> =
+        BTreeMap::from([("name", Variant::from(event.name.as_str()))]);
+    if let Some(exit) = &event.exit {
+        more.insert("exit", Variant::from(exit.kind.as_str()));
+        if let Some(status) = exit.status {
+            more.insert("exitStatus", Variant::from(status));
+        }
+        if let Some(signal) = exit.signal {
+            more.insert("exitSignal", Variant::from(signal));
+        }
+    }
+    if let Some(count) = event.count {
+        more.insert("count", Variant::from(count));
+    }
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    let detail = event.detail.as_deref().unwrap_or_default();
+    let body = (number(event.sequence), number(event.at_usec), event.kind.as_str(), detail, more);
+    emit(bus, &path, dbus::BERTH_DOMAIN.name, "Event", &body).await;
+}

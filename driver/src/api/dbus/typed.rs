@@ -1,0 +1,119 @@
+//! libvirt's typed parameters as libvirt-dbus has them: `a{sv}`, in answers with each value in a variant in a variant.
+//!
+//! Pure. Does not know what any parameter means.
+
+use std::collections::{BTreeMap, HashMap};
+
+use zbus::{OwnedVariant, Variant};
+
+use crate::api::dbus::error::Refusal;
+
+/// Parameters of an answer.
+#[derive(Debug, Default)]
+pub struct Out(BTreeMap<String, Variant<'static>>);
+
+impl Out {
+    /// Adds one.
+    pub fn put(&mut self, name: impl Into<String>, value: impl Into<Variant<'static>>) {
+        // Clients of libvirt-dbus take two wrappers off; it has always been like that there.
+        self.0.insert(name.into(), Variant::Variant(Box::new(value.into())));
+    }
+
+    /// Adds one where there is one. Figures are never negative.
+    pub fn figure(&mut self, name: impl Into<String>, value: Option<i64>) {
+        if let Some(value) = value {
+            self.put(name, u64::try_from(value).unwrap_or(0));
+        }
+    }
+
+    /// What goes into an answer.
+    pub fn map(&self) -> &BTreeMap<String, Variant<'static>> {
+        &self.0
+    }
+
+    /// What goes into an answer.
+    pub fn into_map(self) -> BTreeMap<String, Variant<'static>> {
+        self.0
+    }
+}
+
+/// Parameters of a call: each is taken once, and what is left over is refused.
+#[derive(Debug)]
+pub struct In(HashMap<String, OwnedVariant>);
+
+impl From<HashMap<String, OwnedVariant>> for In {
+    fn from(map: HashMap<String, OwnedVariant>) -> Self {
+        Self(map)
+    }
+}
+
+fn bare(value: &Variant<'_>) -> Variant<'static> {
+    match value {
+        Variant::Variant(inner) => bare(inner),
+        Variant::I32(n) => Variant::I64((*n).into()),
+        Variant::U32(n) => Variant::I64((*n).into()),
+        Variant::I64(n) => Variant::I64(*n),
+        // What is larger than any number of ours stands for "no limit" anyway.
+        Variant::U64(n) => Variant::I64(i64::try_from(*n).unwrap_or(i64::MAX)),
+        Variant::Str(text) => Variant::from(text.as_str().to_owned()),
+        _ => Variant::Bool(false),
+    }
+}
+
+impl In {
+    /// A number of any type of libvirt's.
+    pub fn number(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.0.remove(name).map(|v| bare(&v)) {
+            None => Ok(None),
+            Some(Variant::I64(n)) => Ok(Some(n)),
+            Some(_) => Err(Refusal::invalid(format!("parameter '{name}' must be a number"))),
+        }
+    }
+
+    /// A text.
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        match self.0.remove(name).map(|v| bare(&v)) {
+            None => Ok(None),
+            Some(Variant::Str(text)) => Ok(Some(text.as_str().to_owned())),
+            Some(_) => Err(Refusal::invalid(format!("parameter '{name}' must be a string"))),
+        }
+    }
+
+    /// Nothing may be left.
+    pub fn finish(self) -> Result<(), Refusal> {
+        match self.0.keys().min() {
+            None => Ok(()),
+            Some(name) => Err(Refusal::invalid(format!("parameter '{name}' not supported"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn values_are_taken_once_and_none_is_left() {
+        let value = |v: Variant<'static>| v.try_into_owned().expect("owned");
+        let mut given = In::from(HashMap::from([
+            ("a".to_owned(), value(Variant::U64(u64::MAX))),
+            ("b".to_owned(), value(Variant::Variant(Box::new(Variant::from("x"))))),
+            ("c".to_owned(), value(Variant::F64(1.0))),
+            ("d".to_owned(), value(Variant::I32(-1))),
+        ]));
+        assert_eq!(given.number("a"), Ok(Some(i64::MAX)));
+        assert_eq!(given.number("a"), Ok(None));
+        assert_eq!(given.text("b"), Ok(Some("x".into())));
+        assert!(given.number("c").is_err());
+        assert_eq!(given.finish().expect_err("d").reply().1, "invalid argument: parameter 'd' not supported");
+    }
+
+    #[test]
+    fn answers_have_two_wrappers() {
+        let mut out = Out::default();
+        out.figure("x", Some(3));
+        out.figure("y", None);
+        assert_eq!(out.map().get("x"), Some(&Variant::Variant(Box::new(Variant::U64(3)))));
+        assert_eq!(out.map().len(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! What is asked of a running domain's controller on behalf of a client: to end, and to show a console.
+//!
+//! Does not know how a client asks.
+
+use std::os::fd::OwnedFd;
+
+use berth_schemas::controller;
+use berth_schemas::domain::{ConsoleMode, ShutdownMode, State};
+
+use crate::container::task::Request;
+use crate::engine::Engine;
+use crate::engine::registry::Reference;
+use crate::engine::snapshot::Snapshot;
+use crate::failure::Failure;
+use crate::host::link::CallError;
+use crate::paths::Layout;
+
+/// A console that was opened.
+#[derive(Debug)]
+pub struct Console {
+    /// The master of a new PTY.
+    pub pty: OwnedFd,
+    /// Which console it shows.
+    pub device: String,
+    /// Whether this viewer may write.
+    pub writer: bool,
+}
+
+impl Engine {
+    /// Asks init to end, or to restart; how it was asked. Without modes in the way that this init understands.
+    pub async fn shut_down(
+        &self,
+        reference: &Reference,
+        restart: bool,
+        modes: &[ShutdownMode],
+    ) -> Result<String, Failure> {
+        let snapshot = self.registry.find(reference)?.snapshot();
+        self.running(&snapshot)?;
+        let modes: Vec<String> = modes.iter().map(|m| m.as_str().to_owned()).collect();
+        let parameters =
+            controller::ShutdownIn { restart, modes: if modes.is_empty() { None } else { Some(modes) } };
+        // Before init is asked: it may be gone before the answer is here.
+        self.ask(reference, Request::NoteShutdown { restart }).await?;
+        let socket = Layout::socket_name(snapshot.uuid);
+        let answer = self.sockets.call(&socket, controller::Method::Shutdown, &parameters, &[]).await;
+        let (out, _): (controller::ShutdownOut, _) =
+            answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+        Ok(out.asked)
+    }
+
+    /// A new PTY that shows a console; the first one if none is named.
+    pub async fn open_console(
+        &self,
+        snapshot: &Snapshot,
+        device: Option<&str>,
+        mode: ConsoleMode,
+    ) -> Result<Console, Failure> {
+        self.running(snapshot)?;
+        let (_, device) = self.console(snapshot, device)?;
+        let parameters = controller::OpenConsoleIn { device: Some(device), mode: mode.as_str().to_owned() };
+        let socket = Layout::socket_name(snapshot.uuid);
+        let answer = self.sockets.call(&socket, controller::Method::OpenConsole, &parameters, &[]).await;
+        let (out, descriptors): (controller::OpenConsoleOut, _) =
+            answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+        let index = usize::try_from(out.pty_file_descriptor).unwrap_or(usize::MAX);
+        let Some(pty) = descriptors.into_iter().nth(index) else {
+            let message = format!("domain '{}': the controller sent no descriptor", snapshot.name);
+            return Err(Failure::Failed(message));
+        };
+        Ok(Console { pty, device: out.device, writer: out.writer })
+    }
+}
+
+/// What a failed call to a controller means to whoever asked for it.
+pub fn from_controller(name: &str, error: CallError) -> Failure {
+    use berth_schemas::controller::Error as Refusal;
+    match error {
+        CallError::Refused(Refusal::NoSuchConsole { message }) => Failure::NoSuchConsole(message),
+        CallError::Refused(Refusal::NotAnswering { message }) => Failure::NotAnswering(message),
+        CallError::Refused(Refusal::InvalidState { message }) => {
+            Failure::InvalidState { message, state: State::Running }
+        }
+        CallError::TimedOut(_) => Failure::TimedOut(format!("domain '{name}': {error}")),
+        CallError::Unreachable(_) | CallError::Gone | CallError::Odd(_) | CallError::Refused(_) => {
+            Failure::Failed(format!("domain '{name}': {error}"))
+        }
+    }
+}

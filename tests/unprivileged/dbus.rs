@@ -1,0 +1,318 @@
+//! The door on D-Bus, without any container: a bus of one's own, and `busctl` as the client.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use berth_tests::bus::{Bus, HOST, run};
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub const TESTS: &[Test] = &[
+    ("dbus::introspection_is_what_is_committed", introspection),
+    ("dbus::clients_of_libvirt_dbus_find_what_they_know", client),
+    ("dbus::errors_have_one_name", errors),
+    ("dbus::signals_and_properties_announce_changes", signals),
+    ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
+    ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
+    ("dbus::a_thousand_domains", thousand),
+    ("dbus::a_daemon_of_a_folder_stays_off_the_bus", off),
+];
+
+/// A daemon on a bus of its own.
+fn start() -> Result<(Daemon, Bus), String> {
+    let mut daemon = Daemon::start()?;
+    let bus = Bus::start(daemon.work())?;
+    daemon.kill();
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    daemon.launch()?;
+    there(&bus)?;
+    Ok((daemon, bus))
+}
+
+fn there(bus: &Bus) -> Outcome {
+    wait_for("the daemon on the bus", 15, || bus.call(HOST, "Connect", "ListDomains", &["u", "0"]).ok())
+        .map(drop)
+}
+
+fn plain(name: &str) -> String {
+    domain_xml(name, Path::new("/nonexistent"), &["/bin/sh"], "")
+}
+
+/// The interfaces of introspection data, each with its lines.
+fn interfaces(xml: &str) -> Vec<&str> {
+    xml.split("  <interface ").skip(1).filter_map(|part| Some(part.split_once("  </interface>")?.0)).collect()
+}
+
+fn introspection() -> Outcome {
+    let (daemon, bus) = start()?;
+    daemon.define("dom", &plain("dom"))?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/dbus");
+    for (path, names) in [
+        (HOST.to_owned(), &["org.libvirt.Connect"][..]),
+        (bus.domain("dom")?, &["org.libvirt.Domain", "io.berth.Domain"][..]),
+    ] {
+        let shown = bus.run(&["introspect", "--xml-interface", "org.libvirt", &path])?;
+        let standard = ["Introspectable", "Peer", "Properties"].map(|n| format!("org.freedesktop.DBus.{n}"));
+        let mut committed = Vec::new();
+        for name in names.iter().map(|n| (*n).to_owned()).chain(standard) {
+            committed
+                .push(fs::read_to_string(folder.join(format!("{name}.xml"))).map_err(|e| e.to_string())?);
+        }
+        let committed: Vec<&str> = committed.iter().flat_map(|text| interfaces(text)).collect();
+        ensure_eq!(interfaces(&shown), committed, "the interfaces of '{path}'");
+    }
+    let tree = bus.run(&["tree", "--list", "org.libvirt"])?;
+    ensure!(tree.lines().any(|l| Ok(l.to_owned()) == bus.domain("dom")), "no way to the domain: {tree}");
+    Ok(())
+}
+
+fn client() -> Outcome {
+    let (daemon, bus) = start()?;
+    let defined = bus.call(HOST, "Connect", "DomainDefineXML", &["s", &plain("dom")])?;
+    let path = defined[0].as_str().ok_or("no path")?.to_owned();
+    let uuid = daemon.ok(&["domuuid", "dom"])?.trim().to_owned();
+    ensure_eq!(path, format!("{HOST}/domain/_{}", uuid.replace('-', "_")), "the path");
+    ensure_eq!(bus.domain("dom")?, path, "by name");
+    let by_uuid = bus.call(HOST, "Connect", "DomainLookupByUUID", &["s", &uuid])?;
+    ensure_eq!(by_uuid[0], path.as_str(), "by uuid");
+    for (flags, count) in [("0", 1), ("1", 0), ("2", 1), ("4", 1), ("8", 0), ("64", 1)] {
+        let listed = bus.call(HOST, "Connect", "ListDomains", &["u", flags])?;
+        ensure_eq!(listed[0].as_array().map(Vec::len), Some(count), "with flags {flags}");
+    }
+    for (interface, object, name, value) in [
+        ("Connect", HOST, "Encrypted", "b false"),
+        ("Connect", HOST, "Secure", "b true"),
+        ("Connect", HOST, "LibVersion", "t 9000000"),
+        ("Domain", &path, "Active", "b false"),
+        ("Domain", &path, "Autostart", "b false"),
+        ("Domain", &path, "Id", "u 4294967295"),
+        ("Domain", &path, "Name", "s \"dom\""),
+        ("Domain", &path, "OSType", "s \"exe\""),
+        ("Domain", &path, "Persistent", "b true"),
+        ("Domain", &path, "SchedulerType", "(si) \"posix\" 3"),
+        ("Domain", &path, "Updated", "b false"),
+        ("Domain", &path, "UUID", &format!("s \"{uuid}\"")),
+    ] {
+        ensure_eq!(bus.property(object, interface, name)?, value, "{name}");
+    }
+    let domain = |method: &str, words: &[&str]| bus.call(&path, "Domain", method, words);
+    ensure_eq!(domain("GetState", &["u", "0"])?, serde_json::json!([[5, 0]]), "state");
+    let xml = domain("GetXMLDesc", &["u", "2"])?;
+    let (xml, printed) = (xml[0].as_str().unwrap_or_default(), daemon.ok(&["dumpxml", "--inactive", "dom"])?);
+    ensure_eq!(xml.trim_end(), printed.trim_end(), "XML");
+    domain("SetMemory", &["tu", "131072", "2"])?;
+    ensure!(daemon.ok(&["dumpxml", "dom"])?.contains("131072"), "the memory was not set");
+    domain("SetMemoryParameters", &["a{sv}u", "1", "soft_limit", "t", "65536", "2"])?;
+    let limits = domain("GetMemoryParameters", &["u", "2"])?;
+    // Two wrappers, as libvirt-dbus has them.
+    ensure_eq!(limits[0]["soft_limit"]["data"]["data"], 65536, "soft_limit in {limits}");
+    domain("SetSchedulerParameters", &["a{sv}u", "1", "cpu_shares", "t", "512", "2"])?;
+    let shares = domain("GetSchedulerParameters", &["u", "2"])?;
+    ensure_eq!(shares[0]["cpu_shares"]["data"]["data"], 512, "cpu_shares");
+    domain("SetMetadata", &["isssu", "1", "A title", "", "", "2"])?;
+    ensure_eq!(domain("GetMetadata", &["isu", "1", "", "2"])?[0], "A title", "the title");
+    let stats = domain("GetStats", &["uu", "1", "0"])?;
+    ensure_eq!(stats[0]["state.state"]["data"]["data"], 5, "state in {stats}");
+    bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Domain", "Autostart", "b", "true"])?;
+    ensure!(daemon.ok(&["dominfo", "dom"])?.contains("enable"), "autostart was not set");
+    for method in ["GetCapabilities", "NodeGetFreeMemory", "NodeGetSecurityModel"] {
+        bus.call(HOST, "Connect", method, &[]).map_err(|e| format!("{method}: {e}"))?;
+    }
+    let memory = bus.call(HOST, "Connect", "NodeGetMemoryStats", &["iu", "-1", "0"])?;
+    ensure!(memory[0]["total"].as_u64() > Some(0), "memory of the host: {memory}");
+    domain("Undefine", &["u", "0"])?;
+    ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "", "the list");
+    // The same by another client's library.
+    let gdbus = ["call", "--address", &bus.address(), "--dest", "org.libvirt", "--object-path", HOST];
+    let listed = run(std::process::Command::new("gdbus").args(gdbus).args([
+        "--method",
+        "org.libvirt.Connect.ListDomains",
+        "0",
+    ]))?;
+    ensure_eq!(listed.trim(), "(@ao [],)", "gdbus");
+    Ok(())
+}
+
+/// Name and message of an error, as `gdbus` prints them.
+fn refused(bus: &Bus, path: &str, method: &str, words: &[&str]) -> Result<String, String> {
+    let mut command = std::process::Command::new("gdbus");
+    command.args(["call", "--address", &bus.address(), "--dest", "org.libvirt", "--object-path", path]);
+    match run(command.args(["--method", method]).args(words)) {
+        Ok(text) => Err(format!("{method} {words:?} was not refused: {text}")),
+        Err(message) => Ok(message),
+    }
+}
+
+fn errors() -> Outcome {
+    let (daemon, bus) = start()?;
+    daemon.define("dom", &plain("dom"))?;
+    let path = bus.domain("dom")?;
+    let gone = format!("{HOST}/domain/_00000000_0000_0000_0000_000000000001");
+    for (path, method, words, says) in [
+        (
+            HOST,
+            "org.libvirt.Connect.DomainLookupByName",
+            &["no"][..],
+            "org.libvirt.Error: Domain not found: ",
+        ),
+        (HOST, "org.libvirt.Connect.DomainDefineXML", &["<x/>"], "org.libvirt.Error: XML error: "),
+        (
+            HOST,
+            "org.libvirt.Connect.ListDomains",
+            &["65536"],
+            "org.libvirt.Error: unsupported flags (0x10000)",
+        ),
+        (&gone, "org.libvirt.Domain.GetState", &["0"], "org.libvirt.Error: Domain not found: "),
+        (
+            &path,
+            "org.libvirt.Domain.Destroy",
+            &["0"],
+            "org.libvirt.Error: Requested operation is not valid: ",
+        ),
+        (&path, "org.libvirt.Domain.Create", &["1"], "org.libvirt.Error: unsupported flags (0x1)"),
+        (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
+        (&path, "org.libvirt.Network.Create", &[], "UnknownInterface"),
+        ("/org/libvirt/QEMU", "org.libvirt.Connect.ListDomains", &["0"], "UnknownObject"),
+    ] {
+        let message = refused(&bus, path, method, words)?;
+        ensure!(message.contains(says), "{method} {words:?}: '{says}' is not in '{message}'");
+    }
+    let wrong = bus.call(&path, "Domain", "GetState", &["s", "x"]);
+    ensure!(wrong.clone().is_err_and(|e| e.contains("'u'")), "a parameter of another type: {wrong:?}");
+    let read_only = bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Domain", "Name", "s", "x"]);
+    ensure!(read_only.is_err_and(|e| e.contains("cannot be set")), "a property that cannot be set");
+    Ok(())
+}
+
+fn signals() -> Outcome {
+    let (daemon, bus) = start()?;
+    let watch = bus.watch()?;
+    daemon.define("dom", &plain("dom"))?;
+    let domain = bus.domain("dom")?;
+    let about = |number: i64, detail: i64| serde_json::json!([domain, number, detail]);
+    let (path, _) = watch.signal("DomainEvent", |d| *d == about(0, 0))?;
+    ensure_eq!(path, HOST, "where an event comes from");
+    daemon.ok(&["autostart", "dom"])?;
+    let (path, changed) = watch.signal("PropertiesChanged", |d| d[0] == "org.libvirt.Domain")?;
+    ensure_eq!(path, domain, "whose properties");
+    ensure_eq!(changed[1]["Autostart"]["data"], true, "Autostart in {changed}");
+    daemon.ok(&["desc", "dom", "--config", "--title", "new"])?;
+    watch.signal("MetadataChange", |d| *d == serde_json::json!([1, ""]))?;
+    daemon.define("dom", &plain("dom").replace("256", "128"))?;
+    watch.signal("DomainEvent", |d| *d == about(0, 1))?;
+    let (path, event) = watch.signal("Event", |d| d[2] == "defined")?;
+    ensure_eq!((path, event[4]["name"]["data"].as_str()), (domain.clone(), Some("dom")), "an event of ours");
+    daemon.ok(&["undefine", "dom"])?;
+    watch.signal("DomainEvent", |d| *d == about(1, 0)).map(drop)
+}
+
+fn bus_restarts() -> Outcome {
+    let (daemon, mut bus) = start()?;
+    daemon.define("dom", &plain("dom"))?;
+    bus.domain("dom")?;
+    for _ in 0..2 {
+        bus.kill();
+        ensure!(daemon.ok(&["list", "--all"])?.contains("dom"), "without a bus the daemon does not answer");
+        bus.launch()?;
+        there(&bus)?;
+        bus.domain("dom")?;
+    }
+    // One that hangs.
+    kill(Pid::from_raw(bus.pid()), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    for n in 0..300 {
+        daemon.ok(&[if n % 2 == 0 { "autostart" } else { "autostart --disable" }, "dom"]
+            .join(" ")
+            .split(' ')
+            .collect::<Vec<_>>())?;
+    }
+    ensure!(
+        daemon.ok(&["list", "--all"])?.contains("dom"),
+        "with a bus that hangs the daemon does not answer"
+    );
+    kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
+    there(&bus)
+}
+
+fn slow_client() -> Outcome {
+    let (daemon, bus) = start()?;
+    // Large answers, so that what nobody reads fills every buffer.
+    let long = "x".repeat(200_000);
+    daemon.define(
+        "dom",
+        &plain("dom").replace("</name>", &format!("</name><description>{long}</description>")),
+    )?;
+    let path = bus.domain("dom")?;
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let mut command = bus.busctl();
+        command.args(["call", "org.libvirt", &path, "org.libvirt.Domain", "GetXMLDesc", "u", "0"]);
+        // The pipe is never read.
+        stuck.push(command.stdout(std::process::Stdio::piped()).spawn().map_err(|e| e.to_string())?);
+    }
+    let watch = bus.watch()?;
+    let stopped = bus.busctl().arg("monitor").stdout(std::process::Stdio::piped()).spawn();
+    stuck.push(stopped.map_err(|e| e.to_string())?);
+    for child in &stuck {
+        let pid = i32::try_from(child.id()).map_err(|e| e.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    }
+    let begin = Instant::now();
+    for _ in 0..50 {
+        bus.call(&path, "Domain", "GetXMLDesc", &["u", "0"])?;
+    }
+    daemon.ok(&["autostart", "dom"])?;
+    let told = watch.signal("PropertiesChanged", |d| d[1]["Autostart"]["data"] == true).map(drop);
+    for mut child in stuck {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    ensure!(begin.elapsed() < patient(30), "calls took {:?}", begin.elapsed());
+    told
+}
+
+fn thousand() -> Outcome {
+    let (mut daemon, bus) = start()?;
+    daemon.stop()?;
+    let folder = daemon.root().join("etc/berth/domains");
+    for n in 0..1000 {
+        let name = format!("dom{n}");
+        let uuid = format!("<uuid>00000000-0000-4000-8000-{n:012}</uuid></name>").replace("</name>", "");
+        let xml = plain(&name).replace("</name>", &format!("</name>{uuid}"));
+        fs::write(folder.join(format!("{name}.xml")), xml).map_err(|e| e.to_string())?;
+    }
+    daemon.launch()?;
+    there(&bus)?;
+    let begin = Instant::now();
+    let listed = bus.call(HOST, "Connect", "ListDomains", &["u", "0"])?;
+    ensure_eq!(listed[0].as_array().map(Vec::len), Some(1000), "the list");
+    let stats = bus.call(HOST, "Connect", "GetAllDomainStats", &["uu", "0", "0"])?;
+    ensure_eq!(stats[0].as_array().map(Vec::len), Some(1000), "the figures");
+    let shown = bus.run(&[
+        "call",
+        "org.libvirt",
+        &format!("{HOST}/domain"),
+        "org.freedesktop.DBus.Introspectable",
+        "Introspect",
+    ])?;
+    ensure_eq!(shown.matches("<node name=").count(), 1000, "the folder of the domains");
+    ensure!(begin.elapsed() < patient(5), "it took {:?}", begin.elapsed());
+    Ok(())
+}
+
+fn off() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let bus = Bus::start(daemon.work())?;
+    daemon.kill();
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    let file = daemon.file("none.toml", "[dbus]\nbus = \"none\"\n")?;
+    daemon.set_arguments(&["--config", &file]);
+    daemon.launch()?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let names = bus.run(&["list", "--no-legend"])?;
+    ensure!(!names.contains("org.libvirt"), "it is on the bus: {names}");
+    Ok(())
+}
