@@ -22,7 +22,7 @@ fn file(daemon: &Daemon, name: &str, file: &str) -> Option<String> {
         .map(|e| e.path())
         .find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!("{name}.berth"))))
         .expect("the group");
-    std::fs::read_to_string(group.join(file)).ok()
+    std::fs::read_to_string(group.join("container").join(file)).ok()
 }
 
 fn resources(client: &mut Client, name: &str, affect: &str) -> Value {
