@@ -85,6 +85,9 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
     if !dhcp.is_empty() {
         put("dhcp-no-override".into());
         put("dhcp-authoritative".into());
+        // A guest of that name would be asked by browsers which proxy to use (CERT VU#598349).
+        put("dhcp-name-match=set:wpad,wpad".into());
+        put("dhcp-ignore-names=tag:wpad".into());
         put(format!("dhcp-lease-max={}", most_leases(&dhcp)));
         put(format!("dhcp-leasefile={}", places.leases.display()));
         put(format!("dhcp-hostsfile={}", places.hosts.display()));
