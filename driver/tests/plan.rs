@@ -4,10 +4,12 @@
 
 use std::path::Path;
 
+use berth_domain::model::Interface;
 use berth_driver::config::IdMapDefault;
 use berth_driver::container::plan::{HostFacts, WantedIds, plan, wanted_ids};
 use berth_driver::host::cgroups::Groups;
 use berth_driver::host::idmap::Range;
+use berth_driver::host::links::{Link, inside_names, names_of_hostdevs};
 use berth_driver::host::usb::UsbDevice;
 use berth_driver::paths::Layout;
 
@@ -20,6 +22,22 @@ fn groups(name: &str) -> Groups {
         controllers: ["cpuacct", "cpuset", "memory", "name=systemd"].map(|c| vec![c.to_owned()]).into(),
         memory: Some(legacy("memory")),
     }
+}
+
+/// Names that are the same each time.
+fn links(domain: &berth_domain::Domain) -> Vec<Link> {
+    let interfaces: Vec<_> = domain.devices.interfaces.iter().collect();
+    let inside = inside_names(&interfaces, &names_of_hostdevs(domain));
+    let link = |(index, (interface, inside)): (usize, (&&Interface, String))| Link {
+        mac: interface.mac.clone(),
+        host: format!("vnet{index}"),
+        token: format!("{index:012x}"),
+        inside,
+        network: None,
+        bridge: None,
+        switch: false,
+    };
+    interfaces.iter().zip(inside).enumerate().map(link).collect()
 }
 
 #[test]
@@ -46,6 +64,7 @@ fn plans_are_as_written() {
             kill_at: None,
             usb: &[UsbDevice { bus: 1, device: 4, vendor: 0x1d6b, product: 2 }],
             qemu_nbd: Some(Path::new("/usr/bin/qemu-nbd")),
+            links: &links(&domain),
             profile: (domain.name.as_str() == "two").then_some("berth-x"),
             ids: (wanted_ids(&domain, IdMapDefault::Auto) == WantedIds::Chosen)
                 .then_some(Range::of_domain(1 << 30)),

@@ -215,7 +215,19 @@ mod test {
 
     #[test]
     fn commands_options_and_names() {
-        assert_eq!(get("domi"), ["domid", "domifstat", "dominfo"]);
+        assert_eq!(
+            get("domi"),
+            [
+                "domid",
+                "domif-setlink",
+                "domiftune",
+                "domif-getlink",
+                "domifaddr",
+                "domiflist",
+                "domifstat",
+                "dominfo"
+            ]
+        );
         assert_eq!(get("dominfo w"), ["web1", "web2"]);
         assert_eq!(get("start "), ["db"]);
         assert_eq!(get("destroy web1 web"), ["web1", "web2"]);

@@ -7,7 +7,7 @@ use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, PlanHostInterf
 use crate::failure::{Doing, Outcome, Step};
 use crate::run::Controller;
 use crate::serve::call;
-use crate::setup::interfaces::{Moved, bring_back, move_in};
+use crate::setup::interfaces::{Moved, bring_back, move_in, refresh};
 
 use super::{Handled, failed, invalid};
 
@@ -24,6 +24,14 @@ impl Controller {
             None => {
                 self.enter(&wanted).map_err(|f| failed(*f))?;
                 self.plan.host_interfaces.push(wanted);
+            }
+            // The daemon changes what is on the host.
+            Some(at) if wanted.made == Some(true) => {
+                if let Some(network) = &self.network {
+                    refresh(std::slice::from_ref(&wanted), &self.held.interfaces, network.as_fd())
+                        .map_err(|f| failed(*f))?;
+                }
+                self.plan.host_interfaces[at] = wanted;
             }
             Some(at) => {
                 self.leave(&wanted.name).map_err(|f| failed(*f))?;

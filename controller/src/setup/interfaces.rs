@@ -1,4 +1,5 @@
-//! Interfaces of the host that the container has while it is there: moved into its network namespace, and back.
+//! Interfaces of the host that the container has while it is there: moved into its network namespace, and back. Those
+//! that the daemon has made for it are not given back but removed.
 //!
 //! The controller itself goes there for a moment. If it is killed, the kernel gives real interfaces back, under their
 //! name if that is free, and removes virtual ones with the namespace.
@@ -22,6 +23,8 @@ pub struct Moved {
     pub name: String,
     /// Its number in the container's network namespace: the container may have given it another name.
     index: u32,
+    /// It is removed, not given back.
+    made: bool,
 }
 
 fn own_namespace() -> Result<OwnedFd, Errno> {
@@ -46,17 +49,24 @@ pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Mov
         Errno::NODEV => doing("find the interface").failed_because(e, "the host has no such interface"),
         e => doing("find the interface").failed(e),
     })?;
-    netlink.move_to(index, &plan.name, network).map_err(|e| doing("move the interface").failed(e))?;
-    let furnished = within(network, |_| {
-        let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
-        let index = netlink.index(&plan.name).map_err(|e| doing("find the interface").failed(e))?;
-        furnish(plan, &netlink, index).map(|()| index)
+    let inside = plan.inside.as_deref().unwrap_or(&plan.name);
+    let mut moved = Moved { name: plan.name.clone(), index: 0, made: plan.made == Some(true) };
+    let arrived = netlink.move_to(index, inside, network).map_err(|e| doing("move the interface").failed(e));
+    // What has the name of one that did not arrive is the container's own; but nobody guesses those that were made.
+    let ours = arrived.is_ok() || moved.made;
+    let furnished = arrived.and_then(|()| {
+        within(network, |_| {
+            let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
+            moved.index = netlink.index(inside).map_err(|e| doing("find the interface").failed(e))?;
+            furnish(plan, &netlink, moved.index)
+        })
+        .map_err(|e| doing("enter the network of").failed(e))?
     });
-    match furnished.map_err(|e| doing("enter the network of").failed(e)).and_then(|done| done) {
-        Ok(index) => Ok(Moved { name: plan.name.clone(), index }),
+    match furnished {
+        Ok(()) => Ok(moved),
         Err(failure) => {
-            // Most often it has the same number everywhere; if not, it is found by its name.
-            if let Err(e) = bring_back(&Moved { name: plan.name.clone(), index: 0 }, network) {
+            // One that has not come so far is found by its name on the host.
+            if ours && let Err(e) = bring_back(&moved, network) {
                 crate::note(&e);
             }
             Err(failure)
@@ -73,7 +83,10 @@ pub fn refresh(plan: &[PlanHostInterface], moved: &[Moved], network: BorrowedFd<
     within(network, |_| {
         let netlink = Netlink::open().map_err(|e| doing.failed(e))?;
         for one in moved {
-            if let Some(wanted) = plan.iter().find(|w| w.name == one.name) {
+            // One that was made may have been removed inside.
+            if let Some(wanted) = plan.iter().find(|w| w.name == one.name)
+                && !(one.made && netlink.set_up(one.index, true) == Err(Errno::NODEV))
+            {
                 furnish(wanted, &netlink, one.index)?;
             }
         }
@@ -84,14 +97,15 @@ pub fn refresh(plan: &[PlanHostInterface], moved: &[Moved], network: BorrowedFd<
 
 fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<()> {
     let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
-    netlink.set_up(index, true).map_err(|e| doing("set up the interface").failed(e))?;
+    let down = plan.down == Some(true);
+    netlink.set_up(index, !down).map_err(|e| doing("set up the interface").failed(e))?;
     for address in &plan.addresses {
         let doing = doing("give an address to").target(&address.address);
         let (local, prefix) = network_of(&address.address, address.prefix, doing)?;
         let peer = address.peer.as_deref().map(|peer| network_of(peer, address.prefix, doing)).transpose()?;
         there_or(netlink.add_address(index, local, prefix, peer.map(|p| p.0)), doing)?;
     }
-    for route in &plan.routes {
+    for route in plan.routes.iter().filter(|_| !down) {
         let doing = doing("add a route through").target(&route.network);
         let (network, prefix) = network_of(&route.network, route.prefix, doing)?;
         let (gateway, _) = network_of(&route.gateway, 0, doing)?;
@@ -116,17 +130,22 @@ fn network_of(address: &str, prefix: i64, doing: Doing<'_>) -> Result<(IpAddr, u
     Ok((address, prefix.ok_or_else(|| doing.refused("not a length of a prefix"))?))
 }
 
-/// Moves an interface back to the host's network namespace, under its old name. What could not be done is said.
+/// Moves an interface back to the host's network namespace, under its old name, or removes it. What could not be done is
+/// said.
 pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>) -> Result<(), String> {
     let done = within(network, |home| {
         let netlink = Netlink::open()?;
         let index = if moved.index == 0 { netlink.index(&moved.name)? } else { moved.index };
+        if moved.made {
+            return netlink.remove(index);
+        }
         // One that is up keeps its name.
         netlink.set_up(index, false)?;
         netlink.move_to(index, &moved.name, home.as_fd())
     });
     match done.and_then(|done| done) {
         Ok(()) => Ok(()),
+        Err(Errno::NODEV) if moved.made => Ok(()),
         Err(e) => Err(format!("cannot give the interface '{}' back to the host: {e}", moved.name)),
     }
 }

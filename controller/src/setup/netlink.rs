@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 /// Kinds of messages.
 const ERROR: u16 = 2;
 const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
@@ -47,8 +48,8 @@ impl Message {
     }
 
     /// `struct ifinfomsg`.
-    fn link(index: u32, flags: u32, change: u32) -> Self {
-        let mut message = Self::new(NEW_LINK, 0);
+    fn link(kind: u16, index: u32, flags: u32, change: u32) -> Self {
+        let mut message = Self::new(kind, 0);
         message.put(&[0; 4]);
         for word in [index, flags, change] {
             message.put(&word.to_ne_bytes());
@@ -135,7 +136,7 @@ impl Netlink {
 
     /// Moves an interface to another network namespace, where it gets this name. It is down there.
     pub fn move_to(&self, index: u32, name: &str, namespace: BorrowedFd<'_>) -> Result<(), Errno> {
-        let mut message = Message::link(index, 0, 0);
+        let mut message = Message::link(NEW_LINK, index, 0, 0);
         message.name(name);
         message.attribute(LINK_NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
         self.ask(message).map(drop)
@@ -143,7 +144,12 @@ impl Netlink {
 
     /// Sets an interface up or down.
     pub fn set_up(&self, index: u32, up: bool) -> Result<(), Errno> {
-        self.ask(Message::link(index, if up { UP } else { 0 }, UP)).map(drop)
+        self.ask(Message::link(NEW_LINK, index, if up { UP } else { 0 }, UP)).map(drop)
+    }
+
+    /// Removes an interface; of a pair, both.
+    pub fn remove(&self, index: u32) -> Result<(), Errno> {
+        self.ask(Message::link(DELETE_LINK, index, 0, 0)).map(drop)
     }
 
     /// Gives an interface an address.
@@ -200,7 +206,7 @@ mod test {
 
     #[test]
     fn messages_are_laid_out_as_the_kernel_reads_them() {
-        let mut message = Message::link(7, UP, UP);
+        let mut message = Message::link(NEW_LINK, 7, UP, UP);
         message.name("eth0");
         assert_eq!(message.0.len(), 16 + 16 + 12);
         assert_eq!(word(&message.0, 20), Some(7));

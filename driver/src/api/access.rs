@@ -41,6 +41,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::GetXML
             | Domain::GetMetadata
             | Domain::GetResources
+            | Domain::GetInterfaceAddresses
             | Domain::Subscribe => Role::Reader,
             Domain::Define
             | Domain::Undefine
@@ -122,6 +123,7 @@ mod test {
         ("SetAutostart", false),
         ("GetMetadata", true),
         ("SetMetadata", false),
+        ("GetInterfaceAddresses", true),
         ("AttachDevice", false),
         ("DetachDevice", false),
         ("UpdateDevice", false),

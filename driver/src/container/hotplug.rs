@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not know whether the domain runs, nor where definitions are kept.
 
-use berth_domain::model::HostdevSource;
+use berth_domain::model::{HostdevSource, Interface};
 use berth_domain::{Device, DeviceError, Domain};
 use berth_schemas::controller::{
     AttachDeviceIn, DetachDeviceIn, ListDevicesOut, PlanDevice, PlanFilesystem, PlanHostInterface,
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{plan, plan_devices};
 use crate::failure::Failure;
+use crate::host::links::Link;
+use crate::host::links::spec::obstacle;
 use crate::host::usb::UsbDevice;
 
 /// What is done with a device.
@@ -46,6 +48,8 @@ pub enum Item {
     Device(PlanDevice),
     /// An interface of the host.
     HostInterface(PlanHostInterface),
+    /// An interface that is made: the container's end, and what it has on the host.
+    Interface(PlanHostInterface, Link),
 }
 
 /// What a controller is asked for.
@@ -62,7 +66,8 @@ pub enum Step {
 
 impl Item {
     /// A device of a definition.
-    pub fn of(device: &Device, usb: &[UsbDevice]) -> Result<Self, Failure> {
+    /// `links` are what interfaces have on the host.
+    pub fn of(device: &Device, usb: &[UsbDevice], links: &[Link]) -> Result<Self, Failure> {
         match device {
             Device::Filesystem(fs) => {
                 plan::filesystem(fs).map(Self::Filesystem).map_err(|e| Failure::Failed(e.to_string()))
@@ -76,11 +81,30 @@ impl Item {
                     Err(e) => Err(Failure::Failed(e.to_string())),
                 },
             },
+            Device::Interface(interface, _) => match links.iter().find(|l| l.mac == interface.mac) {
+                Some(link) => Ok(Self::Interface(plan_devices::interface(interface, link), link.clone())),
+                None => Err(Failure::NoSuchDevice("the interface is not there".into())),
+            },
+        }
+    }
+
+    /// What it has on the host, if it is an interface that is made.
+    pub fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Interface(_, link) => Some(link),
+            _ => None,
         }
     }
 }
 
 impl Step {
+    /// What it is about.
+    pub fn item(&self) -> &Item {
+        match self {
+            Self::Attach(item) | Self::Detach(item) | Self::Replace(item) => item,
+        }
+    }
+
     /// The call that it is: the parameters of `AttachDevice`, or those of `DetachDevice`.
     pub fn call(&self) -> Result<AttachDeviceIn, DetachDeviceIn> {
         let (item, replace) = match self {
@@ -92,6 +116,10 @@ impl Step {
                     Item::Filesystem(f) => ask.filesystem = Some(f.target.clone()),
                     Item::Device(d) => ask.device = Some(d.name.clone()),
                     Item::HostInterface(i) => ask.host_interface = Some(i.name.clone()),
+                    Item::Interface(i, _) => {
+                        ask.host_interface = Some(i.name.clone());
+                        ask.if_there = Some(true);
+                    }
                 }
                 return Err(ask);
             }
@@ -100,7 +128,7 @@ impl Step {
         match item.clone() {
             Item::Filesystem(f) => ask.filesystem = Some(f),
             Item::Device(d) => ask.device = Some(d),
-            Item::HostInterface(i) => ask.host_interface = Some(i),
+            Item::HostInterface(i) | Item::Interface(i, _) => ask.host_interface = Some(i),
         }
         Ok(ask)
     }
@@ -111,12 +139,14 @@ impl Step {
             Self::Attach(item) | Self::Replace(item) => match item {
                 Item::Filesystem(f) => now.filesystems.contains(f),
                 Item::Device(d) => now.devices.contains(d),
-                Item::HostInterface(i) => now.host_interfaces.contains(i),
+                Item::HostInterface(i) | Item::Interface(i, _) => now.host_interfaces.contains(i),
             },
             Self::Detach(item) => match item {
                 Item::Filesystem(f) => !now.filesystems.iter().any(|other| other.target == f.target),
                 Item::Device(d) => !now.devices.iter().any(|other| other.name == d.name),
-                Item::HostInterface(i) => !now.host_interfaces.iter().any(|other| other.name == i.name),
+                Item::HostInterface(i) | Item::Interface(i, _) => {
+                    !now.host_interfaces.iter().any(|other| other.name == i.name)
+                }
             },
         }
     }
@@ -166,6 +196,16 @@ impl DeviceChange {
             return Err(Failure::Failed("the root of a running container cannot be changed".into()));
         }
         let changed = self.apply(live)?;
+        if let (Act::Update, Some(before), Device::Interface(..)) =
+            (self.act, live.device(&self.device), &self.device)
+            && let (Device::Interface(before, _), Some(after)) = (&before, self.interface_in(live, &changed))
+            && let Some(what) = obstacle(before, after)
+        {
+            return Err(Failure::Unsupported {
+                message: format!("cannot change {what} of a running interface: detach it and attach it anew"),
+                diagnostics: Vec::new(),
+            });
+        }
         let before = live.start_problems();
         let mut problems = changed.start_problems();
         problems.retain(|p| !before.iter().any(|b| b.message == p.message && b.element == p.element));
@@ -177,25 +217,45 @@ impl DeviceChange {
         }
     }
 
-    /// What the controller of `live` is asked for, and what takes that back.
-    /// `usb` is what is plugged in.
-    pub fn steps(&self, live: &Domain, usb: &[UsbDevice]) -> Result<(Step, Step), Failure> {
+    /// The interface that this is about, as it is in the changed definition.
+    fn interface_in<'a>(&self, live: &Domain, changed: &'a Domain) -> Option<&'a Interface> {
+        let mac = match live.device(&self.device)? {
+            Device::Interface(interface, _) => interface.mac,
+            _ => return None,
+        };
+        changed.devices.interfaces.iter().find(|i| i.mac == mac)
+    }
+
+    /// What the controller of `live`, which becomes `changed`, is asked for, and what takes that back.
+    /// `usb` is what is plugged in, `links` what interfaces have on the host, that of a new one included.
+    pub fn steps(
+        &self,
+        live: &Domain,
+        changed: &Domain,
+        usb: &[UsbDevice],
+        links: &[Link],
+    ) -> Result<(Step, Step), Failure> {
         let before = || match live.device(&self.device) {
-            Some(device) => {
-                Item::of(&device, usb).or_else(|e| Item::of(&unplugged(device), usb).map_err(|_| e))
-            }
+            Some(device) => Item::of(&device, usb, links)
+                .or_else(|e| Item::of(&unplugged(device), usb, links).map_err(|_| e)),
             None => Err(Failure::NoSuchDevice("the device is not there".into())),
         };
         Ok(match self.act {
             Act::Attach => {
-                let item = Item::of(&self.device, usb)?;
+                let item = Item::of(&self.device, usb, links)?;
                 (Step::Attach(item.clone()), Step::Detach(item))
             }
             Act::Detach => {
                 let item = before()?;
                 (Step::Detach(item.clone()), Step::Attach(item))
             }
-            Act::Update => (Step::Replace(Item::of(&self.device, usb)?), Step::Replace(before()?)),
+            Act::Update => {
+                let after = match self.interface_in(live, changed) {
+                    Some(interface) => Device::Interface(Box::new(interface.clone()), true),
+                    None => self.device.clone(),
+                };
+                (Step::Replace(Item::of(&after, usb, links)?), Step::Replace(before()?))
+            }
         })
     }
 }
@@ -228,26 +288,30 @@ mod test {
     #[test]
     fn each_step_has_its_opposite() {
         let (without, with) = (domain(""), domain(&data("/a")));
-        let (forth, back) = change(Act::Attach, &data("/a")).steps(&without, &[]).expect("steps");
-        let (off, on) = change(Act::Detach, &data("/other")).steps(&with, &[]).expect("steps");
+        let (forth, back) =
+            change(Act::Attach, &data("/a")).steps(&without, &without, &[], &[]).expect("steps");
+        let (off, on) = change(Act::Detach, &data("/other")).steps(&with, &with, &[], &[]).expect("steps");
         // Detached is what is there, whatever else the caller's element says.
         assert_eq!((&forth, &back), (&on, &off));
-        let (there, again) = change(Act::Update, &data("/b")).steps(&with, &[]).expect("steps");
+        let (there, again) = change(Act::Update, &data("/b")).steps(&with, &with, &[], &[]).expect("steps");
         assert!(matches!(&there, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/b")));
         assert!(matches!(&again, Step::Replace(Item::Filesystem(f)) if f.source.as_deref() == Some("/a")));
-        assert!(change(Act::Update, &data("/b")).steps(&without, &[]).is_err());
+        assert!(change(Act::Update, &data("/b")).steps(&without, &without, &[], &[]).is_err());
     }
 
     #[test]
     fn what_a_container_has_tells_what_was_done() {
-        let (forth, back) = change(Act::Attach, &data("/a")).steps(&domain(""), &[]).expect("steps");
+        let (forth, back) =
+            change(Act::Attach, &data("/a")).steps(&domain(""), &domain(""), &[], &[]).expect("steps");
         let empty =
             ListDevicesOut { filesystems: Vec::new(), devices: Vec::new(), host_interfaces: Vec::new() };
         let Step::Attach(Item::Filesystem(f)) = &forth else { panic!("{forth:?}") };
         let there = ListDevicesOut { filesystems: vec![f.clone()], ..empty.clone() };
         assert!(forth.is_done(&there) && !forth.is_done(&empty));
         assert!(back.is_done(&empty) && !back.is_done(&there));
-        let (update, _) = change(Act::Update, &data("/b")).steps(&domain(&data("/a")), &[]).expect("steps");
+        let (update, _) = change(Act::Update, &data("/b"))
+            .steps(&domain(&data("/a")), &domain(""), &[], &[])
+            .expect("steps");
         assert!(!update.is_done(&there));
     }
 

@@ -115,6 +115,18 @@ fn hint(failure: &StepFailure) -> Option<String> {
             Some(cause) if cause.contains("no '/dev/nbd0'") => "load the driver: modprobe nbd".into(),
             _ => return None,
         },
+        ("links", Some(Errno::ENODEV)) => {
+            "make it, or correct the <source> of the <interface>: see ip link".into()
+        }
+        ("links", Some(Errno::EEXIST)) => {
+            "another one has this name: leave out <target>, or choose another".into()
+        }
+        ("links", Some(Errno::EOPNOTSUPP)) => {
+            "the kernel has no such interfaces: modprobe veth, macvlan, ifb, sch_tbf or act_mirred".into()
+        }
+        ("links", None) if failure.detail.as_deref().is_some_and(|d| d.contains("filter virtual LANs")) => {
+            format!("ip link set {path} type bridge vlan_filtering 1")
+        }
         ("interfaces", Some(Errno::ENODEV)) => "see ip link; another container may have it".into(),
         ("rules", _) => {
             "without device rules root inside could open every device of the host: give the domain ids of its own, or \

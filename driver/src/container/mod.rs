@@ -5,6 +5,7 @@
 mod active;
 pub mod hotplug;
 pub mod lifecycle;
+pub mod links;
 pub mod messages;
 pub mod plan;
 pub mod plan_devices;

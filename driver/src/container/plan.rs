@@ -10,14 +10,15 @@ use berth_domain::model::{
 use berth_domain::{Domain, IdMapMode};
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
-    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanIdMap,
-    PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRlimit, PlanRoot,
+    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanHostInterface,
+    PlanIdMap, PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRlimit, PlanRoot,
 };
 
 use crate::config::IdMapDefault;
 use crate::container::plan_devices::{self, UsbError};
 use crate::host::cgroups::Groups;
 use crate::host::idmap::Range;
+use crate::host::links::Link;
 use crate::host::usb::UsbDevice;
 use crate::paths::Layout;
 use crate::seccomp::{self, FilterError};
@@ -47,6 +48,8 @@ pub struct HostFacts<'a> {
     pub qemu_nbd: Option<&'a Path>,
     /// The profile that was chosen for it.
     pub profile: Option<&'a str>,
+    /// What its interfaces are called.
+    pub links: &'a [Link],
 }
 
 /// What a domain wants for its ids.
@@ -229,7 +232,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         id_map,
         filesystems: filesystems(domain)?,
         devices: plan_devices::devices(domain, host.usb)?,
-        host_interfaces: plan_devices::host_interfaces(domain),
+        host_interfaces: host_interfaces(domain, host.links),
         qemu_nbd: host.qemu_nbd.map(text),
         masked_paths: strings(MASKED),
         readonly_paths: strings(READ_ONLY),
@@ -255,6 +258,12 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         listen_file_descriptor: number(LISTEN_DESCRIPTOR),
         kill_at_step: host.kill_at.map(str::to_owned),
     })
+}
+
+fn host_interfaces(domain: &Domain, links: &[Link]) -> Vec<PlanHostInterface> {
+    let mut all = plan_devices::host_interfaces(domain);
+    all.extend(plan_devices::interfaces(domain, links));
+    all
 }
 
 fn id_map(domain: &Domain, chosen: Option<Range>) -> Option<PlanIdMap> {

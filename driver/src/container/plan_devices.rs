@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use berth_domain::Domain;
 use berth_domain::model::{
-    Disk, DiskDevice, DiskSource, Filesystem, FsSource, Hostdev, HostdevSource, IpConfig, UsbAddress, UsbId,
+    Disk, DiskDevice, DiskSource, Filesystem, FsSource, Hostdev, HostdevSource, Interface, InterfaceSource,
+    IpConfig, UsbAddress, UsbId,
 };
 use berth_schemas::controller::{
     PlanAddress, PlanBacking, PlanDevice, PlanDeviceKind, PlanHostInterface, PlanImage, PlanRoute,
 };
 
+use crate::host::links::Link;
 use crate::host::usb::UsbDevice;
 
 /// Why a USB device cannot be given.
@@ -145,10 +147,32 @@ pub fn host_interfaces(domain: &Domain) -> Vec<PlanHostInterface> {
 pub fn host_interface(hostdev: &Hostdev) -> Option<PlanHostInterface> {
     match &hostdev.source {
         HostdevSource::Net { interface, ip } => {
-            Some(PlanHostInterface { name: interface.clone(), addresses: addresses(ip), routes: routes(ip) })
+            let (addresses, routes) = (addresses(ip), routes(ip));
+            let name = interface.clone();
+            Some(PlanHostInterface { name, inside: None, made: None, down: None, addresses, routes })
         }
         _ => None,
     }
+}
+
+/// The container's end of an interface that is made for it.
+pub fn interface(interface: &Interface, link: &Link) -> PlanHostInterface {
+    // The carrier of a pair is that of its host end; a macvlan has none but its own state.
+    let whole = matches!(interface.source, InterfaceSource::Direct { .. } | InterfaceSource::Network { .. });
+    PlanHostInterface {
+        name: link.peer(),
+        inside: Some(link.inside.clone()),
+        made: Some(true),
+        down: (whole && interface.link_up == Some(false)).then_some(true),
+        addresses: addresses(&interface.ip),
+        routes: routes(&interface.ip),
+    }
+}
+
+/// The same for all interfaces of a domain, in the order of the document.
+pub fn interfaces(domain: &Domain, links: &[Link]) -> Vec<PlanHostInterface> {
+    let with_link = |i: &Interface| links.iter().find(|l| l.mac == i.mac).map(|l| interface(i, l));
+    domain.devices.interfaces.iter().filter_map(with_link).collect()
 }
 
 fn addresses(ip: &IpConfig) -> Vec<PlanAddress> {
@@ -171,7 +195,7 @@ fn routes(ip: &IpConfig) -> Vec<PlanRoute> {
 }
 
 /// Of an address without one, as libvirt has it: the whole for "all addresses", the class of old for IPv4, 64 for IPv6.
-fn usual_prefix(address: IpAddr) -> u8 {
+pub fn usual_prefix(address: IpAddr) -> u8 {
     match address {
         any if any.is_unspecified() => 0,
         IpAddr::V4(v4) => match v4.octets()[0] {
@@ -183,7 +207,8 @@ fn usual_prefix(address: IpAddr) -> u8 {
     }
 }
 
-fn bits(mask: IpAddr) -> u8 {
+/// Bits of the network in a mask.
+pub fn bits(mask: IpAddr) -> u8 {
     let ones = match mask {
         IpAddr::V4(v4) => v4.to_bits().leading_ones(),
         IpAddr::V6(v6) => v6.to_bits().leading_ones(),

@@ -1,4 +1,5 @@
-//! A change of what runs: asked of the controller, then kept; undone if it cannot be kept.
+//! A change of what runs: asked of the controller, then kept; undone if it cannot be kept. An interface has an end on the
+//! host, which comes before it and goes after it.
 //!
 //! Does not know whether the change may be made, nor what it means.
 
@@ -10,10 +11,12 @@ use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, Error as Refus
 use uuid::Uuid;
 
 use crate::container::hotplug::Step;
+use crate::container::links::{self, Owner};
 use crate::container::messages;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::link::CallError;
+use crate::host::links::{Link, LinkError};
 use crate::killpoint;
 use crate::paths::Layout;
 
@@ -31,6 +34,8 @@ pub struct Plug {
     pub step: Step,
     /// What takes it back.
     pub back: Step,
+    /// What runs.
+    pub before: Arc<Domain>,
     /// What runs then.
     pub live: Arc<Domain>,
     /// What is kept then; none if that stays.
@@ -44,32 +49,115 @@ pub struct Plugged {
     pub live: Option<Arc<Domain>>,
     /// What is kept now, if that changed.
     pub next: Option<Arc<Domain>>,
+    /// What became of the host end of an interface, if that changed.
+    pub link: Option<LinkChange>,
     /// Whether it all went well.
     pub result: Result<(), Failure>,
 }
 
-/// Makes the change, in both or in neither.
-pub async fn run(engine: &Engine, plug: Plug) -> Plugged {
-    let Plug { name, uuid, step, back, live, next } = plug;
-    if let Err(failure) = take(engine, &name, uuid, &step).await {
-        return Plugged { live: None, next: None, result: Err(failure) };
-    }
-    killpoint::reached("plugged");
-    let Some(next) = next else { return Plugged { live: Some(live), next: None, result: Ok(()) } };
-    let Err(failure) = engine.keep(&next).await else {
-        return Plugged { live: Some(live), next: Some(next), result: Ok(()) };
-    };
-    match take(engine, &name, uuid, &back).await {
-        Ok(()) => Plugged { live: None, next: None, result: Err(failure) },
-        Err(worse) => {
-            let message = format!("{failure}; and what runs could not be changed back: {worse}");
-            Plugged { live: Some(live), next: None, result: Err(Failure::Failed(message)) }
+/// What became of the host end of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkChange {
+    /// It is there, and like this.
+    There(Link),
+    /// That of this hardware address is gone.
+    Gone(String),
+}
+
+impl LinkChange {
+    /// Changes what is known about host ends.
+    pub fn apply(self, links: &mut Vec<Link>) {
+        let (Self::There(Link { mac, .. }) | Self::Gone(mac)) = &self;
+        links.retain(|l| l.mac != *mac);
+        if let Self::There(link) = self {
+            links.push(link);
         }
     }
 }
 
-/// One step. Where the controller's answer was lost, what it has tells whether it was done.
-async fn take(engine: &Engine, name: &str, uuid: Uuid, step: &Step) -> Result<(), Failure> {
+/// Makes the change, in both or in neither.
+pub async fn run(engine: &Engine, plug: Plug) -> Plugged {
+    let Plug { name, uuid, step, back, before, live, next } = plug;
+    let owner = Owner { name: &name, uuid };
+    let link = match take(engine, owner, &step, (&before, &live)).await {
+        Ok(link) => link,
+        Err(failure) => return Plugged { live: None, next: None, link: None, result: Err(failure) },
+    };
+    killpoint::reached("plugged");
+    let Some(next) = next else { return Plugged { live: Some(live), next: None, link, result: Ok(()) } };
+    let Err(failure) = engine.keep(&next).await else {
+        return Plugged { live: Some(live), next: Some(next), link, result: Ok(()) };
+    };
+    match take(engine, owner, &back, (&live, &before)).await {
+        Ok(link) => Plugged { live: None, next: None, link, result: Err(failure) },
+        Err(worse) => {
+            let message = format!("{failure}; and what runs could not be changed back: {worse}");
+            Plugged { live: Some(live), next: None, link, result: Err(Failure::Failed(message)) }
+        }
+    }
+}
+
+/// One step from one definition to another, on the host and in the container.
+async fn take(
+    engine: &Engine,
+    owner: Owner<'_>,
+    step: &Step,
+    (from, to): (&Domain, &Domain),
+) -> Result<Option<LinkChange>, Failure> {
+    let Some(link) = step.item().link() else { return ask(engine, owner, step).await.map(|()| None) };
+    let mut link = link.clone();
+    let missing = || Failure::NoSuchDevice("the interface is not there".into());
+    let failed = |e: LinkError| Failure::Failed(e.to_string());
+    match step {
+        Step::Attach(_) => {
+            let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;
+            let made = links::make(engine, owner, interface, &mut link).await.map_err(failed);
+            killpoint::reached("plug-linked");
+            let done = match made {
+                Ok(()) => ask(engine, owner, step).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = done {
+                return Err(after(failure, links::release(engine, owner, &[link]).await));
+            }
+            Ok(Some(LinkChange::There(link)))
+        }
+        Step::Detach(_) => {
+            ask(engine, owner, step).await?;
+            killpoint::reached("unplugged");
+            match links::release(engine, owner, std::slice::from_ref(&link)).await.first() {
+                Some(left) => Err(Failure::Failed(left.clone())),
+                None => Ok(Some(LinkChange::Gone(link.mac))),
+            }
+        }
+        Step::Replace(_) => {
+            let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;
+            let changed = links::change(engine, owner, interface, &mut link).await.map_err(failed);
+            let done = match changed {
+                // Most changes are none for the container.
+                Ok(()) if now(engine, owner.uuid).await.is_some_and(|list| step.is_done(&list)) => Ok(()),
+                Ok(()) => ask(engine, owner, step).await,
+                Err(failure) => Err(failure),
+            };
+            let Err(failure) = done else { return Ok(Some(LinkChange::There(link))) };
+            let before = links::interface_of(from, &link.mac).ok_or_else(missing)?;
+            let restored = links::change(engine, owner, before, &mut link).await;
+            Err(after(failure, restored.err().map(|e| e.to_string()).into_iter().collect()))
+        }
+    }
+}
+
+/// A failure, and what is left of what was tried.
+fn after(failure: Failure, left: Vec<String>) -> Failure {
+    match left.first() {
+        Some(left) => Failure::Failed(format!("{failure}; and {left}")),
+        None => failure,
+    }
+}
+
+/// What the controller does of a step. Where its answer was lost, what it has tells whether it was done.
+async fn ask(engine: &Engine, owner: Owner<'_>, step: &Step) -> Result<(), Failure> {
+    let Owner { name, uuid } = owner;
     let socket = Layout::socket_name(uuid);
     let answer = match step.call() {
         Ok(ask) => {

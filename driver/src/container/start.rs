@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Prepared (namespaces, socket, plan) -> Confined (record, profile) -> Grouped (control groups)
-//!     -> Spawned (controller) -> Launched
+//!     -> Linked (host ends of interfaces) -> Spawned (controller) -> Launched
 //! ```
 //!
 //! Does not know whether the domain may be started, nor who asked.
@@ -18,6 +18,7 @@ use berth_domain::{Domain, PressureSettings};
 use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
 use tokio::sync::oneshot;
 
+use crate::container::links::{self, Owner};
 use crate::container::messages::step_failed;
 use crate::container::plan::{HostFacts, plan};
 use crate::container::plan_devices::needs_usb;
@@ -30,6 +31,7 @@ use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
 use crate::host::limits::{Limits, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
+use crate::host::links::Link;
 use crate::host::namespaces;
 use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
@@ -64,6 +66,8 @@ pub struct Launched {
     pub ids: Option<Range>,
     /// What it runs under.
     pub label: Option<Label>,
+    /// What its interfaces have on the host.
+    pub links: Vec<Link>,
     /// What tells of pressure.
     pub pressure: Vec<Trigger>,
 }
@@ -93,7 +97,7 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
         Err(failure) => return Err(Undone { error: StartError::Step(failure), residue: Vec::new() }),
     };
     killpoint::reached("prepared");
-    let confined = match prepared.confine(engine, spec.domain, spec.record).await {
+    let confined = match prepared.confine(engine, spec.record).await {
         Ok(confined) => confined,
         Err((prepared, failure)) => {
             return Err(Undone { error: StartError::Step(failure), residue: prepared.undo(engine) });
@@ -107,10 +111,17 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
         }
     };
     killpoint::reached("cgroup");
-    let mut spawned = match grouped.spawn(engine).await {
+    let linked = match grouped.link(engine).await {
+        Ok(linked) => linked,
+        Err((linked, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: linked.undo(engine).await });
+        }
+    };
+    killpoint::reached("linked");
+    let mut spawned = match linked.spawn(engine).await {
         Ok(spawned) => spawned,
-        Err((grouped, failure)) => {
-            return Err(Undone { error: StartError::Step(failure), residue: grouped.undo(engine).await });
+        Err((linked, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: linked.undo(engine).await });
         }
     };
     killpoint::reached("spawned");
@@ -131,6 +142,7 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
 #[derive(Debug)]
 struct Prepared {
     name: String,
+    domain: Arc<Domain>,
     socket: String,
     groups: Groups,
     limits: Limits,
@@ -139,6 +151,7 @@ struct Prepared {
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
     label: Option<Label>,
+    links: Vec<Link>,
 }
 
 impl Prepared {
@@ -147,6 +160,7 @@ impl Prepared {
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
         let label = choose_label(engine, domain).await?;
         let groups = engine.cgroups.of(domain.name.as_str(), domain.partition());
+        let links = links::name_all(engine, domain).await.map_err(|e| links::failure(&e))?;
         let limits = Limits::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
@@ -167,6 +181,7 @@ impl Prepared {
             init_descriptors: spec.descriptors.len(),
             ids,
             profile: label.as_ref().map(|l| l.name.as_str()),
+            links: &links,
         };
         let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
         let mut descriptors = Vec::new();
@@ -184,7 +199,8 @@ impl Prepared {
         })?;
         descriptors.insert(0, listener);
         let (name, pressure) = (domain.name.to_string(), domain.pressure_settings());
-        Ok(Self { name, socket, groups, limits, pressure, plan, descriptors, ids, label })
+        let domain = domain.clone();
+        Ok(Self { name, domain, socket, groups, limits, pressure, plan, descriptors, ids, label, links })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -195,13 +211,9 @@ impl Prepared {
     }
 
     /// The record comes first: a daemon that dies right behind it finds in there what to remove.
-    async fn confine(
-        self,
-        engine: &Engine,
-        domain: Arc<Domain>,
-        mut record: Record,
-    ) -> Result<Confined, (Self, StepFailure)> {
+    async fn confine(self, engine: &Engine, mut record: Record) -> Result<Confined, (Self, StepFailure)> {
         record.label = self.label.clone();
+        record.links.clone_from(&self.links);
         if let Err(e) = engine.publisher.note(record.clone()).await {
             let path = engine.layout.record(record.uuid);
             return Err((self, step_failed("record", "write", Some(&path), &e)));
@@ -209,6 +221,7 @@ impl Prepared {
         let Some(label) = self.label.clone() else { return Ok(Confined { prepared: self, record }) };
         let (profiles, host_ids, name) =
             (engine.profiles.clone(), self.plan.id_map.is_none(), label.name.clone());
+        let domain = self.domain.clone();
         let loaded = tokio::task::spawn_blocking(move || profiles.load(&domain, &label, host_ids)).await;
         let failure = match loaded {
             Ok(Ok(())) => return Ok(Confined { prepared: self, record }),
@@ -348,9 +361,60 @@ impl Grouped {
         residue
     }
 
+    /// What fails, fails with all that may be there by then.
+    async fn link(mut self, engine: &Engine) -> Result<Linked, (Linked, StepFailure)> {
+        let domain = self.prepared.domain.clone();
+        for index in 0..self.prepared.links.len() {
+            if let Err(failure) = self.link_one(engine, &domain, index).await {
+                return Err((Linked { grouped: self }, failure));
+            }
+            killpoint::reached("linking");
+        }
+        Ok(Linked { grouped: self })
+    }
+
+    async fn link_one(&mut self, engine: &Engine, domain: &Domain, index: usize) -> Result<(), StepFailure> {
+        let Self { prepared, record, .. } = self;
+        let owner = Owner { name: &prepared.name, uuid: record.uuid };
+        let Some(interface) = links::interface_of(domain, &prepared.links[index].mac) else { return Ok(()) };
+        let link = &mut prepared.links[index];
+        for _ in 0..links::TRIES {
+            match links::make(engine, owner, interface, link).await {
+                Ok(()) => return Ok(()),
+                Err(e) if e.is_taken() => {
+                    if !links::rename(engine, interface, link).await.map_err(|e| links::failure(&e))? {
+                        return Err(links::failure(&e));
+                    }
+                }
+                Err(e) => return Err(links::failure(&e)),
+            }
+            record.links[index] = link.clone();
+            if let Err(e) = engine.publisher.note(record.clone()).await {
+                return Err(step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e));
+            }
+        }
+        Err(plain(links::STEP, "find a name for an interface", "others were always faster".into()))
+    }
+}
+
+/// The host ends of interfaces are there.
+#[derive(Debug)]
+struct Linked {
+    grouped: Grouped,
+}
+
+impl Linked {
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let (prepared, uuid) = (&self.grouped.prepared, self.grouped.record.uuid);
+        let owner = Owner { name: &prepared.name, uuid };
+        let mut residue = links::release(engine, owner, &prepared.links).await;
+        residue.extend(self.grouped.undo(engine).await);
+        residue
+    }
+
     async fn spawn(mut self, engine: &Engine) -> Result<Spawned, (Self, StepFailure)> {
-        let log = engine.layout.controller_log(&self.prepared.name);
-        let newborn = match link::spawn(&engine.controller, &self.prepared.name, &log) {
+        let log = engine.layout.controller_log(&self.grouped.prepared.name);
+        let newborn = match link::spawn(&engine.controller, &self.grouped.prepared.name, &log) {
             Ok(newborn) => newborn,
             Err(e) => {
                 let failure = step_failed("spawn", "run", Some(engine.controller.path()), &e);
@@ -365,52 +429,63 @@ impl Grouped {
                 return Err((self, step_failed("spawn", "look at the controller", None, &e)));
             }
         };
-        self.record.process = Some(process);
-        if let Err(e) = engine.publisher.note(self.record.clone()).await {
-            let path = engine.layout.record(self.record.uuid);
+        let record = &mut self.grouped.record;
+        record.process = Some(process);
+        if let Err(e) = engine.publisher.note(record.clone()).await {
+            let path = engine.layout.record(record.uuid);
             return Err((self, step_failed("record", "write", Some(&path), &e)));
         }
-        Ok(Spawned { grouped: self, newborn, process })
+        Ok(Spawned { linked: self, newborn, process })
     }
 }
 
 /// A controller waits for its plan.
 #[derive(Debug)]
 struct Spawned {
-    grouped: Grouped,
+    linked: Linked,
     newborn: Newborn,
     process: ProcessRecord,
 }
 
 impl Spawned {
     async fn launch(&mut self, engine: &Engine) -> Result<ControllerStatus, StepFailure> {
-        let prepared = &self.grouped.prepared;
+        let prepared = &self.linked.grouped.prepared;
         let descriptors = link::borrow(&prepared.descriptors);
         match self.newborn.launch(prepared.plan.clone(), &descriptors).await {
             Ok(status) => Ok(status),
             Err(LaunchError::Step(failure)) => Err(failure),
-            Err(LaunchError::Call(e)) => Err(self.grouped.prepared.lost(engine, &e)),
+            Err(LaunchError::Call(e)) => Err(self.linked.grouped.prepared.lost(engine, &e)),
         }
     }
 
     async fn undo(self, engine: &Engine) -> Vec<String> {
-        let Self { grouped, newborn, .. } = self;
+        let Self { linked, newborn, .. } = self;
         let mut residue = end(&newborn.process).await;
-        residue.extend(grouped.undo(engine).await);
+        residue.extend(linked.undo(engine).await);
         residue
     }
 
     async fn confirm(self, engine: &Engine, status: ControllerStatus) -> Result<Launched, Undone> {
-        let Self { grouped, newborn, process } = self;
+        let Self { linked, newborn, process } = self;
         match newborn.grown_up().await {
             Ok((held, events)) => {
-                let Grouped { prepared: Prepared { ids, label, .. }, triggers: pressure, .. } = grouped;
-                Ok(Launched { process: held, process_record: process, status, events, ids, label, pressure })
+                let Grouped { prepared: Prepared { ids, label, links, .. }, triggers: pressure, .. } =
+                    linked.grouped;
+                Ok(Launched {
+                    process: held,
+                    process_record: process,
+                    status,
+                    events,
+                    ids,
+                    label,
+                    links,
+                    pressure,
+                })
             }
             Err((held, e)) => {
-                let error = StartError::Step(grouped.prepared.lost(engine, &e));
+                let error = StartError::Step(linked.grouped.prepared.lost(engine, &e));
                 let mut residue = end(&held).await;
-                residue.extend(grouped.undo(engine).await);
+                residue.extend(linked.undo(engine).await);
                 Err(Undone { error, residue })
             }
         }

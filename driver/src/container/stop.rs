@@ -9,11 +9,13 @@ use berth_schemas::controller::{DestroyIn, DestroyOut, ExitRecord, Method};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::container::links::{self, Owner};
 use crate::container::start::{remove_groups, remove_profile};
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;
 use crate::host::apparmor::Label;
+use crate::host::links::Link;
 use crate::host::process::Process;
 use crate::killpoint;
 use crate::paths::Layout;
@@ -43,6 +45,8 @@ pub struct Remains {
     pub pid: i32,
     /// What it runs under.
     pub label: Option<Label>,
+    /// What its interfaces have on the host.
+    pub links: Vec<Link>,
     /// The controller, unless it is known to be dead.
     pub process: Option<Arc<Process>>,
 }
@@ -74,7 +78,10 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
         residue.extend(end(process).await);
     }
     let groups = engine.cgroups.of(remains.name.as_str(), remains.partition.as_deref());
-    let left = remove_groups(engine, &groups).await;
+    let owner = Owner { name: remains.name.as_str(), uuid: remains.uuid };
+    let (left, links) =
+        tokio::join!(remove_groups(engine, &groups), links::release(engine, owner, &remains.links));
+    residue.extend(links);
     if left.is_empty() {
         // Not before: what still runs would run under no profile.
         residue.extend(remove_profile(engine, remains.label.as_ref()).await);

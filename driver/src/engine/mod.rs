@@ -38,6 +38,7 @@ use crate::host::apparmor::Profiles;
 use crate::host::cgroups::Cgroups;
 use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
+use crate::host::links::Links;
 use crate::host::program::Program;
 use crate::network::Networks;
 use crate::paths::Layout;
@@ -71,6 +72,8 @@ pub struct Engine {
     pub profiles: Profiles,
     /// What domains use.
     pub meters: Meters,
+    /// Host ends of interfaces.
+    pub links: Links,
     /// Virtual networks.
     pub networks: Networks,
 }
@@ -130,6 +133,12 @@ impl Engine {
             && !names_uuid(xml)
         {
             parsed.domain.uuid = uuid;
+        }
+        // What has no hardware address keeps the one that was made up for it.
+        if let Ok(entry) = self.registry.find(&Reference::by_name(parsed.domain.name.as_str()))
+            && let Some(before) = entry.snapshot().next.as_ref().or(entry.snapshot().current())
+        {
+            parsed.domain.keep_macs(&parsed.made_up_macs, before);
         }
         // A document that does not say how many CPUs is not limited, and says so from now on.
         if !parsed.says_vcpus {
@@ -275,7 +284,7 @@ pub struct Parts {
     pub config: Config,
     /// The controller program.
     pub controller: PathBuf,
-    /// Whether control groups are only pretended.
+    /// Whether control groups and links are only pretended.
     pub pretend_cgroups: bool,
 }
 
@@ -285,6 +294,7 @@ impl Engine {
         let Parts { layout, config, controller, pretend_cgroups } = parts;
         let (run, tag) = (layout.run(), layout.tag());
         let cgroups = if pretend_cgroups { Cgroups::pretend(run, tag) } else { Cgroups::find(run, tag) };
+        let links = if pretend_cgroups { Links::pretend(run.join("links"))? } else { Links::default() };
         let pool = Pool::new(&host_file("/etc/subuid"), &host_file("/etc/subgid"), config.idmap.pool);
         let (ids, remark) = IdRanges::open(layout.id_ranges(), pool);
         if let Some(remark) = remark {
@@ -310,6 +320,7 @@ impl Engine {
             ids: Arc::new(ids),
             profiles: Profiles::find(tag),
             meters: Meters::default(),
+            links,
             networks: Networks::new(&layout, crate::host::process::boot_id()?),
             controller,
             config: RwLock::new(Arc::new(config)),

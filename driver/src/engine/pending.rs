@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use berth_domain::Domain;
 
-use crate::container::plug;
+use crate::container::hotplug::Step;
+use crate::container::links::{self, Owner};
+use crate::container::plug::{self, LinkChange};
 use crate::engine::Engine;
-use crate::engine::record::Record;
+use crate::engine::record::{Pending, Record};
 
 type Next = Option<(Arc<Domain>, bool)>;
 
@@ -17,12 +19,56 @@ impl Engine {
     /// it had no answer, and must not find it half done.
     pub async fn settle_pending(
         &self,
-        record: &Record,
+        record: &mut Record,
         live: Arc<Domain>,
         next: Next,
     ) -> (Arc<Domain>, Next) {
-        let Some(pending) = &record.pending else { return (live, next) };
+        let Some(pending) = &record.pending.clone() else { return (live, next) };
         let done = plug::now(self, record.uuid).await.is_some_and(|list| pending.step.is_done(&list));
+        let (live, next) = self.settle_documents(record, pending, done, live, next).await;
+        self.settle_link(record, pending, done, &live).await;
+        (live, next)
+    }
+
+    /// The host end of an interface that was to come, to go or to change becomes what the container's end is.
+    async fn settle_link(&self, record: &mut Record, pending: &Pending, done: bool, live: &Domain) {
+        let Some(link) = pending.step.item().link() else { return };
+        let name = record.name.clone();
+        let owner = Owner { name: &name, uuid: record.uuid };
+        let mut link = link.clone();
+        match (&pending.step, done, links::interface_of(live, &link.mac)) {
+            (Step::Attach(_), false, _) | (Step::Detach(_), true, _) => {
+                for left in links::release(self, owner, std::slice::from_ref(&link)).await {
+                    tracing::warn!("domain '{name}': {left}");
+                }
+                LinkChange::Gone(link.mac).apply(&mut record.links);
+            }
+            (Step::Replace(_), _, Some(interface)) => {
+                if let Err(e) = links::change(self, owner, interface, &mut link).await {
+                    tracing::warn!("domain '{name}': a change of an interface is not whole: {e}");
+                }
+                LinkChange::There(link).apply(&mut record.links);
+            }
+            (Step::Attach(_), true, interface) => {
+                if let Some(interface) = interface
+                    && let Ok(spec) = links::resolve(self, owner, interface).await
+                {
+                    links::note_bridge(&mut link, &spec);
+                }
+                LinkChange::There(link).apply(&mut record.links);
+            }
+            _ => {}
+        }
+    }
+
+    async fn settle_documents(
+        &self,
+        record: &Record,
+        pending: &Pending,
+        done: bool,
+        live: Arc<Domain>,
+        next: Next,
+    ) -> (Arc<Domain>, Next) {
         let read = |text: &str| berth_domain::parse(text, &self.host).ok().map(|p| Arc::new(p.domain));
         let Some(changed) = read(&pending.document).filter(|_| done) else { return (live, next) };
         let kept = match (pending.next.as_deref().and_then(read), &next) {

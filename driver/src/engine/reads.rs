@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use berth_domain::{Domain, Live, LiveConsole, LiveIds};
+use berth_domain::{Domain, Live, LiveConsole, LiveIds, LiveInterface};
 use berth_schemas::domain::{Affect, MetadataKind, Resources, StatsGroup};
 use rustix::fs::OFlags;
 
@@ -18,6 +18,7 @@ use crate::engine::snapshot::{Run, Snapshot};
 use crate::engine::{Engine, metadata};
 use crate::failure::Failure;
 use crate::host::limits::cpus;
+use crate::host::links::Link;
 
 /// Figures of a domain.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +148,14 @@ fn live_xml(run: &Run) -> String {
         run.consoles.iter().map(|c| LiveConsole { path: c.path.clone(), alias: c.device.clone() }).collect();
     let ids = run.ids.map(|r| LiveIds { first: r.first, count: r.count });
     let label = run.label.as_ref().map(|l| l.name.clone());
-    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids, label })
+    let interface = |link: &Link| LiveInterface {
+        mac: link.mac.clone(),
+        target: link.host.clone(),
+        inside: link.inside.clone(),
+        bridge: link.bridge.clone(),
+    };
+    let interfaces = run.links.iter().map(interface).collect();
+    run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids, label, interfaces })
 }
 
 /// Opens a log; one that is not there is empty.

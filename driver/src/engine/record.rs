@@ -19,6 +19,7 @@ use crate::engine::snapshot::ConsoleInfo;
 use crate::files;
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
+use crate::host::links::Link;
 use crate::paths::Layout;
 
 /// How far a domain had come.
@@ -92,6 +93,9 @@ pub struct Record {
     /// What it runs under.
     #[serde(default)]
     pub label: Option<Label>,
+    /// What its interfaces have on the host, or are about to get.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Whether a change of its limits was under way.
     #[serde(default)]
     pub tuning: bool,
@@ -112,7 +116,8 @@ impl Record {
         let is_good = DomainName::parse(&record.name).is_ok()
             && record.process.is_none_or(|p| p.pid >= 0)
             && record.init_pid.is_none_or(|pid| pid >= 0)
-            && record.ids.is_none_or(Range::is_possible);
+            && record.ids.is_none_or(Range::is_possible)
+            && record.links.iter().all(Link::is_possible);
         is_good.then_some(record)
     }
 }

@@ -11,6 +11,7 @@ use berth_domain::Domain;
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::container::links::{self, Owner};
 use crate::container::start::{remove_groups, remove_profile};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
 use crate::engine::Engine;
@@ -121,7 +122,7 @@ impl Engine {
     /// Finds out what became of one run. None if nothing of it is left to know.
     async fn find_again(
         self: Arc<Self>,
-        record: Record,
+        mut record: Record,
         next: Option<(Arc<Domain>, bool)>,
     ) -> Option<(Birth, bool)> {
         let same_boot = record.boot_id == self.publisher.boot_id();
@@ -143,7 +144,8 @@ impl Engine {
         let (mut live, mut next) = (live, next);
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
-            (live, next) = self.settle_pending(&record, live, next).await;
+            links::take_again(&self, Owner { name: &record.name, uuid: record.uuid }, &live).await;
+            (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
                 self.settle_tuning(&live).await;
             }
@@ -219,6 +221,8 @@ impl Engine {
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
         let mut residue = remove_groups(self, &self.cgroups.of(&record.name, None)).await;
+        let owner = Owner { name: &record.name, uuid: record.uuid };
+        residue.extend(links::release(self, owner, &record.links).await);
         if residue.is_empty() {
             residue.extend(remove_profile(self, record.label.as_ref()).await);
         }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
+use crate::host::links::Link;
 
 /// One console of a running domain.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -40,6 +41,8 @@ pub struct Run {
     pub ids: Option<Range>,
     /// What it runs under, where the host has AppArmor.
     pub label: Option<Label>,
+    /// What its interfaces have on the host.
+    pub links: Vec<Link>,
 }
 
 /// One domain at one moment.

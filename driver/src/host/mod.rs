@@ -10,6 +10,7 @@ pub mod freezer;
 pub mod idmap;
 pub mod limits;
 pub mod link;
+pub mod links;
 pub mod namespaces;
 pub mod node;
 pub mod node_stats;

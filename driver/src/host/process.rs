@@ -99,6 +99,14 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     found.filter(|p| p.is_absolute() && p.is_file()).find(executable)
 }
 
+/// Who started a process.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse().ok());
+    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 #[cfg(test)]
 mod test {
     use super::*;

@@ -459,17 +459,6 @@ impl Networks {
         Ok(read_leases(&self.0, snapshot.uuid).await)
     }
 
-    /// What the guest with this hardware address was given, in all networks that are active.
-    pub async fn leases(&self, mac: &str) -> Vec<Lease> {
-        let mac = mac.to_ascii_lowercase();
-        let mut found = Vec::new();
-        for snapshot in self.all().into_iter().filter(|s| s.active()) {
-            let all = read_leases(&self.0, snapshot.uuid).await;
-            found.extend(all.into_iter().filter(|l| l.mac.as_deref() == Some(&mac)));
-        }
-        found
-    }
-
     /// Takes a port of a network, which is started if it is one that starts when needed. The same port taken again is
     /// the same port: a restarted daemon takes the ports of all domains that run.
     pub async fn plug(

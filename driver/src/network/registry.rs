@@ -71,6 +71,12 @@ impl Snapshot {
         all.flat_map(|n| n.ips.iter().map(|ip| (ip.address, ip.prefix_length()))).collect()
     }
 
+    /// Length of the prefix of the network of addresses that one is in; all of it where there is none.
+    pub fn prefix_of(&self, address: IpAddr) -> u8 {
+        let ip = self.current().and_then(|n| n.ips.iter().find(|ip| ip.contains(address)));
+        ip.map_or(if address.is_ipv6() { 128 } else { 32 }, |ip| ip.prefix_length())
+    }
+
     /// The document of what runs, or of the next start.
     pub fn xml(&self, inactive: bool) -> Option<String> {
         if inactive {

@@ -1,12 +1,12 @@
 //! One device alone: read from its element, found in a definition, added, taken away, replaced.
 //!
 //! What a device is, among those of a domain, its identity tells: the target of a disk or file system, the source of a
-//! host device. Does not know whether a domain runs, nor the host's devices.
+//! host device, the hardware address of an interface. Does not know whether a domain runs, nor the host's devices.
 
 use std::fmt;
 
 use crate::model::devices::normal_path;
-use crate::model::{Disk, Domain, Filesystem, Hostdev, HostdevSource};
+use crate::model::{Disk, Domain, Filesystem, Hostdev, HostdevSource, Interface};
 use crate::tree::parse_tree;
 use crate::walk::{Context, Walk};
 use crate::{Diagnostic, Host, ParseError, parse};
@@ -20,6 +20,8 @@ pub enum Device {
     Filesystem(Box<Filesystem>),
     /// `<hostdev>`.
     Hostdev(Box<Hostdev>),
+    /// `<interface>`, and whether its element says its hardware address.
+    Interface(Box<Interface>, bool),
 }
 
 /// A device that was read.
@@ -36,7 +38,7 @@ pub struct ParsedDevice {
 pub enum DeviceError {
     /// There is one already.
     Exists(String),
-    /// There is none.
+    /// There is none, or it is not clear which one.
     Missing(String),
     /// With the change it would be no good definition.
     Invalid(Vec<Diagnostic>),
@@ -67,7 +69,6 @@ const OTHERS: &[&str] = &[
     "graphics",
     "hub",
     "input",
-    "interface",
     "iommu",
     "lease",
     "memballoon",
@@ -96,12 +97,16 @@ pub fn parse_device(xml: &str, host: &Host) -> Result<ParsedDevice, ParseError> 
         "disk" => parse::devices::disk(walk).map(|d| Device::Disk(Box::new(d))),
         "filesystem" => parse::devices::filesystem(walk).map(|f| Device::Filesystem(Box::new(f))),
         "hostdev" => parse::devices::hostdev(walk).map(|h| Device::Hostdev(Box::new(h))),
+        "interface" => {
+            let exact = parse::interface::has_mac(&root);
+            Some(Device::Interface(Box::new(parse::interface::interface(walk)), exact))
+        }
         other => {
             let mut problem = Diagnostic::new(root.pos, other, format!("'{other}' is not a device"));
             if OTHERS.contains(&other) {
                 problem.message = "a device of this kind cannot be attached, detached or updated".into();
             }
-            problem.hint = Some("those that can are <disk>, <filesystem> and <hostdev>".into());
+            problem.hint = Some("those that can are <disk>, <filesystem>, <interface> and <hostdev>".into());
             cx.error(problem);
             None
         }
@@ -137,16 +142,40 @@ impl Device {
         matches!(self, Self::Filesystem(f) if f.is_root())
     }
 
-    /// Its place among those of its kind.
-    fn index_in(&self, domain: &Domain) -> Option<usize> {
+    /// Its place among those of its kind, if there is just one that can be meant.
+    fn index_in(&self, domain: &Domain) -> Result<Option<usize>, DeviceError> {
         let devices = &domain.devices;
-        match self {
+        Ok(match self {
             Self::Disk(disk) => devices.disks.iter().position(|d| d.target == disk.target),
             Self::Filesystem(fs) => {
                 let target = normal_path(&fs.target);
                 devices.filesystems.iter().position(|f| normal_path(&f.target) == target)
             }
             Self::Hostdev(dev) => devices.hostdevs.iter().position(|h| same_source(&h.source, &dev.source)),
+            Self::Interface(wanted, true) => devices.interfaces.iter().position(|i| i.mac == wanted.mac),
+            Self::Interface(wanted, false) => {
+                let is = |i: &Interface| {
+                    i.source == wanted.source
+                        && (wanted.target.is_none() || i.target == wanted.target)
+                        && (wanted.guest.is_none() || i.guest == wanted.guest)
+                };
+                let mut found = devices.interfaces.iter().enumerate().filter(|(_, i)| is(i)).map(|(n, _)| n);
+                let first = found.next();
+                if found.next().is_some() {
+                    let message = "multiple matching network devices found: name one by its <mac>";
+                    return Err(DeviceError::Missing(message.into()));
+                }
+                first
+            }
+        })
+    }
+
+    /// Whether another device of the definition is in its way.
+    fn is_taken_in(&self, domain: &Domain) -> Result<bool, DeviceError> {
+        match self {
+            // Its address was made up.
+            Self::Interface(_, false) => Ok(false),
+            _ => self.index_in(domain).map(|index| index.is_some()),
         }
     }
 
@@ -155,6 +184,7 @@ impl Device {
             Self::Disk(disk) => format!("target {} already exists", disk.target),
             Self::Filesystem(fs) => format!("target {} already exists", normal_path(&fs.target)),
             Self::Hostdev(_) => "device is already in the domain configuration".into(),
+            Self::Interface(i, _) => format!("network device with mac {} already exists", i.mac),
         })
     }
 
@@ -163,6 +193,8 @@ impl Device {
             Self::Disk(disk) => format!("no target device {}", disk.target),
             Self::Filesystem(fs) => format!("no filesystem with target {}", normal_path(&fs.target)),
             Self::Hostdev(_) => "device not present in domain configuration".into(),
+            Self::Interface(i, true) => format!("no device matching MAC address {} found", i.mac),
+            Self::Interface(_, false) => "matching network device was not found".into(),
         })
     }
 }
@@ -170,7 +202,7 @@ impl Device {
 impl Domain {
     /// The device of this definition with the same identity.
     pub fn device(&self, like: &Device) -> Option<Device> {
-        let index = like.index_in(self)?;
+        let index = like.index_in(self).ok().flatten()?;
         let devices = &self.devices;
         match like {
             Device::Disk(_) => devices.disks.get(index).map(|d| Device::Disk(Box::new(d.clone()))),
@@ -178,12 +210,15 @@ impl Domain {
                 devices.filesystems.get(index).map(|f| Device::Filesystem(Box::new(f.clone())))
             }
             Device::Hostdev(_) => devices.hostdevs.get(index).map(|h| Device::Hostdev(Box::new(h.clone()))),
+            Device::Interface(..) => {
+                devices.interfaces.get(index).map(|i| Device::Interface(Box::new(i.clone()), true))
+            }
         }
     }
 
     /// This definition with one device more.
     pub fn with_device(&self, device: &Device) -> Result<Self, DeviceError> {
-        if device.index_in(self).is_some() {
+        if device.is_taken_in(self)? {
             return Err(device.exists());
         }
         let mut changed = self.clone();
@@ -191,43 +226,53 @@ impl Domain {
             Device::Disk(disk) => changed.devices.disks.push((**disk).clone()),
             Device::Filesystem(fs) => changed.devices.filesystems.push((**fs).clone()),
             Device::Hostdev(dev) => changed.devices.hostdevs.push((**dev).clone()),
+            Device::Interface(interface, _) => changed.devices.interfaces.push((**interface).clone()),
         }
         changed.checked()
     }
 
     /// This definition without the device that has the identity of `like`.
     pub fn without_device(&self, like: &Device) -> Result<Self, DeviceError> {
-        let index = like.index_in(self).ok_or_else(|| like.missing())?;
+        let index = like.index_in(self)?.ok_or_else(|| like.missing())?;
         let mut changed = self.clone();
         match like {
             Device::Disk(_) => drop(changed.devices.disks.remove(index)),
             Device::Filesystem(_) => drop(changed.devices.filesystems.remove(index)),
             Device::Hostdev(_) => drop(changed.devices.hostdevs.remove(index)),
+            Device::Interface(..) => drop(changed.devices.interfaces.remove(index)),
         }
         changed.checked()
     }
 
     /// This definition with `device` in the place of the one with the same identity.
     pub fn with_device_replaced(&self, device: &Device) -> Result<Self, DeviceError> {
-        let index = device.index_in(self).ok_or_else(|| device.missing())?;
+        let index = device.index_in(self)?.ok_or_else(|| device.missing())?;
         let mut changed = self.clone();
         let devices = &mut changed.devices;
         match device {
             Device::Disk(disk) => devices.disks[index] = (**disk).clone(),
             Device::Filesystem(fs) => devices.filesystems[index] = (**fs).clone(),
             Device::Hostdev(dev) => devices.hostdevs[index] = (**dev).clone(),
+            Device::Interface(interface, _) => {
+                let before = &mut devices.interfaces[index];
+                // What the new element does not say of who it is stays.
+                let (mac, target) = (before.mac.clone(), before.target.clone());
+                *before =
+                    Interface { mac, target: interface.target.clone().or(target), ..(**interface).clone() };
+            }
         }
         changed.checked()
     }
 
     /// What would be found wrong when it is read again: too many of a kind, what does not fit, a text that is too long.
     fn checked(self) -> Result<Self, DeviceError> {
-        use crate::model::{MAX_DISKS, MAX_FILESYSTEMS, MAX_HOSTDEVS};
+        use crate::model::{MAX_DISKS, MAX_FILESYSTEMS, MAX_HOSTDEVS, MAX_INTERFACES};
         let d = &self.devices;
         let kinds = [
             ("disk", d.disks.len(), MAX_DISKS),
             ("filesystem", d.filesystems.len(), MAX_FILESYSTEMS),
             ("hostdev", d.hostdevs.len(), MAX_HOSTDEVS),
+            ("interface", d.interfaces.len(), MAX_INTERFACES),
         ];
         let mut problems: Vec<Diagnostic> = kinds
             .into_iter()
@@ -243,5 +288,23 @@ impl Domain {
         problems.extend(self.validate());
         problems.extend(self.check_output().err().map(|e| e.diagnostics).unwrap_or_default());
         if problems.is_empty() { Ok(self) } else { Err(DeviceError::Invalid(problems)) }
+    }
+}
+
+impl Domain {
+    /// Gives interfaces whose hardware addresses were made up (their indexes are given) those that the definition before
+    /// has for the same interfaces: at the same place if that has the same source, else any with it that is left.
+    pub fn keep_macs(&mut self, made_up: &[usize], before: &Self) {
+        let old = &before.devices.interfaces;
+        for &index in made_up {
+            let all = &self.devices.interfaces;
+            let Some(this) = all.get(index) else { continue };
+            let is_free = |mac: &str| !all.iter().any(|i| i.mac == mac);
+            let fits = |i: &&Interface| i.source == this.source && is_free(&i.mac);
+            let found = old.get(index).filter(fits).or_else(|| old.iter().find(fits));
+            if let Some(mac) = found.map(|i| i.mac.clone()) {
+                self.devices.interfaces[index].mac = mac;
+            }
+        }
     }
 }

@@ -105,6 +105,8 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
     /// Whether the document says how many CPUs; the model has one where it does not.
     pub says_vcpus: bool,
+    /// Which of the interfaces have a hardware address that was made up now.
+    pub made_up_macs: Vec<usize>,
 }
 
 /// A document that was refused.
@@ -142,6 +144,21 @@ pub struct Live {
     pub ids: Option<LiveIds>,
     /// The AppArmor profile that it runs under; none where the host has no AppArmor.
     pub label: Option<String>,
+    /// The interfaces, in any order.
+    pub interfaces: Vec<LiveInterface>,
+}
+
+/// An interface of a running domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveInterface {
+    /// Its hardware address, which tells whose this is.
+    pub mac: String,
+    /// Name of the host end.
+    pub target: String,
+    /// Name that it was given inside.
+    pub inside: String,
+    /// The bridge that a network has.
+    pub bridge: Option<String>,
 }
 
 /// A range of ids on the host, of users and of groups, for the ids from 0 on inside.

@@ -4,7 +4,7 @@
 //! host: what is missing there is for the start itself to find.
 
 use crate::Diagnostic;
-use crate::model::{ClockOffset, Domain, FsKind, NumaMode, SeclabelKind};
+use crate::model::{ClockOffset, Domain, FsKind, Interface, InterfaceSource, NumaMode, SeclabelKind};
 use crate::tree::Pos;
 
 type Found = Vec<(Pos, String)>;
@@ -42,6 +42,7 @@ impl Domain {
             }
         }
         self.check_drivers(&mut problems);
+        problems.extend(self.devices.interfaces.iter().flat_map(impossible));
         if let (Some(map), Some(_)) = (&self.idmap, self.shares_namespaces()) {
             let message = "a domain that shares namespaces cannot have ids of its own";
             let mut problem = Diagnostic::new(map.pos, "domain/idmap", message);
@@ -70,8 +71,38 @@ fn interfaces(d: &Domain) -> Found {
     d.devices
         .interfaces
         .iter()
-        .map(|i| (i.pos, format!("an interface of type '{}'", i.source.kind())))
+        .flat_map(|i| {
+            let kind = matches!(i.source, InterfaceSource::Other(_));
+            let kind = kind.then(|| format!("an interface of type '{}'", i.source.kind()));
+            let filter = i.filterref.as_ref().map(|f| format!("an interface with the filter '{}'", f.filter));
+            let floor = i.bandwidth.iter().flat_map(|b| &b.inbound).any(|r| r.floor.is_some());
+            let floor = floor.then(|| "an interface with a floor of its bandwidth".to_owned());
+            [kind, filter, floor].into_iter().flatten().map(|what| (i.pos, what))
+        })
         .collect()
+}
+
+/// What an interface cannot have, whatever the version.
+fn impossible(interface: &Interface) -> Vec<Diagnostic> {
+    let in_bridge =
+        matches!(interface.source, InterfaceSource::Bridge { .. } | InterfaceSource::Network { .. });
+    let direct = matches!(interface.source, InterfaceSource::Direct { .. });
+    let port = interface.virtualport.as_ref();
+    let wrong = [
+        (direct && interface.bandwidth.is_some(), "no <bandwidth>"),
+        (!in_bridge && interface.vlan.is_some(), "no <vlan>"),
+        (!in_bridge && interface.isolated == Some(true), "no isolated <port>"),
+        (
+            port.is_some_and(|p| !in_bridge || p.kind.as_deref().is_some_and(|k| k != "openvswitch")),
+            "no <virtualport> but one of Open vSwitch in a bridge",
+        ),
+    ];
+    let kind = interface.source.kind();
+    let say = |what: &str| {
+        let message = format!("an interface of type '{kind}' can have {what}");
+        Diagnostic::new(interface.pos, "domain/devices/interface", message)
+    };
+    wrong.iter().filter(|(is, _)| *is).map(|(_, what)| say(what)).collect()
 }
 
 fn filesystems(d: &Domain, kind: FsKind) -> Found {

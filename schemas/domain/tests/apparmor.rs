@@ -84,7 +84,13 @@ fn what_cannot_be_chosen_is_named() {
 fn a_running_domain_shows_its_label() {
     let live = |rest: &str| {
         let label = Some("berth-x".to_owned());
-        domain(rest).to_live_xml(&Live { id: 1, consoles: Vec::new(), ids: None, label })
+        domain(rest).to_live_xml(&Live {
+            id: 1,
+            consoles: Vec::new(),
+            ids: None,
+            label,
+            interfaces: Vec::new(),
+        })
     };
     let dynamic = "  <seclabel type='dynamic' model='apparmor' relabel='yes'>
     <label>berth-x</label>

@@ -90,8 +90,8 @@ fn the_changed_definition_must_be_good() {
 fn what_is_no_such_device_is_named() {
     let refused = |xml: &str| parse_device(xml, &host()).expect_err(xml).to_string();
     assert_eq!(
-        refused("<interface type='ethernet'/>"),
-        "line 1, column 1: <interface>: a device of this kind cannot be attached, detached or updated"
+        refused("<channel type='pty'/>"),
+        "line 1, column 1: <channel>: a device of this kind cannot be attached, detached or updated"
     );
     assert_eq!(refused("<frob/>"), "line 1, column 1: <frob>: 'frob' is not a device");
     assert!(
@@ -101,4 +101,88 @@ fn what_is_no_such_device_is_named() {
     assert!(parse_device("", &host()).is_err());
     let odd = parse_device(&DISK.replace("</disk>", "<frob/></disk>"), &host()).expect("unknown is kept");
     assert_eq!(odd.warnings.len(), 1);
+}
+
+fn bridge(mac: &str, source: &str) -> String {
+    let mac = if mac.is_empty() { String::new() } else { format!("<mac address='{mac}'/>") };
+    format!("<interface type='bridge'>{mac}<source bridge='{source}'/></interface>")
+}
+
+#[test]
+fn interfaces_are_told_by_address_or_by_being_the_only_one() {
+    let (a, b) = ("52:54:00:00:00:0a", "52:54:00:00:00:0b");
+    let one = domain(&bridge(a, "br0"));
+    assert_eq!(
+        one.with_device(&device(&bridge(a, "br1"))).expect_err("taken").to_string(),
+        "network device with mac 52:54:00:00:00:0a already exists"
+    );
+    let two = one.with_device(&device(&bridge(b, "br0"))).expect("another address");
+    // Without an address it is one more when it comes, and has to be clear when it goes.
+    assert_eq!(one.with_device(&device(&bridge("", "br0"))).expect("one more").devices.interfaces.len(), 2);
+    assert!(one.without_device(&device(&bridge("", "br0"))).expect("clear").devices.interfaces.is_empty());
+    let error = |xml: &str| two.without_device(&device(xml)).expect_err(xml).to_string();
+    assert_eq!(error(&bridge("", "br0")), "multiple matching network devices found: name one by its <mac>");
+    assert_eq!(error(&bridge("", "br9")), "matching network device was not found");
+    let missing = "52:54:00:00:00:0c";
+    assert_eq!(error(&bridge(missing, "br0")), format!("no device matching MAC address {missing} found"));
+    let changed = one.with_device_replaced(&device(&bridge("", "br0"))).expect("the same one");
+    assert_eq!(changed.devices.interfaces[0].mac, a);
+    let moved = two.with_device_replaced(&device(&bridge(b, "br7"))).expect("by its address");
+    assert_eq!(moved.device(&device(&bridge(b, "br0"))), Some(device(&bridge(b, "br7"))));
+}
+
+#[test]
+fn made_up_addresses_stay() {
+    let parsed = |devices: &str| {
+        let xml = format!(
+            "<domain type='lxc'><name>x</name><memory>1024</memory><os><type>exe</type><init>/i</init></os><devices>\
+             <filesystem type='mount'><source dir='/r'/><target dir='/'/></filesystem>{devices}</devices></domain>"
+        );
+        berth_domain::parse(&xml, &host()).expect("a good document")
+    };
+    let macs = |d: &berth_domain::Domain| -> Vec<String> {
+        d.devices.interfaces.iter().map(|i| i.mac.clone()).collect()
+    };
+    let (br0, br1) = (bridge("", "br0"), bridge("", "br1"));
+    let before = parsed(&format!("{br0}{br1}{}", bridge("52:54:00:00:00:01", "br2")));
+    assert_eq!(before.made_up_macs, [0, 1]);
+    let old = macs(&before.domain);
+    // The same, in another order and with one more.
+    let mut again = parsed(&format!("{br1}{br0}{br0}"));
+    again.domain.keep_macs(&again.made_up_macs.clone(), &before.domain);
+    let new = macs(&again.domain);
+    assert_eq!((&new[0], &new[1]), (&old[1], &old[0]));
+    assert!(!old.contains(&new[2]));
+    // One that is given to another interface now is not used twice.
+    let mut taken = parsed(&format!("{br0}{}", bridge(&old[0], "br5")));
+    taken.domain.keep_macs(&taken.made_up_macs.clone(), &before.domain);
+    assert_ne!(taken.domain.devices.interfaces[0].mac, old[0]);
+}
+
+#[test]
+fn what_interfaces_cannot_have_is_said_before_the_start() {
+    let problem = |xml: &str| {
+        let found = domain(xml).start_problems();
+        found.first().map(|d| d.message.clone()).unwrap_or_default()
+    };
+    assert_eq!(problem(&bridge("", "br0")), "");
+    let direct =
+        |rest: &str| format!("<interface type='direct'><source dev='e0' mode='bridge'/>{rest}</interface>");
+    assert_eq!(
+        problem(&direct("<bandwidth><inbound average='1'/></bandwidth>")),
+        "an interface of type 'direct' can have no <bandwidth>"
+    );
+    assert_eq!(
+        problem(&direct("<vlan><tag id='1'/></vlan>")),
+        "an interface of type 'direct' can have no <vlan>"
+    );
+    assert_eq!(
+        problem("<interface type='user'/>"),
+        "an interface of type 'user' cannot be started yet by this version of berth"
+    );
+    let odd = bridge("", "br0").replace("<source", "<virtualport type='802.1Qbg'/><source");
+    assert!(problem(&odd).contains("no <virtualport> but one of Open vSwitch"));
+    let refused = |xml: &str| parse_device(xml, &host()).expect_err(xml).to_string();
+    assert!(refused(&bridge("", "a-name-of-16-bytes")).contains("is not a name of an interface"));
+    assert!(refused(&bridge("", "br%d")).contains("is not a name of an interface"));
 }

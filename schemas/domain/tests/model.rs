@@ -31,7 +31,13 @@ fn each_category_that_cannot_be_started_is_named() {
         format!("<filesystem type='{kind}'><source {source}/><target dir='/x'/></filesystem>")
     };
     for (rest, devices, element, word) in [
-        ("", "<interface type='bridge'><source bridge='b'/></interface>".into(), "interface", "'bridge'"),
+        ("", "<interface type='user'/>".into(), "interface", "'user'"),
+        (
+            "",
+            "<interface type='bridge'><source bridge='b'/><filterref filter='f'/></interface>".into(),
+            "interface",
+            "filter 'f'",
+        ),
         ("", fs("template", "name='x'"), "filesystem", "'template'"),
         ("", fs("volume", "pool='p' volume='v'"), "filesystem", "'volume'"),
         ("<seclabel type='dynamic' model='selinux'/>", String::new(), "seclabel", "model 'selinux'"),
@@ -117,7 +123,7 @@ fn a_running_domain_shows_its_id_and_consoles() {
         id: 42,
         consoles: vec![console(0), console(1)],
         ids: Some(LiveIds { first: 1 << 30, count: 65_536 }),
-        label: None,
+        ..Live::default()
     });
     assert!(shown.starts_with("<domain type='lxc' id='42'>\n"), "{shown}");
     let expected = "    <console type='pty' tty='/dev/pts/0'>

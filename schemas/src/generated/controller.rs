@@ -315,8 +315,17 @@ pub struct PlanDevice {
 /// An interface of the host's network namespace that the container gets for as long as it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanHostInterface {
-    /// Its name, on the host and inside.
+    /// Its name on the host.
     pub name: String,
+    /// Its name inside, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+    /// It was made for this container: it is removed at the end, not given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<bool>,
+    /// It is left down inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<bool>,
     /// `addresses`.
     pub addresses: Vec<PlanAddress>,
     /// `routes`.

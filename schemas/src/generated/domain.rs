@@ -838,6 +838,56 @@ impl ConsoleMode {
     }
 }
 
+/// Where addresses of interfaces come from: leases of virtual networks, what the host has heard of its neighbours, or the
+/// container's own network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AddressSource {
+    /// `lease`.
+    #[serde(rename = "lease")]
+    Lease,
+    /// `arp`.
+    #[serde(rename = "arp")]
+    Arp,
+    /// `guest`.
+    #[serde(rename = "guest")]
+    Guest,
+}
+
+impl AddressSource {
+    /// All values.
+    pub const ALL: &'static [AddressSource] = &[Self::Lease, Self::Arp, Self::Guest];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Arp => "arp",
+            Self::Guest => "guest",
+        }
+    }
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceAddress {
+    /// IPv4 or IPv6.
+    pub address: String,
+    /// Bits of the network; 0 where the source does not tell.
+    pub prefix: i64,
+}
+
+/// An interface with its addresses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceAddresses {
+    /// `name`.
+    pub name: String,
+    /// Null if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// `addresses`.
+    pub addresses: Vec<InterfaceAddress>,
+}
+
 /// What happened to a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
@@ -1531,6 +1581,44 @@ impl Parameters for SetMetadataIn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SetMetadataOut {}
 
+/// Parameters of `GetInterfaceAddresses`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetInterfaceAddressesIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// Null means `guest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<AddressSource>,
+}
+
+impl Parameters for GetInterfaceAddressesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            source: crate::wire::take_optional(&mut members, "source")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetInterfaceAddresses`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetInterfaceAddressesOut {
+    /// `interfaces`.
+    pub interfaces: Vec<InterfaceAddresses>,
+}
+
 /// Parameters of `AttachDevice`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttachDeviceIn {
@@ -1990,10 +2078,14 @@ pub enum Method {
     GetMetadata,
     /// Sets or (value null) removes title, description, or one application's element of the metadata.
     SetMetadata,
-    /// Adds a device, given as its element of a document: a disk, a filesystem or a hostdev. With `live` and `config` both
+    /// Addresses of the interfaces of a running domain. By `lease` and `arp` they are called as on the host, by `guest` as
+    /// inside.
+    GetInterfaceAddresses,
+    /// Adds a device, given as its element of a document: a disk, a filesystem, an interface or a hostdev. With `live` and `config` both
     /// get it or none. A running domain gets it at once.
     AttachDevice,
-    /// Takes a device away. Which one is told by what identifies it: the target of a disk or filesystem, the source of a hostdev.
+    /// Takes a device away. Which one is told by what identifies it: the target of a disk or filesystem, the source
+    /// of a hostdev, the hardware address of an interface, or its source and names where these are those of one alone.
     DetachDevice,
     /// Puts a device in the place of the one with the same identity.
     UpdateDevice,
@@ -2033,6 +2125,7 @@ impl Method {
         Self::SetAutostart,
         Self::GetMetadata,
         Self::SetMetadata,
+        Self::GetInterfaceAddresses,
         Self::AttachDevice,
         Self::DetachDevice,
         Self::UpdateDevice,
@@ -2064,6 +2157,7 @@ impl Method {
             Self::SetAutostart => "io.berth.Domain.SetAutostart",
             Self::GetMetadata => "io.berth.Domain.GetMetadata",
             Self::SetMetadata => "io.berth.Domain.SetMetadata",
+            Self::GetInterfaceAddresses => "io.berth.Domain.GetInterfaceAddresses",
             Self::AttachDevice => "io.berth.Domain.AttachDevice",
             Self::DetachDevice => "io.berth.Domain.DetachDevice",
             Self::UpdateDevice => "io.berth.Domain.UpdateDevice",

@@ -69,7 +69,7 @@ pub static DOMBLKLIST: Command =
         .json("an array of type, device, target and source");
 
 /// Text for the value of an attribute.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -85,7 +85,8 @@ fn unescape(text: &str) -> String {
     text.replace("&amp;", "&")
 }
 
-fn attribute(element: &str, name: &str) -> Option<String> {
+/// The value of an attribute of an element of the daemon's.
+pub fn attribute(element: &str, name: &str) -> Option<String> {
     let (_, rest) = element.split_once(&format!(" {name}='"))?;
     rest.split_once('\'').map(|(value, _)| unescape(value))
 }

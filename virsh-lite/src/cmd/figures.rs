@@ -5,7 +5,9 @@
 use berth_schemas::domain::{DomainStats, StatsGroup};
 use serde_json::{Map, Value, json};
 
+use crate::cmd::document::fetch;
 use crate::cmd::domstats::{memory_rows, stats_of};
+use crate::cmd::interface;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt};
 use crate::parse::Args;
@@ -39,10 +41,10 @@ pub static DOMBLKSTAT: Command = Command::new(
 pub static DOMIFSTAT: Command =
     Command::new("domifstat", Group::Monitor, "get network interface stats for a domain", domifstat)
         .about(
-            "Prints the counters of one network interface of a running domain, by the name it has inside; received is \
-             what came to the container.",
+            "Prints the counters of one network interface of a running domain, by the name it has inside or on the host, or \
+             by its MAC address; received is what came to the container.",
         )
-        .options(&[Opt::domain(), Opt::text("interface", "name of the interface inside").required()])
+        .options(&[Opt::domain(), Opt::text("interface", "its name inside or on the host, or its MAC address").required()])
         .json("interface, rx_bytes, rx_packets, rx_errs, rx_drop, tx_bytes, tx_packets, tx_errs, tx_drop");
 
 /// `cpu-stats`
@@ -129,7 +131,14 @@ fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
 fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let name = args.required("interface").to_owned();
     let stats = running(session, args, StatsGroup::Interface, "Failed to get interface stats of domain")?;
-    let Some(net) = stats.interfaces.iter().flatten().find(|i| i.name == name) else {
+    let all = stats.interfaces.as_deref().unwrap_or_default();
+    let mut found = all.iter().find(|i| i.name == name);
+    if found.is_none() {
+        let domain = session.domain(args.required("domain"))?;
+        let inside = interface::find(&fetch(session, &domain, false)?, &name).and_then(|n| n.guest);
+        found = all.iter().find(|i| Some(&i.name) == inside.as_ref());
+    }
+    let Some(net) = found else {
         let what = format!("Failed to get interface stats {} {name}", stats.name);
         return Err(Failure::because(
             what,

@@ -13,6 +13,7 @@ pub mod define;
 pub mod device;
 pub mod disk;
 pub mod document;
+pub mod domifaddr;
 pub mod domstats;
 pub mod edit;
 pub mod event;
@@ -21,11 +22,13 @@ pub mod generate;
 pub mod help;
 pub mod host;
 pub mod info;
+pub mod interface;
 pub mod limits;
 pub mod list;
 pub mod memory;
 pub mod metadata;
 pub mod net;
+pub mod nic;
 pub mod pause;
 pub mod resources;
 pub mod start;
@@ -37,6 +40,7 @@ pub static ALL: &[&Command] = &[
     // Domain Management
     &device::ATTACH_DEVICE,
     &disk::ATTACH_DISK,
+    &interface::ATTACH_INTERFACE,
     &autostart::AUTOSTART,
     &blkio::BLKIOTUNE,
     &console::CONSOLE,
@@ -47,7 +51,10 @@ pub static ALL: &[&Command] = &[
     &stop::DESTROY,
     &device::DETACH_DEVICE,
     &disk::DETACH_DISK,
+    &interface::DETACH_INTERFACE,
     &info::DOMID,
+    &interface::DOMIF_SETLINK,
+    &interface::DOMIFTUNE,
     &info::DOMNAME,
     &info::DOMUUID,
     &document::DUMPXML,
@@ -72,6 +79,9 @@ pub static ALL: &[&Command] = &[
     // Domain Monitoring
     &disk::DOMBLKLIST,
     &figures::DOMBLKSTAT,
+    &interface::DOMIF_GETLINK,
+    &domifaddr::DOMIFADDR,
+    &interface::DOMIFLIST,
     &figures::DOMIFSTAT,
     &info::DOMINFO,
     &figures::DOMMEMSTAT,

@@ -17,7 +17,7 @@ use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
-use crate::api::varlink::{console, convert, stats, subscribe};
+use crate::api::varlink::{addresses, console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::container::tune::Tuning;
@@ -95,6 +95,7 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         }
         Method::GetMetadata => get_metadata(c, call),
         Method::SetMetadata => set_metadata(c, call).await,
+        Method::GetInterfaceAddresses => addresses::addresses(c, call).await,
         Method::AttachDevice => {
             let p = AttachDeviceIn::from_value(call.parameters)?;
             c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Attach, &p.xml, p.affect).await?;

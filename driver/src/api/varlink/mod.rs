@@ -2,6 +2,7 @@
 //!
 //! Does not know what a domain may do when.
 
+mod addresses;
 mod connection;
 mod console;
 mod convert;

@@ -154,11 +154,9 @@ async fn get_leases(c: &mut Connection, call: Call) -> Result<(), CallError> {
 }
 
 fn lease(from: &leases::Lease, snapshot: &Snapshot) -> Lease {
-    let network = snapshot.current().and_then(|n| n.ips.iter().find(|ip| ip.contains(from.ip)));
-    let all = if from.ip.is_ipv6() { 128 } else { 32 };
     Lease {
         address: from.ip.to_string(),
-        prefix: network.map_or(all, |ip| ip.prefix_length().into()),
+        prefix: snapshot.prefix_of(from.ip).into(),
         mac: from.mac.clone(),
         iaid: from.iaid.clone(),
         hostname: from.hostname.clone(),

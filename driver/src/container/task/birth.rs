@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::pressure::Watches;
-use super::runs::{run_of, watch};
+use super::runs::{Given, run_of, watch};
 use super::{Active, Birth, Event, Found, Task};
 use crate::container::lifecycle::{Fact, Lifecycle};
 use crate::engine::Engine;
@@ -147,7 +147,10 @@ fn found_run(found: &Found) -> Run {
     let record = &found.record;
     let id = record.process.map_or(0, |p| p.pid);
     match &found.alive {
-        Some((_, status, _)) => run_of(status, id, found.live.clone(), (record.ids, record.label.clone())),
+        Some((_, status, _)) => {
+            let (ids, label, links) = (record.ids, record.label.clone(), record.links.clone());
+            run_of(status, id, found.live.clone(), Given { ids, label, links })
+        }
         None => Run {
             id,
             init_pid: record.init_pid,
@@ -157,6 +160,7 @@ fn found_run(found: &Found) -> Run {
             live: found.live.clone(),
             ids: record.ids,
             label: record.label.clone(),
+            links: record.links.clone(),
         },
     }
 }

@@ -398,6 +398,7 @@ impl Task {
             ids: None,
             pending: None,
             label: None,
+            links: Vec::new(),
             tuning: false,
             last_exit: self.last_exit.clone(),
         }
@@ -417,6 +418,7 @@ impl Task {
             ids: active.run.ids,
             pending: self.plugging.as_ref().map(|p| p.pending.clone()),
             label: active.run.label.clone(),
+            links: active.run.links.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

@@ -5,18 +5,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use berth_domain::Device;
+
 use super::{Answer, Event, Plugging, Reply, Task, answer};
-use crate::container::hotplug::{DeviceChange, targets};
+use crate::container::hotplug::{Act, DeviceChange, targets};
 use crate::container::lifecycle::{Denial, Fact, Phase};
+use crate::container::links::{self, Owner};
 use crate::container::plan_devices::needs_usb;
-use crate::container::plug::{self, Plug, Plugged};
+use crate::container::plug::{self, LinkChange, Plug, Plugged};
 use crate::engine::record::Pending;
 use crate::failure::Failure;
+use crate::host::links::Link;
 use crate::host::usb;
 
 impl Task {
     pub(super) async fn change_device(&mut self, change: DeviceChange, reply: Reply) {
-        match self.prepare(&change) {
+        match self.prepare(&change).await {
             Err(failure) => answer(reply, Err(failure)),
             Ok((None, None)) => answer(reply, Ok(Answer::Done)),
             Ok((None, Some(next))) => {
@@ -28,7 +32,7 @@ impl Task {
     }
 
     /// Everything that can fail before anything is done.
-    fn prepare(&self, change: &DeviceChange) -> Result<Prepared, Failure> {
+    async fn prepare(&self, change: &DeviceChange) -> Result<Prepared, Failure> {
         let (live, next) = targets(&change.affect, self.active.is_some());
         if next && !self.lifecycle.persistent() {
             return Err(self.denial(Denial::EditTransient));
@@ -44,12 +48,18 @@ impl Task {
                 .map_err(|e| Failure::Failed(format!("cannot list USB devices: {e}")))?,
             false => Vec::new(),
         };
-        let (step, back) = change.steps(&active.run.live, &usb)?;
+        let mut links = active.run.links.clone();
+        if let (Act::Attach, Device::Interface(interface, _)) = (change.act, &change.device) {
+            let named = links::name_one(&self.engine, interface, &changed, &links).await;
+            links.push(named.map_err(|e| Failure::Failed(e.to_string()))?);
+        }
+        let (step, back) = change.steps(&active.run.live, &changed, &usb, &links)?;
         let plug = Plug {
             name: self.entry.name.to_string(),
             uuid: self.entry.uuid,
             step,
             back,
+            before: active.run.live.clone(),
             live: Arc::new(changed),
             next,
         };
@@ -92,6 +102,17 @@ impl Task {
         if let (Some(live), Some(active)) = (plugged.live, self.active.as_mut().filter(|_| run == self.run)) {
             active.run.live = live;
         }
+        match (plugged.link, self.active.as_mut().filter(|_| run == self.run)) {
+            (Some(link), Some(active)) => link.apply(&mut active.run.links),
+            // The run has ended meanwhile, and nobody else knows of it.
+            (Some(LinkChange::There(link)), None) => {
+                let owner = Owner { name: self.entry.name.as_str(), uuid: self.entry.uuid };
+                for left in links::release(&self.engine, owner, &[link]).await {
+                    tracing::warn!("domain '{}': {left}", self.entry.name);
+                }
+            }
+            _ => {}
+        }
         if let Some(next) = plugged.next {
             self.next = Some(next);
         }
@@ -101,6 +122,11 @@ impl Task {
             answer(plugging.reply, plugged.result.map(|()| Answer::Done));
         }
         self.unpark().await;
+    }
+
+    /// The host end of an interface that is coming, going or changing.
+    pub(super) fn plugging_link(&self) -> Option<&Link> {
+        self.plugging.as_ref().and_then(|p| p.pending.step.item().link())
     }
 
     /// A transient domain that has ended is not there to hear what came of a change.

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 use crate::host::link::Events;
+use crate::host::links::Link;
 use crate::host::process::Process;
 
 impl Task {
@@ -53,9 +54,9 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events, ids, label, pressure } = launched;
+        let Launched { process, process_record, status, events, ids, label, links, pressure } = launched;
         let process = Arc::new(process);
-        let run = run_of(&status, process.pid(), starting.domain, (ids, label));
+        let run = run_of(&status, process.pid(), starting.domain, Given { ids, label, links });
         self.active = Some(Active {
             run,
             process: Some(process.clone()),
@@ -177,6 +178,7 @@ impl Task {
             partition: active.run.live.partition().map(str::to_owned),
             pid: active.run.id,
             label: active.run.label.clone(),
+            links: active.run.links.iter().chain(self.plugging_link()).cloned().collect(),
             process: active.process.clone(),
         };
         let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
@@ -240,12 +242,14 @@ impl Task {
     }
 }
 
-pub(super) fn run_of(
-    status: &ControllerStatus,
-    id: i32,
-    live: Arc<Domain>,
-    (ids, label): (Option<Range>, Option<Label>),
-) -> Run {
+/// What a run was given.
+pub(super) struct Given {
+    pub(super) ids: Option<Range>,
+    pub(super) label: Option<Label>,
+    pub(super) links: Vec<Link>,
+}
+
+pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, given: Given) -> Run {
     let consoles = status
         .consoles
         .iter()
@@ -258,8 +262,9 @@ pub(super) fn run_of(
         restarts: status.restarts,
         consoles,
         live,
-        ids,
-        label,
+        ids: given.ids,
+        label: given.label,
+        links: given.links,
     }
 }
 

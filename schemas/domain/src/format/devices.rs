@@ -18,7 +18,7 @@ pub(super) fn devices(d: &Devices, live: Option<&Live>) -> Element {
         .leaf("emulator", Some(&d.emulator), &d.extra)
         .each(d.disks.iter().map(disk))
         .each(d.filesystems.iter().map(filesystem))
-        .each(d.interfaces.iter().map(interface))
+        .each(d.interfaces.iter().map(|i| interface(i, live)))
         .each(d.consoles.iter().enumerate().map(console))
         .each(d.hostdevs.iter().map(hostdev))
         .extra(&d.extra)
@@ -79,12 +79,14 @@ fn space_limit(name: &str, bytes: Option<u64>, extra: &Extra) -> Option<Element>
     bytes.map(|n| Element::new(name).attr("unit", "bytes").body(n).extra_of(extra, name, 0))
 }
 
-fn interface(i: &Interface) -> Element {
+fn interface(i: &Interface, live: Option<&Live>) -> Element {
     let x = &i.extra;
+    let live = live.and_then(|l| l.interfaces.iter().find(|l| l.mac == i.mac));
     let source = Element::new("source");
     let source = match &i.source {
         InterfaceSource::Network { network, portgroup } => {
-            source.attr("network", network).opt("portgroup", portgroup.as_ref())
+            let bridge = live.and_then(|l| l.bridge.as_ref());
+            source.attr("network", network).opt("portgroup", portgroup.as_ref()).opt("bridge", bridge)
         }
         InterfaceSource::Bridge { bridge } => source.attr("bridge", bridge),
         InterfaceSource::Ethernet { host } => source.each(ip_config(host)),
@@ -92,6 +94,9 @@ fn interface(i: &Interface) -> Element {
         InterfaceSource::Other(_) => source,
     };
     let source = source.extra_of(x, "source", 0);
+    let target = live.map(|l| &l.target).or(i.target.as_ref());
+    let guest = Element::new("guest").opt("dev", i.guest.as_ref()).opt("actual", live.map(|l| &l.inside));
+    let guest = guest.extra_of(x, "guest", 0);
     let link = i.link_up.map(|up| if up { "up" } else { "down" });
     Element::new("interface")
         .attr("type", i.source.kind())
@@ -102,8 +107,8 @@ fn interface(i: &Interface) -> Element {
         .maybe(i.bandwidth.as_ref().map(bandwidth))
         .with("port", "isolated", i.isolated.map(yes_no), x)
         .each(ip_config(&i.ip))
-        .with("target", "dev", i.target.as_ref(), x)
-        .with("guest", "dev", i.guest.as_ref(), x)
+        .with("target", "dev", target, x)
+        .maybe(Some(guest).filter(|g| !g.is_bare()))
         .with("model", "type", i.model.as_ref(), x)
         .maybe(i.filterref.as_ref().map(filterref))
         .with("link", "state", link, x)

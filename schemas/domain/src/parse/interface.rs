@@ -12,6 +12,7 @@ use crate::model::{
     Bandwidth, DirectMode, Filterref, Interface, InterfaceKind, InterfaceSource, IpAddress, IpConfig, Rate,
     Route, VirtualPort, Vlan, VlanTag,
 };
+use crate::tree::Element;
 use crate::walk::Walk;
 
 /// Most tags of a `<vlan>`, and most parameters of a filter.
@@ -19,7 +20,19 @@ const MAX_PARAMETERS: usize = 256;
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
 
-pub(super) fn interface(mut w: Walk<'_>) -> Interface {
+/// The interfaces of a document that have no address, so that one is made up.
+pub(super) fn without_mac(root: &Element) -> Vec<usize> {
+    let devices = root.elements().filter(|e| e.name == "devices");
+    let interfaces = devices.flat_map(|d| d.elements().filter(|e| e.name == "interface"));
+    interfaces.enumerate().filter(|(_, e)| !has_mac(e)).map(|(index, _)| index).collect()
+}
+
+/// Whether an interface says its address.
+pub(crate) fn has_mac(interface: &Element) -> bool {
+    interface.elements().any(|e| e.name == "mac")
+}
+
+pub(crate) fn interface(mut w: Walk<'_>) -> Interface {
     w.need("type");
     let kind = w.closed("type").unwrap_or(InterfaceKind::Null);
     if let Some(script) = w.one("script") {
@@ -100,6 +113,9 @@ fn source(w: &mut Walk<'_>, kind: InterfaceKind) -> InterfaceSource {
         }
     }
     let value = value.unwrap_or_default();
+    if kind != InterfaceKind::Network && !value.is_empty() {
+        check_name(&child, attribute, &value);
+    }
     let source = match kind {
         InterfaceKind::Network => {
             // A port and a bridge that a running domain got.
@@ -149,25 +165,34 @@ pub(crate) fn octet(text: &str) -> Option<u8> {
     if digits { u8::from_str_radix(text, 16).ok() } else { None }
 }
 
-/// The `dev` of `<target>` or `<guest>`. A host name `vnet0` came from a running domain and says nothing.
+/// Whether the kernel takes it as the name of an interface. In one with a `%` it would put a number.
+fn check_name(w: &Walk<'_>, attribute: &str, name: &str) {
+    let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
+    if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
+        let message =
+            format!("'{}' is not a name of an interface (1 to {MAX_IFNAME} bytes)", name.escape_debug());
+        w.error_at(attribute, message);
+    }
+}
+
+/// Whether a host name came from a running domain, and says nothing.
+fn is_generated(name: &str) -> bool {
+    let rest = ["vnet", "macvlan"].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+    rest.is_some_and(|rest| rest.parse::<u32>().is_ok())
+}
+
+/// The `dev` of `<target>` or `<guest>`.
 fn device_name(w: &mut Walk<'_>, element: &str) -> Option<String> {
     let mut child = w.one(element)?;
     // The name that a running domain got.
     child.get("actual");
     let name = child.get("dev").filter(|n| !n.is_empty());
     if let Some(name) = &name {
-        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
-            let message =
-                format!("'{}' is not a name of an interface (1 to {MAX_IFNAME} bytes)", name.escape_debug());
-            child.error_at("dev", message);
-        }
+        check_name(&child, "dev", name);
     }
     let extra = child.finish();
     w.keep(element, 0, extra);
-    name.filter(|n| {
-        element != "target" || n.strip_prefix("vnet").is_none_or(|rest| rest.parse::<u32>().is_err())
-    })
+    name.filter(|n| element != "target" || !is_generated(n))
 }
 
 fn attribute_of(w: &mut Walk<'_>, element: &str, attribute: &str) -> Option<String> {

@@ -57,7 +57,8 @@ pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
                 domain.check_output()?;
             }
             let says_vcpus = root.elements().any(|e| e.name == "vcpu" && says_something(e));
-            Ok(Parsed { domain, warnings, says_vcpus })
+            let made_up_macs = interface::without_mac(&root);
+            Ok(Parsed { domain, warnings, says_vcpus, made_up_macs })
         }
         _ => Err(ParseError { diagnostics: errors }),
     }

@@ -1,0 +1,81 @@
+//! Addresses of interfaces: `GetInterfaceAddresses`.
+//!
+//! Does not know how any is found out.
+
+use berth_schemas::domain::{
+    AddressSource, GetInterfaceAddressesIn, GetInterfaceAddressesOut, InterfaceAddress, InterfaceAddresses,
+};
+use berth_schemas::wire::Parameters;
+
+use crate::api::varlink::connection::{Call, Connection};
+use crate::api::varlink::domain::reference;
+use crate::api::varlink::reply::CallError;
+use crate::engine::snapshot::Run;
+use crate::failure::Failure;
+use crate::host::links::look;
+use crate::host::links::spec::mac;
+use crate::network::{NetworkRef, Networks};
+
+pub async fn addresses(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = GetInterfaceAddressesIn::from_value(call.parameters)?;
+    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+    let run = c.engine.running(&snapshot)?;
+    let found = match p.source.unwrap_or(AddressSource::Guest) {
+        AddressSource::Guest => inside(run).await,
+        AddressSource::Arp => neighbours(run).await,
+        AddressSource::Lease => Ok(leased(&c.engine.networks, run).await),
+    };
+    let failed = |e| Failure::Failed(format!("cannot tell the addresses of domain '{}': {e}", snapshot.name));
+    c.out.good(&GetInterfaceAddressesOut { interfaces: found.map_err(failed)? }, false);
+    Ok(())
+}
+
+fn address((address, prefix): &(std::net::IpAddr, u8)) -> InterfaceAddress {
+    InterfaceAddress { address: address.to_string(), prefix: (*prefix).into() }
+}
+
+async fn inside(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
+    let init = run.init_pid.and_then(|pid| i32::try_from(pid).ok()).ok_or(std::io::ErrorKind::NotFound)?;
+    let seen = look::inside(init, run.id).await?;
+    let one = |seen: look::Seen| InterfaceAddresses {
+        name: seen.name,
+        mac: (!seen.mac.is_empty()).then(|| text(&seen.mac)),
+        addresses: seen.addresses.iter().map(address).collect(),
+    };
+    Ok(seen.into_iter().map(one).collect())
+}
+
+fn text(mac: &[u8]) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+async fn neighbours(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
+    let wanted: Vec<_> = run.links.iter().map(|l| mac(&l.mac)).collect();
+    let heard = look::neighbours(&wanted).await?;
+    let one = |(link, number): (&crate::host::links::Link, &[u8; 6])| InterfaceAddresses {
+        name: link.host.clone(),
+        mac: Some(link.mac.clone()),
+        // A neighbour tells nothing of its network.
+        addresses: heard.iter().filter(|(m, _)| m == number).map(|(_, ip)| address(&(*ip, 0))).collect(),
+    };
+    let all = run.links.iter().zip(&wanted).map(one);
+    Ok(all.filter(|i| !i.addresses.is_empty()).collect())
+}
+
+/// What networks have given to interfaces that have a port of one.
+async fn leased(networks: &Networks, run: &Run) -> Vec<InterfaceAddresses> {
+    let mut all = Vec::new();
+    for link in &run.links {
+        let Some(reference) = link.network.as_deref().map(NetworkRef::by_name) else { continue };
+        // A network that is gone has given nothing.
+        let Ok(network) = networks.find(&reference) else { continue };
+        let Ok(leases) = networks.leases_of(&reference).await else { continue };
+        let own = leases.iter().filter(|l| l.mac.as_deref() == Some(&link.mac));
+        let addresses: Vec<_> = own.map(|l| address(&(l.ip, network.prefix_of(l.ip)))).collect();
+        if !addresses.is_empty() {
+            let (name, mac) = (link.host.clone(), Some(link.mac.clone()));
+            all.push(InterfaceAddresses { name, mac, addresses });
+        }
+    }
+    all
+}

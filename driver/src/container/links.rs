@@ -1,0 +1,183 @@
+//! The host ends of a domain's interfaces, at the start, while it runs and at the end.
+//!
+//! Does not know how a link is made, nor when a domain starts or ends.
+
+use berth_domain::Domain;
+use berth_domain::model::{Interface, InterfaceSource};
+use berth_schemas::controller::StepFailure;
+use uuid::Uuid;
+
+use crate::engine::Engine;
+use crate::host::links::spec::{LinkKind, LinkSpec, spec};
+use crate::host::links::{Link, LinkError, inside_names, names_of_hostdevs};
+use crate::network::{Connection, Port};
+
+/// Whose links they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Name of the domain.
+    pub name: &'a str,
+    /// Its uuid.
+    pub uuid: Uuid,
+}
+
+/// The step of a start that makes links.
+pub const STEP: &str = "links";
+
+/// How often another name is looked for when somebody was faster.
+pub const TRIES: usize = 100;
+
+/// What failed, as a step of a start.
+pub fn failure(error: &LinkError) -> StepFailure {
+    StepFailure {
+        step: STEP.into(),
+        operation: error.operation.into(),
+        path: Some(error.name.clone()),
+        target: None,
+        errno: error.errno.map(i64::from),
+        detail: error.detail.clone(),
+    }
+}
+
+/// Names for all interfaces of a domain.
+pub async fn name_all(engine: &Engine, domain: &Domain) -> Result<Vec<Link>, LinkError> {
+    let interfaces: Vec<&Interface> = domain.devices.interfaces.iter().collect();
+    let inside = inside_names(&interfaces, &names_of_hostdevs(domain));
+    let mut links = Vec::new();
+    for (interface, inside) in interfaces.into_iter().zip(inside) {
+        links.push(engine.links.name(interface, inside).await?);
+    }
+    Ok(links)
+}
+
+/// Names for one interface more.
+pub async fn name_one(
+    engine: &Engine,
+    interface: &Interface,
+    domain: &Domain,
+    links: &[Link],
+) -> Result<Link, LinkError> {
+    let mut taken = names_of_hostdevs(domain);
+    taken.extend(links.iter().map(|l| l.inside.clone()));
+    let inside = inside_names(&[interface], &taken).pop().unwrap_or_default();
+    engine.links.name(interface, inside).await
+}
+
+/// Another name for one whose name somebody else has taken meanwhile; not if the document gives that.
+pub async fn rename(engine: &Engine, interface: &Interface, link: &mut Link) -> Result<bool, LinkError> {
+    if interface.target.is_some() {
+        return Ok(false);
+    }
+    link.host = engine.links.free_name(interface).await?;
+    Ok(true)
+}
+
+/// What an interface has to be on the host. One of a network has a port of that from then on.
+pub async fn resolve(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+) -> Result<LinkSpec, LinkError> {
+    let InterfaceSource::Network { network, portgroup } = &interface.source else {
+        return Ok(spec(interface, None));
+    };
+    let port = port(owner, &interface.mac);
+    let connection = engine.networks.plug(network, portgroup.as_deref(), &port).await;
+    let connection = connection.map_err(|e| LinkError {
+        operation: "take a port of the network",
+        name: network.clone(),
+        errno: None,
+        detail: Some(e.to_string()),
+    })?;
+    if let (Connection::Direct { .. }, Some(_)) = (&connection, &interface.bandwidth) {
+        return Err(LinkError {
+            operation: "limit the bandwidth of a port of the network",
+            name: network.clone(),
+            errno: None,
+            detail: Some("its ports are macvlans".into()),
+        });
+    }
+    Ok(spec(interface, Some(&connection)))
+}
+
+/// Makes the link of one interface.
+pub async fn make(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+    link: &mut Link,
+) -> Result<(), LinkError> {
+    if let Some(other) = user_of(engine, owner.uuid, &link.host) {
+        return Err(LinkError {
+            operation: "make the interface",
+            name: link.host.clone(),
+            errno: None,
+            detail: Some(format!("the running domain '{other}' has it")),
+        });
+    }
+    let spec = resolve(engine, owner, interface).await?;
+    engine.links.make(link, &spec, owner.uuid).await?;
+    note_bridge(link, &spec);
+    Ok(())
+}
+
+/// The other running domain that a host end belongs to, as far as we know: making it anew would take it away there.
+fn user_of(engine: &Engine, owner: Uuid, host: &str) -> Option<String> {
+    let has = |s: &crate::engine::snapshot::Snapshot| {
+        s.uuid != owner && s.run.as_ref().is_some_and(|r| r.links.iter().any(|l| l.host == host))
+    };
+    engine.registry.all().into_iter().find(|s| has(s)).map(|s| s.name.to_string())
+}
+
+/// Makes a link that is there what an interface has to be now.
+pub async fn change(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+    link: &mut Link,
+) -> Result<(), LinkError> {
+    let spec = resolve(engine, owner, interface).await?;
+    engine.links.change(link, &spec).await?;
+    note_bridge(link, &spec);
+    Ok(())
+}
+
+/// Where a link is, once that is known.
+pub fn note_bridge(link: &mut Link, spec: &LinkSpec) {
+    if let LinkKind::Pair(pair) = &spec.kind {
+        link.bridge = pair.port.as_ref().map(|p| p.bridge.clone());
+        link.switch = pair.port.as_ref().is_some_and(|p| p.switch.is_some());
+    }
+}
+
+/// Removes links, and gives ports of networks back. Answers what is left.
+pub async fn release(engine: &Engine, owner: Owner<'_>, links: &[Link]) -> Vec<String> {
+    let left = engine.links.remove(links).await;
+    for link in links {
+        if let Some(network) = &link.network {
+            engine.networks.unplug(network, &port(owner, &link.mac)).await;
+        }
+    }
+    left
+}
+
+/// Takes the ports of the networks of a domain that runs already, which a daemon before this one has taken.
+pub async fn take_again(engine: &Engine, owner: Owner<'_>, domain: &Domain) {
+    for interface in &domain.devices.interfaces {
+        if let InterfaceSource::Network { network, portgroup } = &interface.source
+            && let Err(e) =
+                engine.networks.plug(network, portgroup.as_deref(), &port(owner, &interface.mac)).await
+        {
+            tracing::warn!("domain '{}': the port of network '{network}' is lost: {e}", owner.name);
+        }
+    }
+}
+
+fn port(owner: Owner<'_>, mac: &str) -> Port {
+    Port { domain: owner.uuid, name: owner.name.to_owned(), mac: mac.to_owned() }
+}
+
+/// The interface of a definition that has a hardware address.
+pub fn interface_of<'a>(domain: &'a Domain, mac: &str) -> Option<&'a Interface> {
+    domain.devices.interfaces.iter().find(|i| i.mac == mac)
+}

@@ -1,0 +1,432 @@
+//! The host ends of containers' interfaces: named, made, changed, removed.
+//!
+//! A pair has one end here and one in the container; a macvlan is moved there whole. What is made is named before, and
+//! those names are in the status record of the domain: whoever finds them removes what is there under them. Does not know
+//! when that is, nor how the container's end gets there.
+
+pub mod bandwidth;
+mod kernel;
+pub mod look;
+pub mod spec;
+mod switch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use berth_domain::Domain;
+use berth_domain::model::{DirectMode, Interface, InterfaceSource};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use self::kernel::{Found, Kernel};
+use self::spec::{LinkKind, LinkSpec, Pair, Port, host_mac, mac, port_vlans};
+
+/// What one interface of a running domain has on the host; a part of its status record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// Hardware address inside.
+    pub mac: String,
+    /// Name of the host end; of a macvlan, which has none, what it is called on the host.
+    pub host: String,
+    /// What makes the other names: so long and random that nobody else has it.
+    pub token: String,
+    /// Name that it is given inside.
+    pub inside: String,
+    /// The virtual network that it has a port of.
+    pub network: Option<String>,
+    /// The bridge that it is in.
+    pub bridge: Option<String>,
+    /// Whether it may be a port of Open vSwitch.
+    #[serde(default)]
+    pub switch: bool,
+}
+
+impl Link {
+    /// Name of the container's end until that is moved.
+    pub fn peer(&self) -> String {
+        format!("bp{}", self.token)
+    }
+
+    /// Name of the device that what leaves the container goes through if it is limited.
+    pub fn shaper(&self) -> String {
+        format!("bs{}", self.token)
+    }
+
+    /// Whether it is one that this daemon can have written.
+    pub fn is_possible(&self) -> bool {
+        let name = |name: &str| (1..=15).contains(&name.len()) && !name.contains(['/', '\0']);
+        name(&self.host) && name(&self.peer()) && name(&self.inside)
+    }
+}
+
+/// Why a link is not there, or not gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {operation} '{name}': {}", self.cause())]
+pub struct LinkError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On what.
+    pub name: String,
+    /// The kernel's answer.
+    pub errno: Option<i32>,
+    /// More about it.
+    pub detail: Option<String>,
+}
+
+impl LinkError {
+    fn other(operation: &'static str, name: &str, detail: &str) -> Self {
+        Self { operation, name: name.to_owned(), errno: None, detail: Some(detail.to_owned()) }
+    }
+
+    fn of(operation: &'static str, name: &str, errno: Errno) -> Self {
+        Self { operation, name: name.to_owned(), errno: Some(errno.raw_os_error()), detail: None }
+    }
+
+    fn cause(&self) -> String {
+        let errno = self.errno.map(|n| nix::errno::Errno::from_raw(n).desc().to_owned());
+        [self.detail.clone(), errno].into_iter().flatten().collect::<Vec<_>>().join(": ")
+    }
+
+    /// Whether the name is somebody else's.
+    pub fn is_taken(&self) -> bool {
+        self.errno == Some(Errno::EXIST.raw_os_error())
+    }
+}
+
+/// All links of one daemon.
+#[derive(Debug, Default)]
+pub struct Links {
+    next: AtomicU32,
+    /// Where files take the place of links, for tests without the right to make any.
+    pretended: Option<PathBuf>,
+}
+
+/// The names that the interfaces of a domain have inside: those that it gives, and the first free `ethN` for the others.
+/// `taken` is what else is there.
+pub fn inside_names(interfaces: &[&Interface], taken: &[String]) -> Vec<String> {
+    let given: Vec<&String> = interfaces.iter().filter_map(|i| i.guest.as_ref()).collect();
+    let mut free = (0..).map(|n: u32| format!("eth{n}"));
+    let mut next = || {
+        let is_free = |name: &String| !taken.contains(name) && !given.contains(&name);
+        free.find(is_free).unwrap_or_default()
+    };
+    interfaces.iter().map(|i| i.guest.clone().unwrap_or_else(&mut next)).collect()
+}
+
+/// The names that interfaces of the host have in a container.
+pub fn names_of_hostdevs(domain: &Domain) -> Vec<String> {
+    use berth_domain::model::HostdevSource;
+    let net = |source: &HostdevSource| match source {
+        HostdevSource::Net { interface, .. } => Some(interface.clone()),
+        _ => None,
+    };
+    domain.devices.hostdevs.iter().filter_map(|h| net(&h.source)).collect()
+}
+
+impl Links {
+    /// Files in a folder in the place of links.
+    pub fn pretend(folder: PathBuf) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { pretended: Some(folder), ..Self::default() })
+    }
+
+    /// Names for an interface, which are free now.
+    pub async fn name(&self, interface: &Interface, inside: String) -> Result<Link, LinkError> {
+        let host = match &interface.target {
+            Some(name) => name.clone(),
+            None => self.free_name(interface).await?,
+        };
+        let random = Uuid::new_v4().simple().to_string();
+        let network = match &interface.source {
+            InterfaceSource::Network { network, .. } => Some(network.clone()),
+            _ => None,
+        };
+        let bridge = match &interface.source {
+            InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
+            _ => None,
+        };
+        Ok(Link {
+            mac: interface.mac.clone(),
+            host,
+            token: random.chars().take(12).collect(),
+            inside,
+            switch: interface.virtualport.is_some() || network.is_some(),
+            network,
+            bridge,
+        })
+    }
+
+    /// The next name that nobody has.
+    pub async fn free_name(&self, interface: &Interface) -> Result<String, LinkError> {
+        let direct = matches!(interface.source, InterfaceSource::Direct { .. });
+        let kernel = if self.pretended.is_some() { None } else { Some(Kernel::open()?) };
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let name = if direct { format!("macvlan{number}") } else { format!("vnet{number}") };
+            let taken = match (&kernel, &self.pretended) {
+                (Some(kernel), _) => kernel.find(&name).await?.is_some(),
+                (None, folder) => folder.iter().any(|f| f.join(&name).exists()),
+            };
+            if !taken {
+                return Ok(name);
+            }
+        }
+    }
+
+    /// Makes a link with these names. What there is of it when this fails, [`Self::remove`] takes away.
+    pub async fn make(&self, link: &Link, spec: &LinkSpec, domain: Uuid) -> Result<(), LinkError> {
+        if let Some(folder) = &self.pretended {
+            return pretend_to_make(folder, link, spec);
+        }
+        let kernel = Kernel::open()?;
+        match &spec.kind {
+            LinkKind::Macvlan { dev, mode } => make_macvlan(&kernel, link, spec, dev, *mode).await,
+            LinkKind::Pair(pair) => make_pair(&kernel, link, spec, pair, domain).await,
+        }
+    }
+
+    /// Makes a link that is there like `spec`.
+    pub async fn change(&self, link: &Link, spec: &LinkSpec) -> Result<(), LinkError> {
+        let (LinkKind::Pair(pair), None) = (&spec.kind, &self.pretended) else { return Ok(()) };
+        let kernel = Kernel::open()?;
+        let Some(found) = kernel.find(&link.host).await? else {
+            return Err(LinkError::of("find the interface", &link.host, Errno::NODEV));
+        };
+        if let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) {
+            let bridge = bridge_of(&kernel, port).await?;
+            if found.master != Some(bridge.index) {
+                kernel.set_master(found.index, (bridge.index, &port.bridge)).await?;
+            }
+            kernel.isolate(found.index, port.isolated, &link.host).await?;
+            set_vlans(&kernel, found.index, link, port, &bridge).await?;
+        }
+        limit(&kernel, found.index, link, pair).await?;
+        kernel.set_up(found.index, spec.up, &link.host).await?;
+        if spec.up { furnish(&kernel, found.index, link, pair).await } else { Ok(()) }
+    }
+
+    /// Removes all that there is of links, and answers what is left. Their names are free afterwards.
+    pub async fn remove(&self, links: &[Link]) -> Vec<String> {
+        let mut left = Vec::new();
+        if links.is_empty() {
+            return left;
+        }
+        if let Some(folder) = &self.pretended {
+            return pretend_to_remove(folder, links);
+        }
+        let kernel = match Kernel::open() {
+            Ok(kernel) => kernel,
+            Err(e) => return vec![e.to_string()],
+        };
+        for link in links {
+            if link.switch {
+                left.extend(switch::remove(&link.host, &link.mac).await.err().map(|e| e.to_string()));
+            }
+            let of_host = host_mac(mac(&link.mac));
+            // The random names are ours whatever else; that of the host end may be somebody's who took it since.
+            for (name, address) in
+                [(link.host.clone(), Some(of_host)), (link.peer(), None), (link.shaper(), None)]
+            {
+                left.extend(remove_named(&kernel, &name, address).await.err().map(|e| e.to_string()));
+            }
+        }
+        left
+    }
+}
+
+async fn remove_named(kernel: &Kernel, name: &str, address: Option<spec::Mac>) -> Result<(), LinkError> {
+    let ours = |found: &Found| address.is_none_or(|a| found.mac == a);
+    if let Some(found) = kernel.find(name).await?.filter(ours) {
+        kernel.remove(found.index, name).await?;
+    }
+    Ok(())
+}
+
+async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
+    let say = "add interface to bridge";
+    let found = kernel.find(&port.bridge).await?;
+    let found = found.ok_or_else(|| LinkError::of(say, &port.bridge, Errno::NODEV))?;
+    if found.filters.is_none() {
+        return Err(LinkError::other(say, &port.bridge, "it is not a bridge"));
+    }
+    Ok(found)
+}
+
+async fn make_pair(
+    kernel: &Kernel,
+    link: &Link,
+    spec: &LinkSpec,
+    pair: &Pair,
+    domain: Uuid,
+) -> Result<(), LinkError> {
+    let bridge = match pair.port.as_ref().filter(|p| p.switch.is_none()) {
+        Some(port) => Some((port, bridge_of(kernel, port).await?)),
+        None => None,
+    };
+    let of_host = host_mac(spec.mac);
+    // One that an earlier run has left under the name that the document gives.
+    remove_named(kernel, &link.host, Some(of_host)).await?;
+    let peer = link.peer();
+    let mtu = spec.mtu.or(bridge.as_ref().map(|(_, b)| b.mtu).filter(|m| *m > 0));
+    let master = bridge.as_ref().map(|(_, b)| b.index);
+    kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master).await?;
+    let made = kernel.find(&link.host).await?;
+    let index = made.ok_or_else(|| LinkError::of("find the interface", &link.host, Errno::NODEV))?.index;
+    if let Some((port, bridge)) = &bridge {
+        if port.isolated {
+            kernel.isolate(index, true, &link.host).await?;
+        }
+        set_vlans(kernel, index, link, port, bridge).await?;
+    }
+    if let Some(port) = &pair.port
+        && let Some(switch) = &port.switch
+    {
+        let who = (link.mac.as_str(), domain);
+        switch::add(&port.bridge, &link.host, (switch, port.vlan.as_ref()), who).await?;
+    }
+    if pair.inbound.is_some() || pair.outbound.is_some() {
+        limit(kernel, index, link, pair).await?;
+    }
+    if spec.up {
+        kernel.set_up(index, true, &link.host).await?;
+        furnish(kernel, index, link, pair).await?;
+    }
+    Ok(())
+}
+
+/// Gives addresses and routes to a host end that is up: one that goes down loses its routes and its addresses of IPv6.
+async fn furnish(kernel: &Kernel, index: u32, link: &Link, pair: &Pair) -> Result<(), LinkError> {
+    for address in &pair.addresses {
+        kernel.add_address(index, *address, &link.host).await?;
+    }
+    for route in &pair.routes {
+        kernel.add_route(index, route, &link.host).await?;
+    }
+    Ok(())
+}
+
+async fn set_vlans(
+    kernel: &Kernel,
+    index: u32,
+    link: &Link,
+    port: &Port,
+    bridge: &Found,
+) -> Result<(), LinkError> {
+    let Some(vlan) = &port.vlan else { return Ok(()) };
+    if bridge.filters != Some(true) {
+        let detail = "it does not filter virtual LANs";
+        return Err(LinkError::other("set the virtual LANs of a port of bridge", &port.bridge, detail));
+    }
+    kernel.set_vlans(index, &port_vlans(vlan), &link.host).await
+}
+
+/// Limits what goes in by the host end, and what comes out by a device that it is sent through.
+async fn limit(kernel: &Kernel, index: u32, link: &Link, pair: &Pair) -> Result<(), LinkError> {
+    kernel.limit(index, pair.inbound.as_ref(), &link.host).await?;
+    let shaper = link.shaper();
+    let there = kernel.find(&shaper).await?;
+    let Some(outbound) = &pair.outbound else {
+        if let Some(found) = there {
+            kernel.stop_redirect(index, &link.host).await?;
+            kernel.remove(found.index, &shaper).await?;
+        }
+        return Ok(());
+    };
+    let found = match there {
+        Some(found) => found,
+        None => {
+            kernel.make_shaper(&shaper).await?;
+            let made = kernel.find(&shaper).await?;
+            made.ok_or_else(|| LinkError::of("find the interface", &shaper, Errno::NODEV))?
+        }
+    };
+    kernel.limit(found.index, Some(outbound), &shaper).await?;
+    kernel.redirect(index, found.index, &link.host).await
+}
+
+/// How often, and how long apart, a device is asked for that one container at a time can have: that of an earlier run
+/// may still be on its way out.
+const EXCLUSIVE_TRIES: (u32, Duration) = (40, Duration::from_millis(25));
+
+async fn make_macvlan(
+    kernel: &Kernel,
+    link: &Link,
+    spec: &LinkSpec,
+    dev: &str,
+    mode: DirectMode,
+) -> Result<(), LinkError> {
+    let parent = kernel.find(dev).await?;
+    let parent = parent.ok_or_else(|| LinkError::of("make a macvlan of", dev, Errno::NODEV))?.index;
+    let (mut tries, pause) = EXCLUSIVE_TRIES;
+    loop {
+        let made = kernel.make_macvlan(&link.peer(), spec.mac, spec.mtu, parent, mode).await;
+        tries -= 1;
+        match made {
+            Err(e) if mode == DirectMode::Passthrough && e.errno == Some(Errno::INVAL.raw_os_error()) => {
+                if tries == 0 {
+                    let detail = "it has another macvlan, and 'passthrough' is for one alone";
+                    return Err(LinkError::other("make a macvlan of", dev, detail));
+                }
+                tokio::time::sleep(pause).await;
+            }
+            Err(e) => return Err(LinkError { operation: "make a macvlan of", name: dev.to_owned(), ..e }),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn pretend_to_make(folder: &std::path::Path, link: &Link, spec: &LinkSpec) -> Result<(), LinkError> {
+    let bridge = match &spec.kind {
+        LinkKind::Pair(pair) => pair.port.as_ref().map(|p| p.bridge.as_str()),
+        LinkKind::Macvlan { dev, .. } => Some(dev.as_str()),
+    };
+    if let Some(missing) = bridge.filter(|b| b.starts_with("missing")) {
+        return Err(LinkError::of("add interface to bridge", missing, Errno::NODEV));
+    }
+    let made = std::fs::File::create_new(folder.join(&link.host));
+    let errno = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
+    made.map(drop).map_err(|e| LinkError::of("make the interface", &link.host, errno(e)))
+}
+
+fn pretend_to_remove(folder: &std::path::Path, links: &[Link]) -> Vec<String> {
+    let remove = |link: &Link| crate::engine::record::remove(&folder.join(&link.host)).err();
+    links.iter().filter_map(remove).map(|e| e.to_string()).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn interface(guest: Option<&str>) -> Interface {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let guest = guest.map(|g| format!("<guest dev='{g}'/>")).unwrap_or_default();
+        let xml = format!("<interface type='bridge'><source bridge='br0'/>{guest}</interface>");
+        match berth_domain::parse_device(&xml, &host).expect("an interface").device {
+            berth_domain::Device::Interface(interface, _) => *interface,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_inside_do_not_collide() {
+        let all = [interface(None), interface(Some("eth0")), interface(None), interface(Some("lan"))];
+        let all: Vec<&Interface> = all.iter().collect();
+        assert_eq!(inside_names(&all, &["eth1".into()]), ["eth2", "eth0", "eth3", "lan"]);
+    }
+
+    #[tokio::test]
+    async fn names_are_as_long_as_the_kernel_takes_them() {
+        let folder = tempfile::tempdir().expect("folder");
+        let links = Links::pretend(folder.path().join("links")).expect("links");
+        let link = links.name(&interface(None), "eth0".into()).await.expect("names");
+        assert_eq!((&*link.host, link.peer().len(), link.shaper().len()), ("vnet0", 14, 14));
+        assert!(link.is_possible());
+        let spec = spec::spec(&interface(None), None);
+        links.make(&link, &spec, Uuid::nil()).await.expect("made");
+        assert!(links.make(&link, &spec, Uuid::nil()).await.expect_err("taken").is_taken());
+        assert_eq!(links.remove(&[link]).await, Vec::<String>::new());
+    }
+}
