@@ -23,8 +23,11 @@ impl Traces {
                 found.insert(format!("mount {line}"));
             }
         }
-        for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
-            found.insert(format!("link {}", entry.file_name().to_string_lossy()));
+        // In the network that all tests share others make links meanwhile.
+        if has_own_network() {
+            for name in links() {
+                found.insert(format!("link {name}"));
+            }
         }
         for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
             let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
@@ -138,4 +141,47 @@ pub fn descriptors(pid: i32) -> usize {
 pub fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|s| s.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+}
+
+/// Whether this thread is in another network namespace than the other tests.
+fn has_own_network() -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    of("self") != of("thread-self")
+}
+
+/// Names of the links of this thread's network namespace.
+pub fn links() -> Vec<String> {
+    let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    text.lines().skip(2).filter_map(|l| l.split(':').next()).map(|n| n.trim().to_owned()).collect()
+}
+
+/// Runs a test in a network namespace of its own, in which nothing is up but the loopback interface.
+pub fn in_own_network(test: fn() -> crate::Outcome) -> crate::Outcome {
+    let run = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"))?;
+        ip("link set lo up")?;
+        test()
+    };
+    std::thread::spawn(run).join().map_err(|_| "the test panicked".to_owned())?
+}
+
+/// Runs a command, whose words are separated by blanks, and answers what it printed.
+pub fn run(line: &str) -> Result<String, String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let output = std::process::Command::new(program)
+        .args(words)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot run {program}: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(format!("{line}: {}{}", text(&output.stdout), text(&output.stderr))),
+    }
+}
+
+/// Runs ip(8).
+pub fn ip(words: &str) -> Result<String, String> {
+    run(&format!("ip {words}"))
 }

@@ -17,6 +17,7 @@ mod invariants;
 mod kills;
 mod life;
 mod limits;
+mod links;
 mod networks;
 mod pause;
 mod program;
@@ -30,6 +31,9 @@ fn main() {
         account::TESTS,
         life::TESTS,
         limits::TESTS,
+        links::TESTS,
+        links::plugging::TESTS,
+        links::crashes::TESTS,
         inside::TESTS,
         idmap::TESTS,
         hotplug::TESTS,

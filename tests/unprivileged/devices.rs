@@ -85,11 +85,11 @@ fn errors() -> Outcome {
         "error: failed to get domain 'nobody'\n".to_owned(),
         "nobody"
     );
-    let nic = daemon.file("nic.xml", "<interface type='ethernet'/>\n")?;
-    let error = run(&["attach-device", "dom", &nic, "--config"])?.fails()?;
-    ensure!(error.starts_with(&format!("error: Failed to attach device from {nic}\n")), "{error}");
+    let mouse = daemon.file("mouse.xml", "<input type='mouse'/>\n")?;
+    let error = run(&["attach-device", "dom", &mouse, "--config"])?.fails()?;
+    ensure!(error.starts_with(&format!("error: Failed to attach device from {mouse}\n")), "{error}");
     ensure!(
-        error.contains("a device of this kind cannot be attached") && error.contains("nic.xml:1:1"),
+        error.contains("a device of this kind cannot be attached") && error.contains("mouse.xml:1:1"),
         "{error}"
     );
     let error = run(&["attach-device", "dom", "/no/such/file", "--config"])?.fails()?;

@@ -23,12 +23,16 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             ("debugfs", "e2fsprogs"),
             ("dnsmasq", "dnsmasq-base"),
             ("ip", "iproute2"),
+            ("iperf3", "iperf3"),
             ("losetup", "mount"),
             ("mke2fs", "e2fsprogs"),
             ("mkfs.xfs", "xfsprogs"),
             ("mksquashfs", "squashfs-tools"),
             ("mmdebstrap", "mmdebstrap"),
             ("nft", "nftables"),
+            ("nsenter", "util-linux"),
+            ("ping", "iputils-ping"),
+            ("tc", "iproute2"),
             ("unshare", "util-linux"),
         ])?;
     }
