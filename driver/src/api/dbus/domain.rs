@@ -2,7 +2,7 @@
 //!
 //! Does not decide anything.
 
-use berth_schemas::domain::MetadataKind;
+use berth_schemas::domain::{InterfaceAddress, MetadataKind};
 use uuid::Uuid;
 
 use crate::api::dbus::call::{Answer, Call};
@@ -83,6 +83,20 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
             let flags: u32 = c.parameters()?;
             only(flags, 0, "virDomainHasManagedSaveImage")?;
             c.answer(&false)
+        }
+        Domain::InterfaceAddresses => {
+            let (source, flags): (u32, u32) = c.parameters()?;
+            only(flags, 0, "virDomainInterfaceAddresses")?;
+            let found = engine.addresses(&snapshot, numbers::address_source(source)?).await?;
+            let one = |a: &InterfaceAddress| {
+                let prefix = u32::try_from(a.prefix).unwrap_or(0);
+                (numbers::address_kind(&a.address), a.address.clone(), prefix)
+            };
+            let all = found.into_iter().map(|i| {
+                let addresses = i.addresses.iter().map(one).collect::<Vec<(i32, String, u32)>>();
+                (i.name, i.mac.unwrap_or_default(), addresses)
+            });
+            c.answer(&all.collect::<Vec<_>>())
         }
         Domain::MemoryStats => stats::memory(c, snapshot).await,
         Domain::Reboot => {

@@ -89,6 +89,7 @@ methods! {
         GetVcpus "u" => "u": Row::Domain(D::GetResources);
         GetXMLDesc "u" => "s": Row::Domain(D::GetXML);
         HasManagedSaveImage "u" => "b": Row::Domain(D::List);
+        InterfaceAddresses "uu" => "a(ssa(isu))": Row::Domain(D::GetInterfaceAddresses);
         MemoryStats "u" => "a{it}": Row::Domain(D::GetStats);
         Reboot "u" => "": Row::Domain(D::Reboot);
         Resume "" => "": Row::Domain(D::Resume);
@@ -279,6 +280,7 @@ mod test {
         "GetVcpus",
         "GetXMLDesc",
         "HasManagedSaveImage",
+        "InterfaceAddresses",
         "MemoryStats",
         "Introspect",
         "Ping",

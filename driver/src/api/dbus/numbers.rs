@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use berth_schemas::domain::{Affect, EventKind, Reason, ShutdownMode, State};
+use berth_schemas::domain::{AddressSource, Affect, EventKind, Reason, ShutdownMode, State};
 
 use crate::api::dbus::error::Refusal;
 
@@ -35,6 +35,21 @@ pub fn affect(flags: u32, also: u32, function: &str) -> Result<Affect, Refusal> 
             "flags 'VIR_DOMAIN_AFFECT_LIVE' and 'VIR_DOMAIN_AFFECT_CONFIG' in {function} are mutually exclusive"
         ))),
     }
+}
+
+/// virDomainInterfaceAddressesSource; the agent of a container is the container itself.
+pub fn address_source(source: u32) -> Result<AddressSource, Refusal> {
+    match source {
+        0 => Ok(AddressSource::Lease),
+        1 => Ok(AddressSource::Guest),
+        2 => Ok(AddressSource::Arp),
+        other => Err(Refusal::invalid(format!("unknown IP address data source {other}"))),
+    }
+}
+
+/// virIPAddrType
+pub fn address_kind(address: &str) -> i32 {
+    i32::from(address.contains(':'))
 }
 
 /// virDomainShutdownFlagValues, virDomainRebootFlagValues: those that a container can be asked by.

@@ -5,19 +5,20 @@
 use std::os::fd::OwnedFd;
 
 use berth_schemas::domain::{
-    Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut,
-    DetachDeviceIn, DetachDeviceOut, GetMetadataIn, GetMetadataOut, GetResourcesIn, GetResourcesOut,
-    GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn,
-    ResumeOut, SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn,
-    SetResourcesOut, ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut,
-    UndefineIn, UndefineOut, UpdateDeviceIn, UpdateDeviceOut,
+    AddressSource, Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut,
+    DestroyIn, DestroyOut, DetachDeviceIn, DetachDeviceOut, GetInterfaceAddressesIn,
+    GetInterfaceAddressesOut, GetMetadataIn, GetMetadataOut, GetResourcesIn, GetResourcesOut, GetUsageIn,
+    GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn, ResumeOut,
+    SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn, SetResourcesOut,
+    ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, UndefineIn, UndefineOut,
+    UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
-use crate::api::varlink::{addresses, console, convert, stats, subscribe};
+use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::container::tune::Tuning;
@@ -95,7 +96,7 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         }
         Method::GetMetadata => get_metadata(c, call),
         Method::SetMetadata => set_metadata(c, call).await,
-        Method::GetInterfaceAddresses => addresses::addresses(c, call).await,
+        Method::GetInterfaceAddresses => addresses(c, call).await,
         Method::AttachDevice => {
             let p = AttachDeviceIn::from_value(call.parameters)?;
             c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Attach, &p.xml, p.affect).await?;
@@ -227,6 +228,14 @@ async fn start(c: &mut Connection, call: Call) -> Result<(), CallError> {
         remember_autodestroy(c, &started);
     }
     c.out.good(&StartOut { domain: convert::status(&started, c.engine.profiles.model()) }, false);
+    Ok(())
+}
+
+async fn addresses(c: &mut Connection, call: Call) -> Result<(), CallError> {
+    let p = GetInterfaceAddressesIn::from_value(call.parameters)?;
+    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+    let interfaces = c.engine.addresses(&snapshot, p.source.unwrap_or(AddressSource::Guest)).await?;
+    c.out.good(&GetInterfaceAddressesOut { interfaces }, false);
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Does not know what a domain may do when.
 
-mod addresses;
 mod connection;
 mod console;
 mod convert;

@@ -1,33 +1,33 @@
-//! Addresses of interfaces: `GetInterfaceAddresses`.
+//! Addresses of a running domain's interfaces: what it has itself, what the host has heard, what networks have given.
 //!
-//! Does not know how any is found out.
+//! Does not know who asks.
 
-use berth_schemas::domain::{
-    AddressSource, GetInterfaceAddressesIn, GetInterfaceAddressesOut, InterfaceAddress, InterfaceAddresses,
-};
-use berth_schemas::wire::Parameters;
+use berth_schemas::domain::{AddressSource, InterfaceAddress, InterfaceAddresses};
 
-use crate::api::varlink::connection::{Call, Connection};
-use crate::api::varlink::domain::reference;
-use crate::api::varlink::reply::CallError;
-use crate::engine::snapshot::Run;
+use crate::engine::Engine;
+use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
 use crate::host::links::look;
 use crate::host::links::spec::mac;
 use crate::network::{NetworkRef, Networks};
 
-pub async fn addresses(c: &mut Connection, call: Call) -> Result<(), CallError> {
-    let p = GetInterfaceAddressesIn::from_value(call.parameters)?;
-    let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
-    let run = c.engine.running(&snapshot)?;
-    let found = match p.source.unwrap_or(AddressSource::Guest) {
-        AddressSource::Guest => inside(run).await,
-        AddressSource::Arp => neighbours(run).await,
-        AddressSource::Lease => Ok(leased(&c.engine.networks, run).await),
-    };
-    let failed = |e| Failure::Failed(format!("cannot tell the addresses of domain '{}': {e}", snapshot.name));
-    c.out.good(&GetInterfaceAddressesOut { interfaces: found.map_err(failed)? }, false);
-    Ok(())
+impl Engine {
+    /// The addresses of a domain that runs.
+    pub async fn addresses(
+        &self,
+        snapshot: &Snapshot,
+        source: AddressSource,
+    ) -> Result<Vec<InterfaceAddresses>, Failure> {
+        let run = self.running(snapshot)?;
+        let found = match source {
+            AddressSource::Guest => inside(run).await,
+            AddressSource::Arp => neighbours(run).await,
+            AddressSource::Lease => Ok(leased(&self.networks, run).await),
+        };
+        found.map_err(|e| {
+            Failure::Failed(format!("cannot tell the addresses of domain '{}': {e}", snapshot.name))
+        })
+    }
 }
 
 fn address((address, prefix): &(std::net::IpAddr, u8)) -> InterfaceAddress {
