@@ -15,6 +15,7 @@ use super::rules::Resolved;
 use super::{Port, choose, dnsmasq, nft, rules, server, sysctl};
 use crate::engine::publish::blocking;
 use crate::files;
+use crate::host::links::{self, bandwidth::Bucket};
 use crate::host::process::Process;
 use crate::killpoint;
 
@@ -163,9 +164,21 @@ impl Plan {
         killpoint::reached("network-bridge");
         self.switches().await?;
         netlink.set_up(index, &wanted).await?;
+        self.limit().await?;
         self.apply_rules().await?;
         killpoint::reached("network-rules");
         self.serve().await
+    }
+
+    /// Limits of the network as a whole.
+    async fn limit(&self) -> Result<(), String> {
+        let bucket = |rate: Option<&berth_domain::model::Rate>| rate.and_then(Bucket::of);
+        let bandwidth = self.network.bandwidth.as_ref();
+        let inbound = bucket(bandwidth.and_then(|b| b.inbound.as_ref()));
+        let outbound = bucket(bandwidth.and_then(|b| b.outbound.as_ref()));
+        let shaper = shaper(self.network.uuid);
+        let done = links::limit_bridge(&self.bridge, &shaper, (inbound.as_ref(), outbound.as_ref())).await;
+        done.map_err(|e| e.to_string())
     }
 
     async fn switches(&self) -> Result<(), String> {
@@ -290,8 +303,13 @@ fn check_open(folder: &std::path::Path, user: &str) -> Result<(), String> {
     }
 }
 
+/// The device that what comes from a network goes through if it is limited.
+fn shaper(uuid: Uuid) -> String {
+    uuid.simple().to_string().chars().take(12).fold("bn".to_owned(), |name, c| name + &c.to_string())
+}
+
 /// Takes away whatever is there, and goes on after errors, which it lists.
-pub async fn unmake(bridge: &str, had_rules: bool, files: &Files) -> Vec<String> {
+pub async fn unmake(bridge: &str, uuid: Uuid, had_rules: bool, files: &Files) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
@@ -312,6 +330,7 @@ pub async fn unmake(bridge: &str, had_rules: bool, files: &Files) -> Vec<String>
         Err(e) => Err(e),
     };
     errors.extend(removed.err());
+    errors.extend(links::remove_shaper(&shaper(uuid)).await.err().map(|e| e.to_string()));
     for path in [&files.config, &files.pid, &files.hosts(), &files.names()] {
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {

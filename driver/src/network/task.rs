@@ -398,7 +398,9 @@ impl Task {
 
     async fn unmake(&self, record: &Record) -> Vec<String> {
         match &record.bridge {
-            Some(bridge) => making::unmake(bridge, record.rules, &self.shared.files(record.uuid)).await,
+            Some(bridge) => {
+                making::unmake(bridge, record.uuid, record.rules, &self.shared.files(record.uuid)).await
+            }
             None => Vec::new(),
         }
     }

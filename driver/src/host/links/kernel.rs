@@ -3,6 +3,7 @@
 //! Speaks to the network namespace that the daemon is in. Does not know what a link is for, nor what was there before.
 
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use berth_domain::model::DirectMode;
 use futures_util::TryStreamExt;
@@ -155,6 +156,13 @@ impl Kernel {
         let message = if up { message.up() } else { message.down() };
         let done = self.0.link().set(message.build()).execute().await;
         done.map_err(failed(if up { "set up the interface" } else { "set down the interface" }, name))
+    }
+
+    /// Moves a link into a network namespace, under the name that it has there from then on.
+    pub async fn give(&self, index: u32, namespace: BorrowedFd<'_>, name: &str) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index).setns_by_fd(namespace.as_raw_fd()).name(name);
+        let done = self.0.link().set(message.build()).execute().await;
+        done.map_err(failed("give the container the interface", name))
     }
 
     /// Puts a link into a bridge, in place of the one that it was in.

@@ -10,6 +10,7 @@ pub mod look;
 pub mod spec;
 mod switch;
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::bandwidth::Bucket;
 use self::kernel::{Found, Kernel};
 use self::spec::{LinkKind, LinkSpec, Pair, Port, host_mac, mac, port_vlans};
 
@@ -208,6 +210,26 @@ impl Links {
         if spec.up { furnish(&kernel, found.index, link, pair).await } else { Ok(()) }
     }
 
+    /// Moves the other end of a pair into a network namespace and gives it its name there. It is down.
+    pub async fn give(&self, link: &Link, namespace: BorrowedFd<'_>) -> Result<(), LinkError> {
+        let (kernel, peer) = (Kernel::open()?, link.peer());
+        let Some(found) = kernel.find(&peer).await? else {
+            return Err(LinkError::of("find the interface", &peer, Errno::NODEV));
+        };
+        kernel.give(found.index, namespace, &link.inside).await
+    }
+
+    /// Whether the host end of a pair is there.
+    pub async fn is_there(&self, link: &Link) -> Result<bool, LinkError> {
+        let of_host = host_mac(mac(&link.mac));
+        Ok(Kernel::open()?.find(&link.host).await?.is_some_and(|found| found.mac == of_host))
+    }
+
+    /// Whether the other end of a pair has not been moved yet.
+    pub async fn is_unmoved(&self, link: &Link) -> Result<bool, LinkError> {
+        Ok(Kernel::open()?.find(&link.peer()).await?.is_some())
+    }
+
     /// Removes all that there is of links, and answers what is left. Their names are free afterwards.
     pub async fn remove(&self, links: &[Link]) -> Vec<String> {
         let mut left = Vec::new();
@@ -323,28 +345,55 @@ async fn set_vlans(
     kernel.set_vlans(index, &port_vlans(vlan), &link.host).await
 }
 
-/// Limits what goes in by the host end, and what comes out by a device that it is sent through.
 async fn limit(kernel: &Kernel, index: u32, link: &Link, pair: &Pair) -> Result<(), LinkError> {
-    kernel.limit(index, pair.inbound.as_ref(), &link.host).await?;
-    let shaper = link.shaper();
-    let there = kernel.find(&shaper).await?;
-    let Some(outbound) = &pair.outbound else {
+    let buckets = (pair.inbound.as_ref(), pair.outbound.as_ref());
+    limit_both(kernel, (index, &link.host), &link.shaper(), buckets).await
+}
+
+/// Limits what goes out by a link to those behind it, and what comes from them by a device that it is sent through.
+async fn limit_both(
+    kernel: &Kernel,
+    (index, name): (u32, &str),
+    shaper: &str,
+    (inbound, outbound): (Option<&Bucket>, Option<&Bucket>),
+) -> Result<(), LinkError> {
+    kernel.limit(index, inbound, name).await?;
+    let there = kernel.find(shaper).await?;
+    let Some(outbound) = outbound else {
         if let Some(found) = there {
-            kernel.stop_redirect(index, &link.host).await?;
-            kernel.remove(found.index, &shaper).await?;
+            kernel.stop_redirect(index, name).await?;
+            kernel.remove(found.index, shaper).await?;
         }
         return Ok(());
     };
     let found = match there {
         Some(found) => found,
         None => {
-            kernel.make_shaper(&shaper).await?;
-            let made = kernel.find(&shaper).await?;
-            made.ok_or_else(|| LinkError::of("find the interface", &shaper, Errno::NODEV))?
+            kernel.make_shaper(shaper).await?;
+            let made = kernel.find(shaper).await?;
+            made.ok_or_else(|| LinkError::of("find the interface", shaper, Errno::NODEV))?
         }
     };
-    kernel.limit(found.index, Some(outbound), &shaper).await?;
-    kernel.redirect(index, found.index, &link.host).await
+    kernel.limit(found.index, Some(outbound), shaper).await?;
+    kernel.redirect(index, found.index, name).await
+}
+
+/// Limits what goes through a bridge to its ports and comes from them, as seen by the host: not what its ports send each
+/// other. `shaper` names the device that is made for what comes from them.
+pub async fn limit_bridge(
+    bridge: &str,
+    shaper: &str,
+    buckets: (Option<&Bucket>, Option<&Bucket>),
+) -> Result<(), LinkError> {
+    let kernel = Kernel::open()?;
+    let found = kernel.find(bridge).await?;
+    let found = found.ok_or_else(|| LinkError::of("limit the bandwidth of", bridge, Errno::NODEV))?;
+    limit_both(&kernel, (found.index, bridge), shaper, buckets).await
+}
+
+/// Removes the device that [`limit_bridge`] has made; none there is no error.
+pub async fn remove_shaper(shaper: &str) -> Result<(), LinkError> {
+    remove_named(&Kernel::open()?, shaper, None).await
 }
 
 /// How often, and how long apart, a device is asked for that one container at a time can have: that of an earlier run

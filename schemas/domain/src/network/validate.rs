@@ -57,17 +57,8 @@ impl Network {
                 refuse(bridge.pos, "/bridge", "a bridge in a zone of firewalld");
             }
         }
-        if self.has_own_bridge() {
-            if self.bandwidth.is_some() {
-                refuse(
-                    self.pos,
-                    "/bandwidth",
-                    "a network with a bandwidth of its own (those of ports are possible)",
-                );
-            }
-            if self.vlan.is_some() || self.virtualport.is_some() {
-                refuse(self.pos, "", "a virtual network with <vlan> or <virtualport>");
-            }
+        if self.has_own_bridge() && (self.vlan.is_some() || self.virtualport.is_some()) {
+            refuse(self.pos, "", "a virtual network with <vlan> or <virtualport>");
         }
         if self.extra.children.iter().any(|c| c.name == "dnsmasq:options") {
             refuse(self.pos, "/dnsmasq:options", "a network with options of dnsmasq's own");
