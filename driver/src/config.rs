@@ -23,6 +23,22 @@ pub struct Config {
     pub idmap: IdMap,
     /// Where desktop tools find the daemon.
     pub dbus: Dbus,
+    /// Who else may have interfaces of networks.
+    pub network_access: Vec<NetworkAccess>,
+}
+
+/// One row: somebody who may not change anything else may have interfaces of a network in namespaces of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NetworkAccess {
+    /// Name of the network.
+    pub network: String,
+    /// Name of the user; not with `group`.
+    pub user: Option<String>,
+    /// Name of the group whose members are meant; not with `user`.
+    pub group: Option<String>,
+    /// How many at a time, each user for themselves; not 0.
+    pub interfaces: usize,
 }
 
 /// Where desktop tools find the daemon.
@@ -79,6 +95,7 @@ impl Default for Config {
             autostart_parallel: 4,
             idmap: IdMap::default(),
             dbus: Dbus::default(),
+            network_access: Vec::new(),
         }
     }
 }
@@ -135,6 +152,17 @@ impl Config {
         if config.autostart_parallel == 0 {
             return Err((1, "autostart-parallel must be at least 1".into()));
         }
+        let rows = text.lines().enumerate().filter(|(_, l)| l.trim_start().starts_with("[[network-access]]"));
+        let lines: Vec<usize> = rows.map(|(index, _)| index + 1).collect();
+        for (index, row) in config.network_access.iter().enumerate() {
+            let line = lines.get(index).copied().unwrap_or(1);
+            if row.user.is_some() == row.group.is_some() {
+                return Err((line, "network-access needs one of 'user' and 'group'".into()));
+            }
+            if row.interfaces == 0 {
+                return Err((line, "network-access: interfaces must be at least 1".into()));
+            }
+        }
         Ok(config)
     }
 }
@@ -166,6 +194,22 @@ mod test {
         assert_eq!(config.dbus.bus, Some(Address::None));
         let (line, message) = Config::parse("\n[dbus]\nbus = 'yes'\n").expect_err("bad");
         assert!(line == 3 && message.contains("address of a bus"), "{line} {message}");
+    }
+
+    #[test]
+    fn networks_can_be_opened_to_others() {
+        let row = "[[network-access]]\nnetwork = 'lab'\nuser = 'alice'\ninterfaces = 4\n";
+        let config = Config::parse(row).expect("good");
+        let expected =
+            NetworkAccess { network: "lab".into(), user: Some("alice".into()), group: None, interfaces: 4 };
+        assert_eq!(config.network_access, [expected]);
+        let both = format!("{row}{row}group = 'students'\n");
+        let (line, message) = Config::parse(&both).expect_err("both");
+        assert!(line == 5 && message.contains("one of"), "{line} {message}");
+        let nobody = "[[network-access]]\nnetwork = 'lab'\ninterfaces = 4\n";
+        assert_eq!(Config::parse(nobody).expect_err("nobody").0, 1);
+        assert!(Config::parse(&row.replace('4', "0")).expect_err("none").1.contains("at least 1"));
+        assert!(Config::parse(&row.replace("interfaces = 4", "")).is_err());
     }
 
     #[test]

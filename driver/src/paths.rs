@@ -115,6 +115,11 @@ impl Layout {
         self.run.join("networks")
     }
 
+    /// Folder of what is known of interfaces of networks that are no domain's.
+    pub fn lent(&self) -> PathBuf {
+        self.run.join("lent")
+    }
+
     /// Folder of what dnsmasq reads as a user who is nobody.
     pub fn network_hosts(&self) -> PathBuf {
         self.run.join("dnsmasq")
@@ -188,6 +193,7 @@ impl Layout {
             (&self.network_autostart(), 0o700),
             (&self.run, 0o755),
             (&self.network_state(), 0o700),
+            (&self.lent(), 0o700),
             (&self.network_hosts(), 0o755),
             (&self.controllers(), 0o700),
             (&self.state(), 0o700),

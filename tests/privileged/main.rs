@@ -9,12 +9,14 @@ mod debian;
 mod devices;
 mod escape;
 mod failures;
+mod guests;
 mod hostile;
 mod hotplug;
 mod idmap;
 mod inside;
 mod invariants;
 mod kills;
+mod lending;
 mod life;
 mod limits;
 mod links;
@@ -42,6 +44,8 @@ fn main() {
         failures::TESTS,
         kills::TESTS,
         networks::TESTS,
+        lending::TESTS,
+        guests::TESTS,
         pause::TESTS,
         adoption::TESTS,
         soak::TESTS,

@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("berth-apparmor", &["berth-schemas"]),
     ("berth-sys", &[]),
     ("berth-controller", &["berth-schemas", "berth-sys"]),
-    ("berth-driver", &["berth-apparmor", "berth-domain", "berth-schemas"]),
+    ("berth-driver", &["berth-apparmor", "berth-domain", "berth-schemas", "berth-sys"]),
     ("virsh-lite", &["berth-schemas"]),
     ("berth-probe", &[]),
     ("berth-tests", &["berth-schemas"]),
@@ -134,7 +134,7 @@ fn controller_size() -> Outcome {
 
 fn documents() -> Outcome {
     let dist = berth_tests::daemon::dist()?;
-    for page in ["berthd.8", "virsh-lite.1", "berth-domain.5"] {
+    for page in ["berthd.8", "virsh-lite.1", "berth-domain.5", "berth-network.5"] {
         let text =
             fs::read_to_string(dist.join("man").join(page)).map_err(|e| format!("man page {page}: {e}"))?;
         ensure!(text.contains(".SH NAME") && !text.contains("@COMMANDS@"), "man page {page} is not whole");

@@ -88,7 +88,7 @@ fn replace(from: &Path, to: &Path) -> Result<(), String> {
 fn documents(dist: &Path) -> Result<(), String> {
     let virsh_lite = dist.join("virsh-lite");
     let commands = run::output(Command::new(&virsh_lite).args(["generate", "man-commands"]))?;
-    for page in ["berthd.8", "virsh-lite.1", "berth-domain.5"] {
+    for page in ["berthd.8", "virsh-lite.1", "berth-domain.5", "berth-network.5"] {
         let source = run::root().join(format!("docs/man/{page}.md"));
         let text = fs::read_to_string(&source)
             .map_err(|e| format!("error: cannot read '{}': {e}", source.display()))?;

@@ -29,6 +29,7 @@ const BUILT: &[(&str, &str, u32)] = &[
     ("man/berthd.8", "share/man/man8/berthd.8", 0o644),
     ("man/virsh-lite.1", "share/man/man1/virsh-lite.1", 0o644),
     ("man/berth-domain.5", "share/man/man5/berth-domain.5", 0o644),
+    ("man/berth-network.5", "share/man/man5/berth-network.5", 0o644),
     ("completions/bash", "share/bash-completion/completions/virsh-lite", 0o644),
     ("completions/zsh", "share/zsh/vendor-completions/_virsh-lite", 0o644),
     ("completions/fish", "share/fish/vendor_completions.d/virsh-lite.fish", 0o644),

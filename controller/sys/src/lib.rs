@@ -8,6 +8,7 @@ pub mod exec;
 pub mod loops;
 pub mod memory;
 pub mod mount;
+pub mod namespace;
 pub mod net;
 pub mod poll;
 pub mod process;

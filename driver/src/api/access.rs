@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 
+use crate::config::NetworkAccess;
 use berth_schemas::domain::Method as Domain;
 use berth_schemas::network::Method as Network;
 use berth_schemas::node::{Method as Node, Role};
@@ -66,6 +67,8 @@ pub fn needed(method: Method) -> Role {
         },
         Method::Network(method) => match method {
             Network::List | Network::GetXML | Network::GetLeases | Network::Subscribe => Role::Reader,
+            // The rows of `network-access` decide, which are asked with the name of the network: see `interfaces`.
+            Network::AddInterface | Network::RemoveInterface => Role::Reader,
             Network::Define
             | Network::Create
             | Network::Start
@@ -88,6 +91,18 @@ pub fn allowed(role: Role, method: Method) -> bool {
 /// The role of a peer. Asks the system's user database, which may take its time: for a thread that may block.
 pub fn role_of(uid: u32, gid: u32, own_uid: u32, admin_group: &str) -> Role {
     if uid == 0 || uid == own_uid || is_member(uid, gid, admin_group) { Role::Admin } else { Role::Reader }
+}
+
+/// How many interfaces of a network a user may have at a time by the rows of `network-access`: as many as the row that
+/// allows the most. Asks the system's user database, which may take its time: for a thread that may block.
+pub fn interfaces(rows: &[NetworkAccess], uid: u32, gid: u32, network: &str) -> usize {
+    let is_user = |name: &str| matches!(User::from_name(name), Ok(Some(user)) if user.uid.as_raw() == uid);
+    let fits = |row: &&NetworkAccess| {
+        row.network == network
+            && (row.user.as_deref().is_some_and(is_user)
+                || row.group.as_deref().is_some_and(|group| is_member(uid, gid, group)))
+    };
+    rows.iter().filter(fits).map(|row| row.interfaces).max().unwrap_or(0)
 }
 
 /// A database that fails makes nobody a member.
@@ -148,6 +163,9 @@ mod test {
         ("SetAutostart", false),
         ("Update", false),
         ("GetLeases", true),
+        // Refused further below but for who has a row in `network-access`.
+        ("AddInterface", true),
+        ("RemoveInterface", true),
         ("Subscribe", true),
     ];
 

@@ -6,6 +6,7 @@ mod addresses;
 pub mod controls;
 pub mod history;
 mod ids;
+pub mod lending;
 pub mod metadata;
 mod pending;
 pub mod publish;
@@ -77,6 +78,8 @@ pub struct Engine {
     pub links: Links,
     /// Virtual networks.
     pub networks: Networks,
+    /// Interfaces of networks that are no domain's.
+    pub lending: lending::Lending,
 }
 
 /// What came of a definition.
@@ -323,6 +326,7 @@ impl Engine {
             meters: Meters::default(),
             links,
             networks: Networks::new(&layout, crate::host::process::boot_id()?),
+            lending: lending::Lending::default(),
             controller,
             config: RwLock::new(Arc::new(config)),
             layout,

@@ -78,8 +78,11 @@ impl Engine {
         self.settle(settling).await;
         self.sweep().await?;
         self.sweep_ids().await;
-        let running = self.registry.all().into_iter().filter(|s| s.run.is_some()).map(|s| s.uuid).collect();
-        self.networks.keep_ports(&running).await;
+        let mut owners: HashSet<Uuid> =
+            self.registry.all().into_iter().filter(|s| s.run.is_some()).map(|s| s.uuid).collect();
+        owners.extend(self.recover_lent().await?);
+        self.networks.keep_ports(&owners).await;
+        self.watch_lent();
         Ok(report)
     }
 

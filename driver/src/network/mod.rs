@@ -484,10 +484,10 @@ impl Networks {
         }
     }
 
-    /// Gives back all ports of domains that do not run any more.
-    pub async fn keep_ports(&self, running: &HashSet<Uuid>) {
+    /// Gives back all ports but those of these owners.
+    pub async fn keep_ports(&self, owners: &HashSet<Uuid>) {
         for snapshot in self.all() {
-            for taken in snapshot.ports.iter().filter(|t| !running.contains(&t.port.domain)) {
+            for taken in snapshot.ports.iter().filter(|t| !owners.contains(&t.port.domain)) {
                 self.unplug(snapshot.name.as_str(), &taken.port).await;
             }
         }

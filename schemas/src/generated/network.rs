@@ -552,6 +552,71 @@ pub struct GetLeasesOut {
     pub leases: Vec<Lease>,
 }
 
+/// Parameters of `AddInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AddInterfaceIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Which of the descriptors that came with the call is the namespace's: one of /proc/PID/ns/net.
+    pub namespace: i64,
+    /// Name of the interface inside; null is "eth0".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Hardware address inside; null is a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+impl Parameters for AddInterfaceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            namespace: crate::wire::take_member(&mut members, "namespace")?,
+            interface: crate::wire::take_optional(&mut members, "interface")?,
+            mac: crate::wire::take_optional(&mut members, "mac")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `AddInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AddInterfaceOut {
+    /// Name of the end on the host.
+    pub device: String,
+    /// Name of the interface inside; null is "eth0".
+    pub interface: String,
+    /// Hardware address inside; null is a new one.
+    pub mac: String,
+}
+
+/// Parameters of `RemoveInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoveInterfaceIn {
+    /// Name of the end on the host.
+    pub device: String,
+}
+
+impl Parameters for RemoveInterfaceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self { device: crate::wire::take_member(&mut members, "device")? };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `RemoveInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct RemoveInterfaceOut {}
+
 /// Parameters of `Subscribe`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SubscribeIn {
@@ -609,6 +674,15 @@ pub enum Method {
     Update,
     /// What guests were given by DHCP, now and earlier, while it has not run out.
     GetLeases,
+    /// Makes an interface with a port of the network and moves it into a network namespace: what a user's own containers, which
+    /// no privileged program has made, are connected with. The network is started if it is one that starts when needed. The
+    /// interface is down and has no address; it is gone when the namespace is, or with RemoveInterface.
+    /// Who may do everything may name any namespace but the daemon's own. Others need a row of `network-access` in the
+    /// settings, which has the number of interfaces that they may have, and a namespace of a user namespace that they made.
+    /// Anything else is PermissionDenied.
+    AddInterface,
+    /// Removes an interface that AddInterface made: one's own, or any for who may do everything.
+    RemoveInterface,
     /// Events as they happen. The first reply comes at once and has no event: what happens after it is not missed.
     Subscribe,
 }
@@ -626,6 +700,8 @@ impl Method {
         Self::SetAutostart,
         Self::Update,
         Self::GetLeases,
+        Self::AddInterface,
+        Self::RemoveInterface,
         Self::Subscribe,
     ];
 
@@ -642,6 +718,8 @@ impl Method {
             Self::SetAutostart => "io.berth.Network.SetAutostart",
             Self::Update => "io.berth.Network.Update",
             Self::GetLeases => "io.berth.Network.GetLeases",
+            Self::AddInterface => "io.berth.Network.AddInterface",
+            Self::RemoveInterface => "io.berth.Network.RemoveInterface",
             Self::Subscribe => "io.berth.Network.Subscribe",
         }
     }

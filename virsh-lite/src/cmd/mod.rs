@@ -103,8 +103,10 @@ pub static ALL: &[&Command] = &[
     &net::info::INFO,
     &net::list::LIST,
     &net::info::NAME,
+    &net::plug::PLUG,
     &net::life::START,
     &net::life::UNDEFINE,
+    &net::plug::UNPLUG,
     &net::update::UPDATE,
     &net::info::UUID,
     // Host and Hypervisor

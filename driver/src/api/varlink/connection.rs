@@ -36,10 +36,21 @@ pub struct Connection {
     pub out: Outbox,
     /// What the peer may do.
     pub role: Role,
+    /// Who the peer is; none for one that has given up what it may do.
+    pub peer: Option<Peer>,
     /// Domains that end with this connection: uuid and id of the run.
     pub autodestroy: Vec<(uuid::Uuid, i32)>,
     /// Whether the connection is no longer ours.
     pub handed_over: bool,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The user.
+    pub uid: u32,
+    /// The user's primary group.
+    pub gid: u32,
 }
 
 /// One call.
@@ -57,12 +68,12 @@ pub struct Call {
 
 /// Serves a client until it is gone.
 pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
-    let role = match stream.peer_cred() {
+    let (role, peer) = match stream.peer_cred() {
         Ok(peer) => {
             let (uid, gid, group) = (peer.uid(), peer.gid(), engine.config().admin_group.clone());
             let own = rustix::process::geteuid().as_raw();
             let found = blocking(move || Ok(access::role_of(uid, gid, own, &group))).await;
-            found.unwrap_or(Role::Reader)
+            (found.unwrap_or(Role::Reader), Peer { uid, gid })
         }
         Err(e) => {
             tracing::warn!("cannot tell who connects, hanging up: {e}");
@@ -70,8 +81,15 @@ pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
         }
     };
     let (channel, out) = (Channel::new(stream), Outbox::default());
-    let mut connection =
-        Connection { engine, channel, out, role, autodestroy: Vec::new(), handed_over: false };
+    let mut connection = Connection {
+        engine,
+        channel,
+        out,
+        role,
+        peer: Some(peer),
+        autodestroy: Vec::new(),
+        handed_over: false,
+    };
     connection.serve().await;
     let Connection { engine, channel, autodestroy, .. } = connection;
     drop(channel);

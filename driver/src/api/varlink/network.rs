@@ -4,17 +4,23 @@
 
 use berth_domain::network::{Change, Part, PartKind, parse_part};
 use berth_schemas::network::{
-    Affect, Command, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, Diagnostic, Error,
-    Event, EventKind, GetLeasesIn, GetLeasesOut, GetXMLIn, GetXMLOut, Lease, ListIn, ListOut, Method,
-    NetworkStatus, Section, SetAutostartIn, SetAutostartOut, StartIn, StartOut, SubscribeIn, SubscribeOut,
-    UndefineIn, UndefineOut, UpdateIn, UpdateOut,
+    AddInterfaceIn, AddInterfaceOut, Affect, Command, CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn,
+    DestroyOut, Diagnostic, Error, Event, EventKind, GetLeasesIn, GetLeasesOut, GetXMLIn, GetXMLOut, Lease,
+    ListIn, ListOut, Method, NetworkStatus, RemoveInterfaceIn, RemoveInterfaceOut, Section, SetAutostartIn,
+    SetAutostartOut, StartIn, StartOut, SubscribeIn, SubscribeOut, UndefineIn, UndefineOut, UpdateIn,
+    UpdateOut,
 };
+use berth_schemas::node::Role;
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::api::access;
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
+use crate::engine::lending::{Borrower, Refusal, Wish};
+use crate::engine::publish::blocking;
+use crate::host::links::Link;
 use crate::network::events::{Happened, Kind};
 use crate::network::{Affected, NetworkError, NetworkRef, PartChange, Snapshot, leases};
 
@@ -82,7 +88,53 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         }
         Method::Update => update(c, call).await,
         Method::GetLeases => get_leases(c, call).await,
+        Method::AddInterface => add_interface(c, call).await,
+        Method::RemoveInterface => {
+            let p = RemoveInterfaceIn::from_value(call.parameters)?;
+            let uid = match (c.role, c.peer) {
+                (Role::Admin, _) => None,
+                (Role::Reader, Some(peer)) => Some(peer.uid),
+                (Role::Reader, None) => return Err(ServiceError::PermissionDenied.into()),
+            };
+            c.engine.remove_interface(uid, &p.device).await.map_err(refused)?;
+            c.out.good(&RemoveInterfaceOut {}, false);
+            Ok(())
+        }
         Method::Subscribe => subscribe(c, call).await,
+    }
+}
+
+async fn add_interface(c: &mut Connection, mut call: Call) -> Result<(), CallError> {
+    let p = AddInterfaceIn::from_value(call.parameters)?;
+    let network = reference(p.name, p.uuid)?;
+    let index = usize::try_from(p.namespace).ok().filter(|i| *i < call.descriptors.len());
+    let namespace = call.descriptors.swap_remove(index.ok_or_else(|| bad("namespace"))?);
+    let borrower = borrower(c, &network).await?;
+    let wish = Wish { network, namespace, interface: p.interface, mac: p.mac };
+    let lent = c.engine.add_interface(borrower, wish).await.map_err(refused)?;
+    let Link { host, inside, mac, .. } = lent.link;
+    c.out.good(&AddInterfaceOut { device: host, interface: inside, mac }, false);
+    Ok(())
+}
+
+/// Who asks for an interface, and how many of this network they may have.
+async fn borrower(c: &Connection, network: &NetworkRef) -> Result<Borrower, CallError> {
+    let Some(peer) = c.peer else { return Err(ServiceError::PermissionDenied.into()) };
+    if c.role == Role::Admin {
+        return Ok(Borrower { uid: peer.uid, most: None });
+    }
+    let name = c.engine.networks.find(network)?.name.to_string();
+    let config = c.engine.config();
+    let most =
+        blocking(move || Ok(access::interfaces(&config.network_access, peer.uid, peer.gid, &name))).await;
+    Ok(Borrower { uid: peer.uid, most: Some(most.unwrap_or(0)) })
+}
+
+fn refused(refusal: Refusal) -> CallError {
+    match refusal {
+        Refusal::Denied => ServiceError::PermissionDenied.into(),
+        Refusal::Bad(parameter) => bad(parameter),
+        Refusal::Failed(error) => error.into(),
     }
 }
 

@@ -45,7 +45,7 @@ pub async fn call(c: &mut Connection, method: Method, parameters: Option<Value>)
         }
         Method::RestrictToReading => {
             RestrictToReadingIn::from_value(parameters)?;
-            c.role = Role::Reader;
+            (c.role, c.peer) = (Role::Reader, None);
             c.out.good(&RestrictToReadingOut {}, false);
         }
     }

@@ -7,6 +7,7 @@ pub mod info;
 pub mod leases;
 pub mod life;
 pub mod list;
+pub mod plug;
 pub mod update;
 
 use berth_schemas::domain::Diagnostic;

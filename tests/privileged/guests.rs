@@ -1,0 +1,345 @@
+//! Containers on virtual networks, on hosts of their own: addresses, names, ways out and in, and what kills leave.
+
+use berth_tests::bus::Bus;
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::host::Traces;
+use berth_tests::lab::{self, Machine, run};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, roots, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("guests::of_the_default_network", || lab::on_a_host(default)),
+    ("guests::of_an_isolated_network", || lab::on_a_host(isolated)),
+    ("guests::of_networks_on_the_hosts_interfaces", || lab::on_a_host(direct)),
+    ("guests::survive_kills_of_everybody_else", || lab::on_a_host(killed)),
+    ("guests::addresses_are_told_on_the_bus", || lab::on_a_host(bus)),
+    ("guests::have_what_their_portgroup_says", || lab::on_a_host(portgroups)),
+];
+
+/// Asks for an address, then tells its name to whoever connects.
+const INIT: &str =
+    "udhcpc -i eth0 -q -f -t 10 -T 1 -s /lease; while :; do echo $(hostname) | nc -l -p 80; done";
+
+const LEASE: &str = "[ \"$1\" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+[ -z \"$router\" ] || ip route add default via $router
+";
+
+fn interface(network: &str, rest: &str) -> String {
+    format!("<interface type='network'><source network='{network}'/>{rest}</interface>")
+}
+
+fn define(daemon: &Daemon, name: &str, interfaces: &str) -> Outcome {
+    let root = daemon.work().join(format!("{name}.root"));
+    if !root.exists() {
+        daemon.busybox(name)?;
+        roots::script(&root, "lease", LEASE)?;
+    }
+    daemon.define(name, &domain_xml(name, &root, &["/bin/sh", "-c", INIT], interfaces))
+}
+
+fn network(daemon: &Daemon, name: &str, inner: &str) -> Outcome {
+    let file =
+        daemon.file(&format!("{name}.net"), &format!("<network><name>{name}</name>{inner}</network>"))?;
+    daemon.ok(&["net-define", &file]).map(drop)
+}
+
+/// The address that the daemon says a guest has, by what was leased; it must be inside too.
+fn address(daemon: &Daemon, name: &str) -> Result<String, String> {
+    let told = |source: &str| {
+        let text = daemon.ok(&["domifaddr", name, "--source", source]).ok()?;
+        let line = text.lines().find(|l| l.contains(" ipv4 "))?;
+        Some(line.split_whitespace().nth(3)?.to_owned())
+    };
+    let leased = wait_for("a lease", 15, || told("lease"))?;
+    wait_for("the same address inside", 10, || {
+        let text = daemon.ok(&["domifaddr", name, "--source", "guest"]).ok()?;
+        text.contains(&format!(" {leased}")).then_some(())
+    })?;
+    Ok(leased.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// Does something in the network of a guest.
+fn inside<T: Send + 'static>(
+    daemon: &Daemon,
+    name: &str,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let pid = daemon.pid_of(name, "initPid")?;
+    lab::inside(u32::try_from(pid).map_err(|e| e.to_string())?, work)
+}
+
+fn hears(daemon: &Daemon, name: &str, address: &str) -> Result<String, String> {
+    let address = address.to_owned();
+    // The one who answers takes one connection after the other.
+    let mut last = String::new();
+    wait_for("an answer", 4, || {
+        let address = address.clone();
+        match inside(daemon, name, move || lab::hears(&address)) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(e) => {
+                last = e;
+                None
+            }
+        }
+    })
+    .map_err(|e| format!("{e}: {last}"))
+}
+
+fn lookup(daemon: &Daemon, name: &str, wanted: &'static str, server: &'static str) -> Result<String, String> {
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    inside(daemon, name, move || run(&[&busybox, "nslookup", "-type=a", wanted, server]))
+}
+
+/// A machine beside the host that knows a way to the guests and answers at port 80.
+fn outside(subnet: &str) -> Result<Machine, String> {
+    let outside = Machine::new()?;
+    outside.cable("wan0", "eth0")?;
+    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wan0"])?;
+    outside.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])?;
+    outside.run(&["ip", "route", "add", subnet, "via", "192.0.2.1"])?;
+    outside.answers(80, "outside")?;
+    Ok(outside)
+}
+
+fn default() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.150.150.0/24")?;
+    let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;
+    let forward = "<berth:forward host-port='8080' guest='t-gb' port='80'/></berth:settings>";
+    let file = daemon.file("forward.xml", &xml.replace("</berth:settings>", forward))?;
+    daemon.ok(&["net-define", &file])?;
+    let before = Traces::of("t-g", daemon.work());
+    for name in ["t-ga", "t-gb"] {
+        define(&daemon, name, &interface("default", ""))?;
+        // The first one starts the network.
+        daemon.ok(&["start", name])?;
+    }
+    let (at_a, at_b) = (address(&daemon, "t-ga")?, address(&daemon, "t-gb")?);
+    ensure!(at_a != at_b && at_a.starts_with("10.150.150."), "{at_a} {at_b}");
+    let list = daemon.ok(&["domiflist", "t-ga"])?;
+    ensure!(list.contains(" network   default "), "{list}");
+    let leases = daemon.ok(&["net-dhcp-leases", "default"])?;
+    for (address, name) in [(&at_a, " t-ga "), (&at_b, " t-gb ")] {
+        let row = leases.lines().find(|l| l.contains(&format!(" {address}/24 ")));
+        ensure!(row.is_some_and(|r| r.contains(name)), "'{name}' is not in {leases}");
+    }
+    ensure!(lookup(&daemon, "t-ga", "t-gb", "10.150.150.1")?.contains(&at_b), "the name of the other one");
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    ensure!(
+        run(&[&busybox, "nslookup", "-type=a", "t-ga", "10.150.150.1"])?.contains(&at_a),
+        "from the host"
+    );
+    ensure_eq!(hears(&daemon, "t-ga", &format!("{at_b}:80"))?, "t-gb", "a neighbour");
+    ensure_eq!(
+        hears(&daemon, "t-ga", "192.0.2.2:80")?,
+        "outside 192.0.2.1",
+        "the world, behind the host's address"
+    );
+    ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world reaches a guest");
+    let forwarded = wait_for("the forward", 5, || outside.hears("192.0.2.1:8080").ok())?;
+    ensure_eq!(forwarded.trim(), "t-gb", "the forwarded port");
+    let forwarded = wait_for("the forward from the host", 5, || lab::hears("127.0.0.1:8080").ok())?;
+    ensure_eq!(forwarded.trim(), "t-gb", "the forwarded port from the host");
+    ensure_eq!(hears(&daemon, "t-ga", "10.150.150.1:8080")?, "t-gb", "the forwarded port from a neighbour");
+    // Another start has the same address.
+    daemon.ok(&["destroy", "t-gb"])?;
+    daemon.ok(&["start", "t-gb"])?;
+    ensure_eq!(address(&daemon, "t-gb")?, at_b, "the address after another start");
+    for name in ["t-ga", "t-gb"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    ensure!(!daemon.ok(&["net-dumpxml", "default"])?.contains("connections"), "ports that are left");
+    daemon.ok(&["net-destroy", "default"])?;
+    for name in ["t-ga", "t-gb"] {
+        daemon.ok(&["undefine", name])?;
+    }
+    let left = Traces::of("t-g", daemon.work()).difference(&before);
+    // Roots and documents are the test's, leases are kept.
+    let odd = |t: &&String| !t.ends_with(".leases") && !t.contains(".root") && !t.ends_with(".xml");
+    let left: Vec<&String> = left.iter().filter(odd).collect();
+    ensure_eq!(left, Vec::<&String>::new(), "what is left");
+    Ok(())
+}
+
+fn isolated() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.21.0.0/24")?;
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+    let ip = "<bridge name='iso1'/><ip address='10.21.0.1' prefix='24'><dhcp>\
+              <range start='10.21.0.10' end='10.21.0.20'/></dhcp></ip>";
+    network(&daemon, "iso", ip)?;
+    define(&daemon, "t-ia", &interface("iso", ""))?;
+    let error = daemon.virsh(&["start", "t-ia"])?.fails()?;
+    ensure!(
+        error.contains("network 'iso' is not active"),
+        "a network that is not to be started on demand: {error}"
+    );
+    daemon.ok(&["net-start", "iso"])?;
+    define(&daemon, "t-ib", &interface("iso", ""))?;
+    for name in ["t-ia", "t-ib"] {
+        daemon.ok(&["start", name])?;
+    }
+    address(&daemon, "t-ia")?;
+    let at_b = address(&daemon, "t-ib")?;
+    ensure_eq!(hears(&daemon, "t-ia", &format!("{at_b}:80"))?, "t-ib", "a neighbour");
+    for name in ["t-ia", "t-ib"] {
+        inside(&daemon, name, || run(&["ip", "route", "add", "default", "via", "10.21.0.1"]))?;
+    }
+    let out = inside(&daemon, "t-ia", || lab::hears("192.0.2.2:80"));
+    ensure!(out.is_err(), "a guest gets out: {out:?}");
+    ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world gets in");
+    for name in ["t-ia", "t-ib"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+fn direct() -> Outcome {
+    let daemon = Daemon::start()?;
+    // A LAN with the host's device and a machine in it, which gives no addresses.
+    let machine = Machine::new()?;
+    machine.cable("lan0", "eth0")?;
+    machine.run(&["ip", "addr", "add", "10.22.0.1/24", "dev", "eth0"])?;
+    run(&["ip", "link", "add", "lbr0", "type", "bridge"])?;
+    run(&["ip", "link", "set", "lbr0", "up"])?;
+    network(&daemon, "macs", "<forward mode='bridge'><interface dev='lan0'/></forward>")?;
+    network(&daemon, "lbr", "<forward mode='bridge'/><bridge name='lbr0'/>")?;
+    let with = |net: &str, n: u8| interface(net, &format!("<ip address='10.22.0.{n}' prefix='24'/>"));
+    for net in ["macs", "lbr"] {
+        daemon.ok(&["net-start", net])?;
+    }
+    define(&daemon, "t-da", &with("macs", 2))?;
+    define(&daemon, "t-db", &with("macs", 3))?;
+    define(&daemon, "t-dc", &with("lbr", 4))?;
+    for name in ["t-da", "t-db", "t-dc"] {
+        daemon.ok(&["start", name])?;
+    }
+    let ping = |name: &str, to: &'static str| {
+        inside(&daemon, name, move || run(&["ping", "-c", "1", "-W", "4", to])).map(drop)
+    };
+    ping("t-da", "10.22.0.1")?;
+    ping("t-da", "10.22.0.3")?;
+    let bridged = run(&["ip", "-o", "link", "show", "master", "lbr0"])?;
+    ensure!(bridged.contains("vnet"), "the port of the bridge: {bridged}");
+    ensure!(daemon.ok(&["net-dumpxml", "macs"])?.contains("connections='2'"), "the ports");
+    for name in ["t-da", "t-db", "t-dc"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    ensure_eq!(run(&["ip", "-o", "link", "show", "master", "lbr0"])?, "", "ports that are left");
+    for net in ["macs", "lbr"] {
+        daemon.ok(&["net-destroy", net])?;
+    }
+    ensure!(run(&["ip", "link", "show", "lbr0"]).is_ok(), "the host's own bridge is gone");
+    Ok(())
+}
+
+fn killed() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let _outside = outside("10.150.150.0/24")?;
+    define(&daemon, "t-ka", &interface("default", ""))?;
+    define(&daemon, "t-kb", &interface("default", ""))?;
+    daemon.ok(&["start", "t-ka"])?;
+    daemon.ok(&["start", "t-kb"])?;
+    let (at_a, at_b) = (address(&daemon, "t-ka")?, address(&daemon, "t-kb")?);
+    // The daemon.
+    let init = daemon.pid_of("t-ka", "initPid")?;
+    daemon.kill();
+    let pid = u32::try_from(init).map_err(|e| e.to_string())?;
+    lab::inside(pid, || lab::hears("192.0.2.2:80")).map_err(|e| format!("without the daemon: {e}"))?;
+    daemon.launch()?;
+    ensure_eq!(daemon.pid_of("t-ka", "initPid")?, init, "init");
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='2'"), "the ports");
+    ensure_eq!(address(&daemon, "t-ka")?, at_a, "the lease");
+    ensure_eq!(hears(&daemon, "t-ka", &format!("{at_b}:80"))?, "t-kb", "a neighbour");
+    // A controller.
+    let controller = daemon.pid_of("t-kb", "id")?.to_string();
+    run(&["kill", "-9", &controller])?;
+    daemon.wait_state("t-kb", "shut off (crashed)", 10)?;
+    wait_for("the port to be given back", 10, || {
+        daemon.ok(&["net-dumpxml", "default"]).ok()?.contains("connections='1'").then_some(())
+    })?;
+    let links = run(&["ip", "-o", "link", "show", "type", "veth"])?;
+    ensure_eq!(links.lines().filter(|l| l.contains("vnet")).count(), 1, "links: {links}");
+    daemon.ok(&["start", "t-kb"])?;
+    ensure_eq!(address(&daemon, "t-kb")?, at_b, "the lease of who was killed");
+    // A controller and the daemon, so that nobody is there to clean up.
+    let controller = daemon.pid_of("t-kb", "id")?.to_string();
+    daemon.kill();
+    run(&["kill", "-9", &controller])?;
+    daemon.launch()?;
+    daemon.wait_state("t-kb", "shut off (crashed)", 10)?;
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='1'"), "the ports at the end");
+    let links = run(&["ip", "-o", "link", "show", "type", "veth"])?;
+    ensure_eq!(links.lines().filter(|l| l.contains("vnet")).count(), 1, "links: {links}");
+    // The network, under the guest: it is cut off, and connected again with the next start of both.
+    daemon.ok(&["net-destroy", "default"])?;
+    daemon.ok(&["destroy", "t-ka"])?;
+    daemon.ok(&["start", "t-ka"])?;
+    ensure_eq!(address(&daemon, "t-ka")?, at_a, "the lease of another start");
+    daemon.ok(&["destroy", "t-ka"])?;
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+fn bus() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let bus = Bus::start(daemon.work())?;
+    daemon.kill();
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    daemon.launch()?;
+    define(&daemon, "t-bus", &interface("default", "<mac address='52:54:00:24:00:01'/>"))?;
+    let path = wait_for("the domain on the bus", 15, || bus.domain("t-bus").ok())?;
+    let ask = |source: &str| bus.call(&path, "Domain", "InterfaceAddresses", &["uu", source, "0"]);
+    ensure!(ask("0").is_err_and(|e| e.contains("domain is not running")), "one that does not run");
+    daemon.ok(&["start", "t-bus"])?;
+    let address = address(&daemon, "t-bus")?;
+    let leased = serde_json::json!([[["vnet0", "52:54:00:24:00:01", [[0, address, 24]]]]]);
+    ensure_eq!(ask("0")?, leased, "by lease");
+    let inside = ask("1")?;
+    let all = inside[0].as_array().ok_or("no list")?;
+    let eth0 = all.iter().find(|i| i[0] == "eth0").ok_or_else(|| format!("no eth0 in {inside}"))?;
+    ensure!(eth0[1] == "52:54:00:24:00:01" && eth0[2].to_string().contains(&address), "inside: {inside}");
+    ensure!(ask("9").is_err_and(|e| e.contains("unknown IP address data source 9")), "an unknown source");
+    daemon.ok(&["destroy", "t-bus"])?;
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+fn portgroups() -> Outcome {
+    let daemon = Daemon::start()?;
+    let inner = "<bridge name='grp0'/><mtu size='1400'/>\
+                 <bandwidth><inbound average='4096'/><outbound average='2048'/></bandwidth><ip address='10.23.0.1' prefix='24'/>\
+                 <portgroup name='alone'><port isolated='yes'/></portgroup>\
+                 <portgroup name='slow' default='yes'><bandwidth><inbound average='1024'/></bandwidth></portgroup>";
+    network(&daemon, "grp", inner)?;
+    daemon.ok(&["net-start", "grp"])?;
+    for (name, group, n) in [("t-pa", "alone", 2), ("t-pb", "alone", 3), ("t-pc", "", 4)] {
+        let group = if group.is_empty() { String::new() } else { format!(" portgroup='{group}'") };
+        let xml = format!(
+            "<interface type='network'><source network='grp'{group}/><target dev='h{n}'/>\
+             <ip address='10.23.0.{n}' prefix='24'/></interface>"
+        );
+        define(&daemon, name, &xml)?;
+        daemon.ok(&["start", name])?;
+    }
+    let ping = |name: &str, to: &'static str| {
+        inside(&daemon, name, move || run(&["ping", "-c", "1", "-W", "2", to])).is_ok()
+    };
+    ensure!(ping("t-pa", "10.23.0.1") && ping("t-pa", "10.23.0.4"), "an isolated port reaches nobody");
+    ensure!(!ping("t-pa", "10.23.0.3"), "an isolated port reaches another");
+    let inside_mtu = inside(&daemon, "t-pc", || run(&["ip", "-o", "link", "show", "eth0"]))?;
+    ensure!(inside_mtu.contains(" mtu 1400 "), "{inside_mtu}");
+    ensure!(run(&["tc", "qdisc", "show", "dev", "h4"])?.contains("tbf"), "the limit of the default group");
+    ensure!(!run(&["tc", "qdisc", "show", "dev", "h2"])?.contains("tbf"), "a limit of another group");
+    ensure!(run(&["tc", "qdisc", "show", "dev", "grp0"])?.contains("tbf"), "the limit of the network");
+    let shapers = run(&["ip", "-o", "link", "show", "type", "ifb"])?;
+    ensure_eq!(shapers.lines().count(), 1, "what limits the other way: {shapers}");
+    let error = daemon.virsh(&["net-destroy", "grp"])?;
+    ensure_eq!(error.status, 0, "{error:?}");
+    for name in ["t-pa", "t-pb", "t-pc"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    let left = run(&["ip", "-o", "link"])?;
+    let odd = left.lines().filter(|l| ["vnet", "grp0", ": h", ": b"].iter().any(|n| l.contains(n)));
+    ensure_eq!(odd.collect::<Vec<_>>(), Vec::<&str>::new(), "interfaces that are left");
+    Ok(())
+}

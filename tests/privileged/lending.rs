@@ -1,0 +1,186 @@
+//! Interfaces of networks for users who may do nothing else: in namespaces of their own, as many as they may, and gone
+//! with those.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use berth_tests::daemon::{Daemon, Printed, dist};
+use berth_tests::lab::{self, Machine, run};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("lending::to_whom_and_how_many", || lab::on_a_host(rules)),
+    ("lending::is_whole_or_nothing_after_a_kill", || lab::on_a_host(killed)),
+];
+
+/// The user `nobody`.
+const NOBODY: &[&str] = &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+
+const NETWORK: &str = "<network><name>lab</name><bridge name='lab0'/><ip address='10.13.0.1' prefix='24'><dhcp>\
+                       <range start='10.13.0.10' end='10.13.0.20'/></dhcp></ip></network>";
+
+/// A container that a user has made without us.
+struct Rootless(Child);
+
+impl Rootless {
+    fn new() -> Result<Self, String> {
+        let mut keeper = Command::new(NOBODY[0])
+            .args(&NOBODY[1..])
+            .args(["unshare", "--user", "--map-root-user", "--net"])
+            .args(["sh", "-c", "ip link set lo up && echo && exec sleep 1000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot make a container of a user: {e}"))?;
+        let mut ready = [0];
+        let output = keeper.stdout.as_mut().ok_or("no output")?;
+        output.read_exact(&mut ready).map_err(|e| format!("the container of a user is not ready: {e}"))?;
+        Ok(Self(keeper))
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    fn links(&self) -> Result<String, String> {
+        run(&["nsenter", "-t", &self.pid(), "-n", "--", "ip", "-o", "link"])
+    }
+}
+
+impl Drop for Rootless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `virsh-lite` as the user, where `prefix` leads.
+fn as_nobody(daemon: &Daemon, prefix: &[&str], words: &[&str]) -> Result<Printed, String> {
+    // The builds may be in a folder that is closed to others.
+    let program = daemon.work().join("virsh-lite");
+    if !program.exists() {
+        fs::copy(dist()?.join("virsh-lite"), &program).map_err(|e| format!("cannot copy virsh-lite: {e}"))?;
+    }
+    let all = [prefix, NOBODY].concat();
+    let output = Command::new(all[0])
+        .args(&all[1..])
+        .arg(&program)
+        .args(words)
+        .env("LIBVIRT_DEFAULT_URI", daemon.uri())
+        .env("HOME", "/")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot run virsh-lite: {e}"))?;
+    Ok(Printed {
+        status: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn daemon_with_rows() -> Result<Daemon, String> {
+    let mut daemon = Daemon::start()?;
+    daemon.kill();
+    let rows = "[[network-access]]\nnetwork = 'lab'\nuser = 'nobody'\ninterfaces = 1\n";
+    fs::write(daemon.root().join("etc/berth/berthd.toml"), rows).map_err(|e| e.to_string())?;
+    daemon.launch()?;
+    let file = daemon.file("lab.xml", NETWORK)?;
+    daemon.ok(&["net-define", &file])?;
+    daemon.ok(&["net-start", "lab"])?;
+    Ok(daemon)
+}
+
+/// The ends on the host.
+fn ends() -> Result<Vec<String>, String> {
+    let text = run(&["ip", "-o", "link", "show", "type", "veth"])?;
+    Ok(text.lines().filter_map(|l| Some(l.split_once(": ")?.1.split('@').next()?.to_owned())).collect())
+}
+
+fn denied(network: &str) -> String {
+    format!(
+        "error: Failed to add an interface of network {network}\n\
+         error: you may not have interfaces of network '{network}' in this namespace\n\
+         hint: a row of network-access in berthd.toml allows it, in a user namespace that you made yourself\n"
+    )
+}
+
+fn rules() -> Outcome {
+    let mut daemon = daemon_with_rows()?;
+    let first = Rootless::new()?;
+    let mac = "52:54:00:00:13:01";
+    let out = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid(), "--mac", mac])?.ok()?;
+    ensure_eq!(out, format!("Interface eth0 ({mac}) added as vnet0 on the host\n\n"), "the first");
+    ensure!(first.links()?.contains(mac), "not inside: {}", first.links()?);
+    ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='1'>"), "the port");
+    // It works.
+    let inside = |words: &[&str]| run(&[&["nsenter", "-t", &first.pid(), "-n", "--"], words].concat());
+    inside(&["ip", "addr", "add", "10.13.0.99/24", "dev", "eth0"])?;
+    inside(&["ip", "link", "set", "eth0", "up"])?;
+    inside(&["ping", "-c", "1", "-W", "5", "10.13.0.1"])?;
+    // No more, nowhere else, in no other network.
+    let error = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid(), "--interface", "eth1"])?;
+    let most = "error: Failed to add an interface of network lab\n\
+                error: you have 1 interfaces of network 'lab', as many as you may\n";
+    ensure_eq!(error.fails()?, most.to_owned(), "one too many");
+    let other = as_nobody(&daemon, &[], &["net-plug", "default", "--pid", &first.pid()])?.fails()?;
+    ensure_eq!(other, denied("default"), "a network without a row");
+    let roots = Machine::new()?;
+    let enter = ["nsenter", "-t", &roots.pid().to_string(), "-n", "--"];
+    ensure_eq!(as_nobody(&daemon, &enter, &["net-plug", "lab"])?.fails()?, denied("lab"), "root's namespace");
+    let own = as_nobody(&daemon, &[], &["net-plug", "lab"])?.fails()?;
+    ensure!(own.ends_with("error: the namespace is the host's own\n"), "{own}");
+    let error = as_nobody(&daemon, &[], &["net-define", "/dev/null"])?.fails()?;
+    ensure!(error.contains("denied"), "{error}");
+    let pid = roots.pid().to_string();
+    let error = daemon.virsh(&["-r", "net-plug", "lab", "--pid", &pid])?.fails()?;
+    ensure!(error.starts_with(&denied("lab")), "a connection for reading: {error}");
+    // Root has no limit, in any namespace but the host's.
+    daemon.ok(&["net-plug", "lab", "--pid", &pid])?;
+    daemon.ok(&["net-plug", "lab", "--pid", &pid, "--interface", "nic1"])?;
+    let error = daemon.virsh(&["net-plug", "lab", "--pid", &pid, "--interface", "nic1"])?.fails()?;
+    ensure!(error.contains("File exists"), "a name that is taken: {error}");
+    ensure_eq!(ends()?.len(), 3, "ends on the host");
+    // A restarted daemon knows them.
+    daemon.restart()?;
+    ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='3'>"), "the ports");
+    let error = as_nobody(&daemon, &[], &["net-unplug", "vnet1"])?.fails()?;
+    let none = "error: Failed to remove interface vnet1\n\
+                error: Requested operation is not valid: no interface 'vnet1' was added to a network\n";
+    ensure_eq!(error, none.to_owned(), "somebody else's");
+    as_nobody(&daemon, &[], &["net-unplug", "vnet0"])?.ok()?;
+    ensure!(!first.links()?.contains("eth0"), "removed");
+    // With the namespace it is gone, and may be had again.
+    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid()])?.ok()?;
+    drop(first);
+    wait_for("the end with the namespace", 10, || ends().ok().filter(|e| e.len() == 2))?;
+    let second = Rootless::new()?;
+    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &second.pid()])?.ok()?;
+    ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='3'>"), "the ports");
+    daemon.ok(&["net-destroy", "lab"]).map(drop)
+}
+
+fn killed() -> Outcome {
+    let mut daemon = daemon_with_rows()?;
+    let files = |daemon: &Daemon| fs::read_dir(daemon.root().join("run/berth/lent")).map(Iterator::count);
+    let machine = Machine::new()?;
+    let pid = machine.pid().to_string();
+    for step in ["lent-noted", "lent-made"] {
+        daemon.kill();
+        daemon.set_environment(&[("BERTH_KILL_AT", &format!("daemon:{step}"))]);
+        daemon.launch()?;
+        daemon.virsh(&["net-plug", "lab", "--pid", &pid])?.fails()?;
+        daemon.wait_dead(10).map_err(|e| format!("{step}: {e}"))?;
+        ensure_eq!(files(&daemon).map_err(|e| e.to_string())?, 1, "{step}: written down");
+        daemon.set_environment(&[]);
+        daemon.launch()?;
+        ensure_eq!(ends()?, Vec::<String>::new(), "{step}");
+        ensure_eq!(files(&daemon).map_err(|e| e.to_string())?, 0, "{step}: files");
+        ensure!(!daemon.ok(&["net-dumpxml", "lab"])?.contains("connections"), "{step}: the port");
+    }
+    daemon.ok(&["net-plug", "lab", "--pid", &pid])?;
+    daemon.restart()?;
+    ensure!(machine.run(&["ip", "-o", "link"])?.contains("eth0"), "after a restart");
+    daemon.ok(&["net-destroy", "lab"]).map(drop)
+}
