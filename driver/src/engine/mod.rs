@@ -144,11 +144,7 @@ impl Engine {
         {
             parsed.domain.keep_macs(&parsed.made_up_macs, before);
         }
-        // A document that does not say how many CPUs is not limited, and says so from now on.
-        if !parsed.says_vcpus {
-            let count = &mut parsed.domain.vcpu.count;
-            *count = crate::host::node::cpus().max(*count);
-        }
+        count_vcpus(&mut parsed);
         for warning in &parsed.warnings {
             tracing::warn!("domain '{}': {warning}", parsed.domain.name);
         }
@@ -264,6 +260,14 @@ async fn ask_entry(entry: &Entry, request: Request) -> Option<Response> {
         };
     }
     answer.await.ok()
+}
+
+/// A document that does not say how many CPUs is not limited, and says so from now on.
+fn count_vcpus(parsed: &mut berth_domain::Parsed) {
+    if !parsed.says_vcpus {
+        let count = &mut parsed.domain.vcpu.count;
+        *count = crate::host::node::cpus().max(*count);
+    }
 }
 
 /// Whether a document has a uuid of its own.
