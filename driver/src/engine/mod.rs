@@ -42,6 +42,7 @@ use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
 use crate::host::links::Links;
 use crate::host::program::Program;
+use crate::host::systemd::Systemd;
 use crate::network::Networks;
 use crate::paths::Layout;
 
@@ -70,6 +71,8 @@ pub struct Engine {
     pub history: Arc<History>,
     /// Ranges of ids.
     pub ids: Arc<IdRanges>,
+    /// The service manager, where systemd runs the host.
+    pub systemd: Option<Arc<Systemd>>,
     /// Profiles of containers.
     pub profiles: Profiles,
     /// What domains use.
@@ -326,6 +329,7 @@ impl Engine {
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
             history: Arc::new(History::new(layout.run().join("ended"))?),
             ids: Arc::new(ids),
+            systemd: Systemd::find(tag).map(Arc::new),
             profiles: Profiles::find(tag),
             meters: Meters::default(),
             links,

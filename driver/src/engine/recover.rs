@@ -176,7 +176,7 @@ impl Engine {
             links::take_again(&self, Owner { name: &record.name, uuid: record.uuid }, &live).await;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
-                self.settle_tuning(&live).await;
+                self.settle_tuning(&live, record.scope.clone()).await;
             }
         }
         let unpublished = match (&mut alive, record.process) {
@@ -188,7 +188,7 @@ impl Engine {
             }
             _ => Vec::new(),
         };
-        let groups = self.cgroups.of(&record.name, live.partition());
+        let groups = self.cgroups.of(&record.name, record.scope.as_deref().or(live.partition()));
         let frozen = blocking(move || Ok(freezer::is_frozen(&groups.limited))).await.unwrap_or_default();
         let paused = alive.is_some() && frozen;
         let found = Found { record, live, next, alive, paused, unpublished };
@@ -207,10 +207,10 @@ impl Engine {
     }
 
     /// A change of limits was under way: they become what the document says, which was to change last.
-    async fn settle_tuning(&self, live: &Arc<Domain>) {
+    async fn settle_tuning(&self, live: &Arc<Domain>, scope: Option<String>) {
         let (cgroups, live) = (self.cgroups.clone(), live.clone());
         let settled = blocking(move || {
-            let groups = cgroups.of(live.name.as_str(), live.partition());
+            let groups = cgroups.of(live.name.as_str(), scope.as_deref().or(live.partition()));
             let limits = Limits::of(&live, &device_number).map_err(io::Error::other)?;
             for error in cgroups.enforce(&groups, &limits) {
                 tracing::warn!("domain '{}': {error}", live.name);
@@ -249,7 +249,7 @@ impl Engine {
             drop(process.kill());
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
-        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, None)).await;
+        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, record.scope.as_deref())).await;
         let owner = Owner { name: &record.name, uuid: record.uuid };
         residue.extend(links::release(self, owner, &record.links).await);
         if residue.is_empty() {
