@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("berth-apparmor", &["berth-schemas"]),
     ("berth-sys", &[]),
     ("berth-controller", &["berth-schemas", "berth-sys"]),
+    ("berth-view", &["berth-sys"]),
     ("berth-driver", &["berth-apparmor", "berth-domain", "berth-schemas", "berth-sys"]),
     ("virsh-lite", &["berth-schemas"]),
     ("berth-probe", &[]),

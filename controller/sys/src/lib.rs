@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod exec;
+pub mod fuse;
 pub mod loops;
 pub mod memory;
 pub mod mount;

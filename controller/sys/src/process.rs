@@ -19,6 +19,8 @@ pub mod namespace {
     pub const NET: i32 = libc::CLONE_NEWNET;
     /// Control groups.
     pub const CGROUP: i32 = libc::CLONE_NEWCGROUP;
+    /// Clocks that begin with the machine; of children and of the next program: time_namespaces(7).
+    pub const TIME: i32 = libc::CLONE_NEWTIME;
     /// User and group ids, and what they may do.
     pub const USER: i32 = libc::CLONE_NEWUSER;
 }

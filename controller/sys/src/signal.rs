@@ -48,3 +48,9 @@ pub fn reset() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
 }
+
+/// alarm(2): SIGALRM, which ends a process that does not expect it, in so many seconds; 0 is never.
+pub fn alarm(seconds: u32) {
+    // SAFETY: only an integer goes in.
+    unsafe { libc::alarm(seconds) };
+}

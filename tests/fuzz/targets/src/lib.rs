@@ -20,6 +20,7 @@ pub mod settings;
 pub mod snippet;
 pub mod status;
 pub mod subid;
+pub mod view;
 
 mod calls;
 
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("snippet", snippet::run),
     ("status", status::run),
     ("subid", subid::run),
+    ("view", view::run),
 ];
 
 /// The texts that NUL bytes separate, at most `most` of them; the last has the rest. None if that is not UTF-8.
