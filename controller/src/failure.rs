@@ -77,6 +77,8 @@ steps! {
     Readonly = "readonly",
     /// Hides paths and makes paths read-only.
     Hide = "hide",
+    /// Puts the container's own view over files of /proc and /sys. In the controller before that: makes it.
+    View = "view",
     /// Sets the loopback interface up.
     Network = "network",
     /// Sets host name and personality.

@@ -27,7 +27,7 @@ const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 const HOST_IDS: &str = "<b:idmap xmlns:b='urn:berth:domain:1' mode='none'/>";
 
 /// Whether the kernel mounts a tmpfs, on which the tests may be, with ids of its own: Linux 6.3.
-fn maps_tmpfs() -> bool {
+pub fn maps_tmpfs() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(3))

@@ -24,6 +24,7 @@ mod networks;
 mod pause;
 mod program;
 mod soak;
+mod view;
 
 use berth_tests::{daemon, roots, suite};
 use nix::sched::{CloneFlags, unshare};
@@ -49,6 +50,7 @@ fn main() {
         pause::TESTS,
         adoption::TESTS,
         soak::TESTS,
+        view::TESTS,
         escape::TESTS,
         hostile::TESTS,
         invariants::TESTS,

@@ -6,14 +6,14 @@ use std::process::Command;
 
 use crate::{man, run};
 
-/// Builds `target/dist/{berthd,berth-controller,virsh-lite}` and its man pages and completions.
+/// Builds `target/dist/{berthd,berth-controller,berth-view,virsh-lite}` and its man pages and completions.
 pub fn build() -> Result<PathBuf, String> {
     let dist = binaries()?;
     documents(&dist)?;
     Ok(dist)
 }
 
-/// Builds the three programs, and the tests' probe, only.
+/// Builds the programs, and the tests' probe, only.
 pub fn binaries() -> Result<PathBuf, String> {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     need_target(&musl)?;
@@ -26,20 +26,11 @@ pub fn binaries() -> Result<PathBuf, String> {
         "--package",
         "virsh-lite",
     ]))?;
-    // A build of its own: in one build with the daemon, features that only the daemon needs would be linked in here.
-    run::check(
-        run::cargo()
-            .args([
-                "build",
-                "--profile",
-                "controller",
-                "--quiet",
-                "--package",
-                "berth-controller",
-                "--target",
-            ])
-            .arg(&musl),
-    )?;
+    // Builds of their own: in one build with the daemon, features that only the daemon needs would be linked in here.
+    for package in ["berth-controller", "berth-view"] {
+        let build = ["build", "--profile", "controller", "--quiet", "--package", package, "--target", &musl];
+        run::check(run::cargo().args(build))?;
+    }
     // What the tests run inside of containers, where there may be no library. It is not installed.
     run::check(
         run::cargo()
@@ -53,6 +44,7 @@ pub fn binaries() -> Result<PathBuf, String> {
         (target.join("release"), "berthd"),
         (target.join("release"), "virsh-lite"),
         (target.join(&musl).join("controller"), "berth-controller"),
+        (target.join(&musl).join("controller"), "berth-view"),
         (target.join(&musl).join("release"), "berth-probe"),
     ] {
         replace(&from.join(name), &dist.join(name))?;

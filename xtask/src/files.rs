@@ -25,6 +25,7 @@ pub struct Entry {
 const BUILT: &[(&str, &str, u32)] = &[
     ("berthd", "sbin/berthd", 0o755),
     ("berth-controller", "libexec/berth-controller", 0o755),
+    ("berth-view", "libexec/berth-view", 0o755),
     ("virsh-lite", "bin/virsh-lite", 0o755),
     ("man/berthd.8", "share/man/man8/berthd.8", 0o644),
     ("man/virsh-lite.1", "share/man/man1/virsh-lite.1", 0o644),
@@ -34,9 +35,6 @@ const BUILT: &[(&str, &str, u32)] = &[
     ("completions/zsh", "share/zsh/vendor-completions/_virsh-lite", 0o644),
     ("completions/fish", "share/fish/vendor_completions.d/virsh-lite.fish", 0o644),
 ];
-
-/// Programs that a build may have beside those.
-const OPTIONAL: &[(&str, &str, u32)] = &[("berth-view", "libexec/berth-view", 0o755)];
 
 /// Files of the tree for the service manager.
 const UNITS: &[(&str, &str)] = &[
@@ -48,7 +46,7 @@ const UNITS: &[(&str, &str)] = &[
 ];
 
 /// The AppArmor profiles of the programs.
-const PROFILES: &[&str] = &["berthd", "berth-controller", "berth-view"];
+const PROFILES: &[&str] = &["berthd", "berth-controller"];
 
 /// Everything, with programs and documents from the folder of a build.
 pub fn list(dist: &Path, prefix: &str) -> Result<Vec<Entry>, String> {
@@ -57,11 +55,6 @@ pub fn list(dist: &Path, prefix: &str) -> Result<Vec<Entry>, String> {
     let mut all = Vec::new();
     for (from, to, mode) in BUILT {
         all.push(entry(&dist.join(from), format!("{prefix}/{to}"), *mode)?);
-    }
-    for (from, to, mode) in OPTIONAL {
-        if dist.join(from).is_file() {
-            all.push(entry(&dist.join(from), format!("{prefix}/{to}"), *mode)?);
-        }
     }
     for (from, to) in UNITS {
         let mut unit = entry(&data.join("systemd").join(from), format!("{prefix}/{to}"), 0o644)?;

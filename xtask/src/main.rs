@@ -22,7 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   demo                      build everything, then define, start, use and destroy a container made of busybox
   test [--quick | --no-vm]  install what the tests need and run every test that belongs in CI;
                             --quick leaves out those that start containers, --no-vm the virtual machine
-  dist                      release builds of berthd, berth-controller (static) and virsh-lite in target/dist
+  dist                      release builds of berthd, berth-controller, berth-view (both static) and virsh-lite in target/dist
   install --destdir DIR [--prefix /usr]
                             put the release builds and their documents where a package would
   package [--version V] [--dist DIR]

@@ -137,6 +137,7 @@ impl Controller {
             root_lock: Some(root_lock),
             created,
             held,
+            view: None,
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
@@ -157,6 +158,7 @@ impl Controller {
         if started.user.is_some() {
             self.user = started.user;
         }
+        self.view = started.view;
         self.init = Some(Init { pid: started.pid, pidfd: started.pidfd, since: Instant::now(), oom_kills });
         self.started_u_sec = now_u_sec();
         self.phase = Phase::Running;
@@ -187,6 +189,10 @@ impl Controller {
 
     fn begin_emptying(&mut self, exit: ControllerExit, restart_after: Option<Duration>) {
         self.abandon_hotplug();
+        if let Some(view) = &self.view {
+            // Who waits for an answer cannot be killed before that has ended.
+            view.stop();
+        }
         let events = cgroup::open_events(&self.plan.cgroups);
         let deadline = Instant::now() + PATIENCE;
         self.phase = Phase::Emptying(Emptying { events, exit, restart_after, deadline });
@@ -242,6 +248,7 @@ impl Controller {
         for console in &mut self.consoles.list {
             console.disconnect();
         }
+        self.view = None;
         match emptying.restart_after {
             None => self.end(emptying.exit, None),
             Some(delay) if delay.is_zero() => self.restart(emptying.exit),

@@ -11,6 +11,7 @@ pub mod oom;
 pub mod policy;
 pub mod record;
 pub mod shutdown;
+pub mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::console::Consoles;
 use crate::hotplug::Hotplug;
 use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
-use crate::setup::{cgroup, handshake::Created, held::Held};
+use crate::setup::{cgroup, handshake::Created, held::Held, view::View};
 
 use history::History;
 use life::{Init, Phase};
@@ -54,6 +55,8 @@ pub struct Controller {
     pub(crate) created: Vec<Created>,
     /// What of the host's the container has.
     pub(crate) held: Held,
+    /// Its own view of the machine.
+    view: Option<View>,
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
@@ -70,6 +73,7 @@ enum Token {
     Init,
     Payload,
     Oom,
+    View,
     HostPtys,
     Asking(usize),
     Hotplug,
@@ -193,6 +197,9 @@ impl Controller {
         if let Some((fd, events)) = self.oom.polled() {
             set.add(fd, events, Token::Oom);
         }
+        if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
+            set.add(view.server.as_ref().unwrap_or(&view.device), IN, Token::View);
+        }
         for (index, asking) in self.asking.iter().enumerate() {
             set.add(&asking.helper, IN, Token::Asking(index));
         }
@@ -246,6 +253,7 @@ impl Controller {
             Token::Init => self.init_ended(),
             Token::Payload => self.look_at_payload(),
             Token::Oom => self.oom_woken(),
+            Token::View => self.view_woken(events),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),
             Token::Hotplug => self.hotplug_news(),

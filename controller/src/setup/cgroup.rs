@@ -67,9 +67,6 @@ const DELEGATED: &[&str] = &["", "cgroup.procs", "cgroup.subtree_control", "cgro
 /// the limits, and the v1 groups stay the host's (invariant I11).
 fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let payload = payload(groups);
-    // Users inside look into their part of it; the folders above are nowhere to be seen there.
-    fs::set_permissions(&payload, fs::Permissions::from_mode(0o755))
-        .map_err(|e| Doing::new(Step::Cgroup, "chmod").path(&payload).failed(errno(&e)))?;
     for name in DELEGATED {
         let path = format!("{payload}/{name}");
         std::os::unix::fs::lchown(&path, Some(owner.uid), Some(owner.gid))
@@ -80,9 +77,13 @@ fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
 
 /// Makes the payload group and the controller's own. The controller moves there when it has time: [`settle`].
 pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
-    for path in [&payload(groups), &own(groups)] {
+    let payload = payload(groups);
+    for path in [&payload, &own(groups)] {
         make(path)?;
     }
+    // Users inside look into their part of it; the folders above are nowhere to be seen there.
+    fs::set_permissions(&payload, fs::Permissions::from_mode(0o755))
+        .map_err(|e| Doing::new(Step::Cgroup, "chmod").path(&payload).failed(errno(&e)))?;
     if owner == Owner::HOST { Ok(()) } else { delegate(groups, owner) }
 }
 
@@ -109,9 +110,17 @@ pub fn settle_process(groups: &PlanCgroups, pid: i32) -> Result<(), Errno> {
 
 /// The payload group as a descriptor for CLONE_INTO_CGROUP.
 pub fn open_payload(groups: &PlanCgroups) -> Outcome<OwnedFd> {
-    let path = payload(groups);
-    open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Doing::new(Step::Cgroup, "open").path(&path).failed(e))
+    open_group(&payload(groups))
+}
+
+/// The controller's own group likewise.
+pub fn open_own(groups: &PlanCgroups) -> Outcome<OwnedFd> {
+    open_group(&own(groups))
+}
+
+fn open_group(path: &str) -> Outcome<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Doing::new(Step::Cgroup, "open").path(path).failed(e))
 }
 
 /// Moves the calling process, which has one thread, into a group. In v1 hierarchies by "tasks": a thread that moves

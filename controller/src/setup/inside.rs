@@ -14,7 +14,7 @@ use super::handshake::{Handshake, News};
 use super::sources::Sources;
 use super::{
     apparmor, caps, devices, directory, exec, filesystems, hide, limits, namespaces, network, rootfs,
-    seccomp, special, user,
+    seccomp, special, user, view,
 };
 
 /// What the controller has prepared.
@@ -36,6 +36,10 @@ pub struct Prepared<'a> {
     pub kept_network: Option<BorrowedFd<'a>>,
     /// The container's user namespace, if it has ids of its own.
     pub user: Option<BorrowedFd<'a>>,
+    /// Its own view of the machine, mounted nowhere yet.
+    pub view: Option<OwnedFd>,
+    /// Pidfd of who serves that.
+    pub server: Option<BorrowedFd<'a>>,
     /// Where the AppArmor profile is changed.
     pub profile: Option<OwnedFd>,
 }
@@ -150,6 +154,10 @@ pub fn build<'r>(p: &Prepared<'_>, r: &Reporter<'r>) -> Outcome<(rootfs::Inside<
     rootfs::make_readonly(&inside, p)?;
     r.enter(Step::Hide);
     hide::hide(&inside, plan, p.dev.as_fd())?;
+    if let Some(view) = &p.view {
+        r.enter(Step::View);
+        view::put(&inside, view)?;
+    }
     Ok((inside, slaves))
 }
 

@@ -40,6 +40,7 @@ pub mod sources;
 pub mod special;
 pub mod superblock;
 pub mod user;
+pub mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -91,6 +92,8 @@ pub struct Started {
     pub network: Option<OwnedFd>,
     /// Its user namespace, if that was made now.
     pub user: Option<OwnedFd>,
+    /// Its own view of the machine, if it has one.
+    pub view: Option<view::View>,
 }
 
 /// Kills this process if a test wants it to end at this step.
@@ -106,6 +109,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     reach(plan, Step::Cgroup);
     let owner = Owner::of(plan)?;
     cgroup::prepare(&plan.cgroups, owner)?;
+    let view = view::View::make(plan, request.descriptors)?;
     reach(plan, Step::Ids);
     let new_user = match &plan.id_map {
         Some(map) if request.kept_user.is_none() => Some(idmap::make_namespace(map)?),
@@ -125,8 +129,12 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     reach(plan, Step::Rules);
     held.rules = begin_rules(plan, held)?;
     cgroup::prepare_legacy(&plan.cgroups, owner)?;
+    let (view, mount) = view.unzip();
+    let server = view.as_ref().and_then(|v: &view::View| v.server.as_ref()).map(AsFd::as_fd);
     let prepared = Prepared {
         plan,
+        view: mount,
+        server,
         descriptors: request.descriptors,
         sources,
         dev,
@@ -144,9 +152,11 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     match attend(request, &prepared, held, pid, &pidfd, &handshake, created) {
         Ok(network) => {
             held.dev = Some(prepared.dev);
-            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user })
+            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user, view })
         }
         Err(failure) => {
+            // Who waits for an answer ends no sooner.
+            drop(view);
             let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             Err(failure)
@@ -217,12 +227,13 @@ fn attend(
     let deadline = Instant::now() + DEADLINE;
     handshake.go().map_err(|e| Doing::new(Step::Clone, "handshake").failed(e))?;
     loop {
-        wait_for_news(request, handshake, step, deadline)?;
+        wait_for_news(request, prepared, handshake, step, deadline)?;
         match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
             Some(News::Enter(next)) => step = next,
             Some(News::Joined) => {
                 reach(plan, Step::Limits);
                 limits::allow(plan, pid)?;
+                namespaces::begin_time(plan, pid);
                 // Its pid cannot be another's: it is our child, and not reaped.
                 if namespaces::has_own_network(plan) {
                     let opened = open_network(pid)?;
@@ -260,7 +271,7 @@ fn build(
     created: &mut Vec<Created>,
 ) -> Outcome<()> {
     let (builder, handshake) = mapped::make_builder(prepared, init)?;
-    let result = attend_builder(request, &builder, init, &handshake, deadline, created);
+    let result = attend_builder(request, prepared, &builder, init, &handshake, deadline, created);
     if result.is_err() {
         let _ = send_signal(builder.as_fd(), Signal::KILL.as_raw());
     }
@@ -270,6 +281,7 @@ fn build(
 
 fn attend_builder(
     request: &Request<'_>,
+    prepared: &Prepared<'_>,
     builder: &OwnedFd,
     init: &OwnedFd,
     handshake: &Handshake,
@@ -278,7 +290,7 @@ fn attend_builder(
 ) -> Outcome<()> {
     let mut step = Step::Namespaces;
     loop {
-        wait_for_news(request, handshake, step, deadline)?;
+        wait_for_news(request, prepared, handshake, step, deadline)?;
         match handshake.next().map_err(|e| Doing::new(step, "handshake").failed(e))? {
             Some(News::Enter(next)) => step = next,
             Some(News::Created(made)) => created.push(made),
@@ -298,15 +310,26 @@ fn attend_builder(
     }
 }
 
-fn wait_for_news(request: &Request<'_>, handshake: &Handshake, step: Step, deadline: Instant) -> Outcome<()> {
+fn wait_for_news(
+    request: &Request<'_>,
+    prepared: &Prepared<'_>,
+    handshake: &Handshake,
+    step: Step,
+    deadline: Instant,
+) -> Outcome<()> {
     let doing = Doing::new(step, "wait");
+    let mut server = prepared.server;
     let mut set = PollSet::default();
-    set.add(handshake, IN, true);
-    set.add(&request.signals, IN, false);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(doing.failed_because(Errno::TIMEDOUT, "the set-up takes too long"));
+        }
+        set.clear();
+        set.add(handshake, IN, true);
+        set.add(&request.signals, IN, false);
+        if let Some(server) = &server {
+            set.add(server, IN, false);
         }
         set.wait(Some(left)).map_err(|e| doing.failed(e))?;
         if set.happened(0).is_some() {
@@ -314,6 +337,14 @@ fn wait_for_news(request: &Request<'_>, handshake: &Handshake, step: Step, deadl
         }
         if set.happened(1).is_some() {
             return Err(doing.failed_because(Errno::CANCELED, "the controller was told to end"));
+        }
+        if let Some(pidfd) = server.take_if(|_| set.happened(2).is_some()) {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            // It leaves by itself only when all has been put in its place. Otherwise whoever looks at a file of the view
+            // would wait for ever.
+            if !matches!(waitid(WaitId::PidFd(pidfd), options), Ok(Some(s)) if s.exit_status() == Some(0)) {
+                return Err(doing.failed_because(Errno::PIPE, "berth-view has ended"));
+            }
         }
     }
 }

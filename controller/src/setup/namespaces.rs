@@ -3,10 +3,13 @@
 use berth_schemas::controller::{LaunchPlan, PlanNamespaceKind};
 use berth_sys::process::{LINUX32, namespace, set_personality, setns, unshare};
 
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::failure::{Doing, Outcome, Step};
 
-use super::cgroup;
 use super::inside::{Prepared, descriptor};
+use super::{cgroup, procfs};
 
 fn is_shared(plan: &LaunchPlan, kind: PlanNamespaceKind) -> bool {
     plan.shared_namespaces.iter().any(|n| n.kind == kind)
@@ -60,6 +63,7 @@ pub fn join(p: &Prepared<'_>, join_payload: bool) -> Outcome<()> {
         setns(network, namespace::NET)
             .map_err(|e| Doing::new(Step::Namespaces, "setns").path("net").failed(e))?;
     }
+    leave_time(p.plan);
     Ok(())
 }
 
@@ -69,7 +73,31 @@ pub fn join_mapped(p: &Prepared<'_>) -> Outcome<()> {
         setns(network, namespace::NET)
             .map_err(|e| Doing::new(Step::Namespaces, "setns").path("net").failed(e))?;
     }
+    leave_time(p.plan);
     unshare(namespace::CGROUP).map_err(|e| Doing::new(Step::Namespaces, "unshare").path("cgroup").failed(e))
+}
+
+/// A namespace of clocks for what this process becomes by exec (Linux 6.1) and for its children. A kernel without has the
+/// container's uptime in /proc/uptime alone.
+fn leave_time(plan: &LaunchPlan) {
+    if plan.view_program.is_some() {
+        let _ = unshare(namespace::TIME);
+    }
+}
+
+/// The container's clock of the time since boot begins now. `pid` is the future init, our child, which has just left
+/// ours: written by us, as the right to is asked of who writes (time_namespaces(7)). The monotonic clock stays.
+pub fn begin_time(plan: &LaunchPlan, pid: i32) {
+    if plan.view_program.is_none() {
+        return;
+    }
+    let now = clock_gettime(ClockId::Boottime);
+    let text = format!("boottime {} {}", -now.tv_sec - 1, 1_000_000_000 - now.tv_nsec);
+    let Ok(proc) = procfs::private(Step::Namespaces) else { return };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    // Without: see above.
+    let _ = openat(&proc, format!("{pid}/timens_offsets"), flags, Mode::empty())
+        .and_then(|file| rustix::io::write(&file, text.as_bytes()));
 }
 
 /// Goes to a mount namespace of our own user namespace, with the same mounts.

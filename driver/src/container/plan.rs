@@ -46,6 +46,8 @@ pub struct HostFacts<'a> {
     pub usb: &'a [UsbDevice],
     /// Where qemu-nbd is, if it is installed.
     pub qemu_nbd: Option<&'a Path>,
+    /// Whether the program that serves the container's own view comes along, behind all other descriptors.
+    pub view: bool,
     /// The profile that was chosen for it.
     pub profile: Option<&'a str>,
     /// What its interfaces are called.
@@ -127,6 +129,9 @@ const MASKED: &[&str] = &[
 
 /// Made read-only in the container. `/proc/sys` is the controller's own matter: parts of it are namespaced.
 const READ_ONLY: &[&str] = &["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
+
+/// The v1 controllers that the container's own view is made from.
+const VIEWED: &[&str] = &["blkio", "cpu", "cpuacct", "cpuset", "memory", "pids"];
 
 /// Search path of init: libvirt's `/bin:/sbin` misses what a distribution installs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -222,6 +227,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
     let limits = domain.limit_settings();
+    let view_arguments = view_arguments(host.groups, id_map.as_ref());
     Ok(LaunchPlan {
         version: LAUNCH_PLAN_VERSION,
         name: domain.name.to_string(),
@@ -247,6 +253,8 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
         cgroups: plan_groups(host.groups),
+        view_program: host.view.then(|| number(first_of_init + host.init_descriptors)),
+        view_arguments: if host.view { view_arguments } else { Vec::new() },
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),
         on_crash: action(domain.on_crash),
@@ -283,6 +291,19 @@ fn id_map(domain: &Domain, chosen: Option<Range>) -> Option<PlanIdMap> {
     }
     let range = chosen.map(|r| PlanIdRange { inside: 0, host: r.first.into(), count: r.count.into() })?;
     Some(PlanIdMap { uids: vec![range.clone()], gids: vec![range], keep_shifted: false })
+}
+
+/// What berth-view is told, but for when the container started.
+fn view_arguments(groups: &Groups, map: Option<&PlanIdMap>) -> Vec<String> {
+    let root = |ranges: &[PlanIdRange]| ranges.iter().find(|r| r.inside == 0).map_or(0, |r| r.host);
+    let (uid, gid) = map.map_or((0, 0), |m| (root(&m.uids), root(&m.gids)));
+    let mut words =
+        vec![format!("uid={uid}"), format!("gid={gid}"), format!("unified={}", text(&groups.limited))];
+    for (path, controllers) in groups.legacy.iter().zip(&groups.controllers) {
+        let known = controllers.iter().filter(|c| VIEWED.contains(&c.as_str()));
+        words.extend(known.map(|controller| format!("{controller}={}", text(path))));
+    }
+    words
 }
 
 fn is_host_root(dir: &str) -> bool {

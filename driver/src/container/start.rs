@@ -7,6 +7,7 @@
 //!
 //! Does not know whether the domain may be started, nor who asked.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -178,7 +179,9 @@ impl Prepared {
             Vec::new()
         };
         let qemu_nbd = process::find_program("qemu-nbd");
+        let view = if domain.has_view() { view_program(engine, domain) } else { None };
         let facts = HostFacts {
+            view: view.is_some(),
             usb: &usb,
             qemu_nbd: qemu_nbd.as_deref(),
             layout: &engine.layout,
@@ -201,6 +204,7 @@ impl Prepared {
             let copy = fd.try_clone();
             descriptors.push(copy.map_err(|e| step_failed("descriptors", "copy a descriptor", None, &e))?);
         }
+        descriptors.extend(view);
         let socket = Layout::socket_name(domain.uuid);
         let listener = engine.sockets.listen(&socket).map_err(|e| {
             let path = engine.layout.controllers().join(&socket);
@@ -253,6 +257,24 @@ impl Prepared {
         // The parser may have come as far as the kernel before it failed.
         drop(remove_profile(engine, self.label.as_ref()).await);
         Err((self, failure))
+    }
+}
+
+/// The program that serves its own view. On a host without FUSE it has none: a container that sees the host's memory
+/// is better than none at all.
+fn view_program(engine: &Engine, domain: &Domain) -> Option<OwnedFd> {
+    let device = Path::new("/dev/fuse");
+    // Opened, as the module may come only then.
+    let found = File::options().read(true).write(true).open(device).map_err(|e| (device, e));
+    match found.and_then(|_| engine.view.to_give().map_err(|e| (engine.view.path(), e))) {
+        Ok(program) => Some(program),
+        Err((path, e)) => {
+            let (name, path) = (&domain.name, path.display());
+            tracing::warn!(
+                "domain '{name}' sees the host's memory and processors: cannot open '{path}': {e}"
+            );
+            None
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Engine {
     pub host: berth_domain::Host,
     /// The controller program.
     pub controller: Program,
+    /// The program that serves containers' own views.
+    pub view: Program,
     /// Control groups.
     pub cgroups: Cgroups,
     /// Where controllers listen.
@@ -315,10 +317,16 @@ impl Engine {
             arch: crate::host::node::arch(),
             emulator: controller.display().to_string(),
         };
+        let view = Program::new(controller.with_file_name("berth-view"));
         let controller = Program::new(controller);
         // Now, not at the first start: a package may be upgraded meanwhile.
-        if let Err(e) = controller.to_run() {
-            tracing::warn!("no container can be started: cannot run '{}': {e}", controller.path().display());
+        for (program, outcome) in [
+            (&controller, "no container can be started"),
+            (&view, "containers see the host's memory and processors"),
+        ] {
+            if let Err(e) = program.to_run() {
+                tracing::warn!("{outcome}: cannot run '{}': {e}", program.path().display());
+            }
         }
         Ok(Arc::new(Self {
             host,
@@ -336,6 +344,7 @@ impl Engine {
             networks: Networks::new(&layout, crate::host::process::boot_id()?),
             lending: lending::Lending::default(),
             controller,
+            view,
             config: RwLock::new(Arc::new(config)),
             layout,
         }))

@@ -1,13 +1,13 @@
-//! The controller's program as a sealed copy in memory (invariant I5).
+//! Programs of ours as sealed copies in memory (invariant I5).
 //!
 //! A controller and its helpers run inside containers' namespaces, where `/proc/PID/exe` leads to what they run. That is
 //! never the file on disk (CVE-2019-5736): it is a memfd that nobody can write to any more, root included. The copy is
 //! made once for each daemon, so all its controllers share its pages, and a package upgrade below a running daemon
-//! gives it no controller that speaks another version. Does not know what a controller does.
+//! gives it no controller that speaks another version. Does not know what they do.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -37,23 +37,35 @@ impl Program {
     /// # Errors
     /// The program cannot be read, or there can be no executable memfd (`vm.memfd_noexec=2`, see memfd_create(2)).
     pub fn to_run(&self) -> io::Result<PathBuf> {
-        let copy = match self.copy.get() {
-            Some(copy) => copy,
+        Ok(format!("/proc/self/fd/{}", self.copy()?.as_raw_fd()).into())
+    }
+
+    /// A descriptor of the copy, for somebody else to run.
+    ///
+    /// # Errors
+    /// As [`Self::to_run`].
+    pub fn to_give(&self) -> io::Result<OwnedFd> {
+        Ok(self.copy()?.try_clone()?.into())
+    }
+
+    fn copy(&self) -> io::Result<&File> {
+        match self.copy.get() {
+            Some(copy) => Ok(copy),
             None => {
                 let made = seal(&self.path)?;
-                self.copy.get_or_init(|| made)
+                Ok(self.copy.get_or_init(|| made))
             }
-        };
-        Ok(format!("/proc/self/fd/{}", copy.as_raw_fd()).into())
+        }
     }
 }
 
 fn seal(path: &Path) -> io::Result<File> {
     let mut from = File::open(path)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = match memfd_create(c"berth-controller", flags | MemfdFlags::EXEC) {
+    let name = path.file_name().unwrap_or_default();
+    let memory = match memfd_create(name, flags | MemfdFlags::EXEC) {
         // The flag came with Linux 6.3; before, every memfd could be run.
-        Err(Errno::INVAL) => memfd_create(c"berth-controller", flags),
+        Err(Errno::INVAL) => memfd_create(name, flags),
         other => other,
     };
     let mut copy = File::from(memory.map_err(|e| match e {

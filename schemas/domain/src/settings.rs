@@ -18,6 +18,9 @@ pub enum IdMapMode {
     None,
 }
 
+/// Settings that are an element with a mode.
+const MODES: &[(&str, [&str; 2])] = &[("idmap", ["auto", "none"]), ("view", ["own", "none"])];
+
 /// What is said of the settings: errors and warnings.
 #[derive(Debug, Default)]
 pub(crate) struct Remarks {
@@ -35,6 +38,13 @@ impl Domain {
         mode(element.value("mode")?)
     }
 
+    /// Whether it sees /proc and /sys as its limits make them: `<berth:view mode='own'/>`, or `none` for the host's.
+    pub fn has_view(&self) -> bool {
+        let settings = self.metadata_of(SETTINGS_NAMESPACE);
+        let element = settings.and_then(|s| s.elements().find(|e| local(e) == "view"));
+        element.and_then(|e| e.value("mode")) != Some("none")
+    }
+
     /// Checks all settings.
     pub(crate) fn settings_remarks(&self) -> Remarks {
         let mut remarks = Remarks::default();
@@ -47,28 +57,36 @@ impl Domain {
             unknown(settings.pos, format!("'{}'", printable(settings.name.clone())));
             return remarks;
         }
-        let mut seen = false;
+        let mut seen = Vec::new();
         for element in settings.elements() {
+            let name = local(element);
             // These have modules of their own, which are as strict.
-            if ["seccomp", "apparmor", "limits", "rlimit", "pressure"].contains(&local(element)) {
+            if ["seccomp", "apparmor", "limits", "rlimit", "pressure"].contains(&name) {
                 continue;
             }
-            if local(element) != "idmap" {
-                unknown(element.pos, format!("'{}'", local(element)));
+            let Some((_, modes)) = MODES.iter().find(|(n, _)| *n == name) else {
+                unknown(element.pos, format!("'{name}'"));
                 continue;
-            }
+            };
             for attr in element.attrs.iter().filter(|a| a.name != "mode" && !a.name.starts_with("xmlns")) {
-                unknown(attr.pos, format!("'{}' of 'idmap'", attr.name));
+                unknown(attr.pos, format!("'{}' of '{name}'", attr.name));
             }
             let message = match element.value("mode") {
-                _ if seen => "there is a second one".to_owned(),
-                Some(value) if mode(value).is_some() => String::new(),
-                Some(value) => format!("the mode '{}' is neither 'auto' nor 'none'", value.escape_debug()),
+                _ if seen.contains(&name) => "there is a second one".to_owned(),
+                Some(value) if modes.contains(&value) => String::new(),
+                Some(value) => {
+                    format!(
+                        "the mode '{}' is neither '{}' nor '{}'",
+                        value.escape_debug(),
+                        modes[0],
+                        modes[1]
+                    )
+                }
                 None => "the attribute 'mode' is missing".to_owned(),
             };
-            seen = true;
+            seen.push(name);
             if !message.is_empty() {
-                let place = format!("{path}/berth:idmap");
+                let place = format!("{path}/berth:{name}");
                 remarks.errors.push(Diagnostic::new(element.pos, place, message));
             }
         }

@@ -77,6 +77,14 @@ pub struct LaunchPlan {
     pub apparmor_profile: Option<String>,
     /// `cgroups`.
     pub cgroups: PlanCgroups,
+    /// Index of the descriptor of the program that serves the container's own view of /proc and of the processors; null means
+    /// that it sees the host's.
+    #[serde(rename = "viewProgram")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view_program: Option<i64>,
+    /// Arguments of that program, to which the controller adds when the container started.
+    #[serde(rename = "viewArguments")]
+    pub view_arguments: Vec<String>,
     /// Limits of init and of all processes after it.
     pub rlimits: Vec<PlanRlimit>,
     /// How readily the kernel kills inside when memory runs out; null leaves it as it is. See proc_pid_oom_score_adj(5).

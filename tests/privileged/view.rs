@@ -1,0 +1,333 @@
+//! The container's own view of /proc and /sys: what it says, and that it goes on whoever is killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::host::{Traces, alive, pids};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub const TESTS: &[Test] = &[
+    ("view::a_container_sees_its_own_machine", || sees("t-vo", "")),
+    ("view::and_so_does_one_with_the_hosts_ids", || sees("t-vh", HOST_IDS)),
+    ("view::it_can_be_turned_off", off),
+    ("view::a_killed_server_is_replaced_under_readers", replaced),
+    ("view::it_goes_on_without_the_daemon", without_daemon),
+    ("view::nobody_serves_who_is_not_asked", idle),
+    ("view::a_server_that_stands_holds_up_no_destroy", stands),
+    ("view::the_controller_is_killed_while_readers_wait", controller),
+    ("view::readers_can_do_no_harm", harm),
+];
+
+const HOST_IDS: &str = "<b:idmap mode='none'/>";
+
+/// Runs what is put into /tmp/go.
+const INIT: &str = "while :; do if [ -f /tmp/go ]; then sh /tmp/go >/tmp/o 2>&1; rm /tmp/go; mv /tmp/o /tmp/out; fi; sleep 0.02; done";
+
+/// A container with 64 MiB and one processor.
+struct Inside {
+    daemon: Daemon,
+    name: &'static str,
+    root: PathBuf,
+    /// Before it was started.
+    before: Traces,
+}
+
+impl Inside {
+    fn start(name: &'static str, settings: &str) -> Result<Self, String> {
+        let daemon = Daemon::start()?;
+        let root = daemon.busybox(name)?;
+        let ids = if crate::limits::maps_tmpfs() || settings == HOST_IDS { "" } else { HOST_IDS };
+        let settings = format!(
+            "<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ids}{settings}</b:settings></metadata>"
+        );
+        let xml = domain_xml(name, &root, &["/bin/sh", "-c", INIT], "")
+            .replace("<memory unit='MiB'>256", &format!("{settings}<memory unit='MiB'>64"))
+            .replace("  <os>", "  <vcpu>1</vcpu>\n  <os>");
+        daemon.define(name, &xml)?;
+        let before = Traces::of(name, daemon.work());
+        daemon.ok(&["start", name])?;
+        Ok(Self { daemon, name, root, before })
+    }
+
+    /// What a script prints inside.
+    fn run(&self, script: &str) -> Result<String, String> {
+        self.begin(script)?;
+        let out = self.root.join("tmp/out");
+        let text = wait_for(&format!("the end of '{script}'"), 30, || fs::read_to_string(&out).ok())?;
+        fs::remove_file(out).map_err(|e| e.to_string())?;
+        Ok(text)
+    }
+
+    fn begin(&self, script: &str) -> Outcome {
+        let (beside, file) = (self.root.join("tmp/go.new"), self.root.join("tmp/go"));
+        fs::write(&beside, script).and_then(|()| fs::rename(&beside, &file)).map_err(|e| e.to_string())
+    }
+
+    fn controller(&self) -> Result<i32, String> {
+        self.daemon.pid_of(self.name, "id")
+    }
+
+    /// Who serves it now.
+    fn server(&self) -> Option<i32> {
+        server_of(self.controller().ok()?)
+    }
+
+    /// Asks, so that somebody serves, and answers who.
+    fn woken(&self) -> Result<i32, String> {
+        ensure_eq!(self.run("head -n 1 /proc/meminfo")?, "MemTotal:          65536 kB\n", "memory");
+        self.server().ok_or_else(|| "nobody serves".into())
+    }
+
+    fn ends_without_residue(&self) -> Outcome {
+        let left = wait_for("nothing to be left", 10, || {
+            let left = Traces::of(self.name, self.daemon.work()).difference(&self.before);
+            left.iter().all(|l| l.contains(".root/tmp")).then_some(())
+        });
+        left.map_err(|_| format!("{:?}", Traces::of(self.name, self.daemon.work()).difference(&self.before)))
+    }
+
+    fn destroy(&self) -> Outcome {
+        self.daemon.ok(&["destroy", self.name])?;
+        self.ends_without_residue()
+    }
+}
+
+fn server_of(controller: i32) -> Option<i32> {
+    pids().into_iter().find(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let (name, rest) = stat.rsplit_once(") ").unwrap_or_default();
+        let mut words = rest.split(' ');
+        let state = words.next().unwrap_or_default();
+        name.ends_with("(berth-view") && state != "Z" && words.next() == Some(&controller.to_string())
+    })
+}
+
+fn send(pid: i32, signal: Signal) -> Outcome {
+    kill(Pid::from_raw(pid), signal).map_err(|e| format!("cannot signal {pid}: {e}"))
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}
+
+fn sees(name: &'static str, settings: &str) -> Outcome {
+    let inside = Inside::start(name, settings)?;
+    let memory = inside.run("cat /proc/meminfo")?;
+    ensure_eq!(number(&memory, "MemTotal:"), Some(65536), "memory");
+    let (free, available) = (number(&memory, "MemFree:"), number(&memory, "MemAvailable:"));
+    ensure!(free > Some(32 << 10) && free < Some(65536) && available >= free, "memory: {memory}");
+    // Read in pieces, and by sendfile(2), which busybox copies with.
+    let pieces = inside.run("dd if=/proc/meminfo bs=100 2>/dev/null | wc -l; cat /proc/meminfo | wc -l")?;
+    let lines = memory.lines().count();
+    ensure_eq!(pieces, format!("{lines}\n{lines}\n"), "lines of memory");
+    // What a process takes is seen at once.
+    let used = inside.run(
+        "dd if=/dev/zero of=/tmp/cache bs=1M count=8 2>/dev/null; sync; cat /proc/meminfo; rm /tmp/cache",
+    )?;
+    ensure!(number(&used, "Cached:") > number(&memory, "Cached:"), "the page cache: {memory}{used}");
+    ensure_eq!(inside.run("grep -c ^processor /proc/cpuinfo; nproc")?, "1\n1\n", "processors");
+    ensure_eq!(
+        inside.run("cd /sys/devices/system/cpu; cat online possible present; ls -d cpu*")?,
+        "0\n0\n0\ncpu0\n",
+        "/sys"
+    );
+    let stat = inside.run("cat /proc/stat")?;
+    ensure!(stat.starts_with("cpu  ") && stat.contains("\ncpu0 ") && !stat.contains("\ncpu1 "), "{stat}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let started = number(&stat, "btime ").unwrap_or(0);
+    ensure!(started <= now && now - started < patient(60).as_secs(), "it started at {started}, now is {now}");
+    let uptime = inside.run("cat /proc/uptime")?;
+    let up: f64 = uptime.split(' ').next().and_then(|w| w.parse().ok()).unwrap_or(-1.0);
+    ensure!(up > 0.0 && up < patient(60).as_secs_f64(), "uptime: {uptime}");
+    let load = inside.run("cat /proc/loadavg")?;
+    ensure_eq!(load.split_whitespace().count(), 5, "fields of {load}");
+    ensure!(inside.run("cat /proc/swaps")?.starts_with("Filename"), "swaps");
+    let rest = inside.run(
+        "cat /proc/diskstats >/dev/null && for f in /proc/pressure/*; do read line <$f && echo $line; done",
+    )?;
+    let kinds = rest.lines().filter(|l| l.starts_with("some avg10=")).count();
+    ensure_eq!(kinds, rest.lines().count(), "pressure: {rest}");
+    // A live change is seen by the next reader; for one whose file is open, from its beginning on.
+    inside.daemon.ok(&["setmem", name, "32M", "--live"])?;
+    ensure_eq!(inside.run("head -n 1 /proc/meminfo")?, "MemTotal:          32768 kB\n", "less memory");
+    if settings.is_empty() && crate::limits::maps_tmpfs() {
+        let refused = inside.run("umount /proc/meminfo || umount /sys/devices/system/cpu || echo locked")?;
+        ensure!(refused.ends_with("locked\n"), "{refused}");
+    }
+    inside.destroy()
+}
+
+fn off() -> Outcome {
+    let inside = Inside::start("t-vn", "<b:view mode='none'/>")?;
+    let host = fs::read_to_string("/proc/meminfo").map_err(|e| e.to_string())?;
+    let memory = inside.run("cat /proc/meminfo; grep -c berth-view /proc/mounts")?;
+    ensure_eq!(number(&memory, "MemTotal:"), number(&host, "MemTotal:"), "the host's memory");
+    ensure!(memory.ends_with("\n0\n") && inside.server().is_none(), "{memory}");
+    inside.destroy()
+}
+
+/// A loop that reads until /tmp/stop is there, and says how often it failed.
+const READERS: &str = "rm -f /tmp/stop /tmp/bad*; for n in 1 2 3 4 5 6 7 8; do (bad=0; good=0; while [ ! -f /tmp/stop ]; do \
+    if head -n 1 /proc/meminfo 2>/dev/null | grep -q ' 65536 kB'; then good=$((good+1)); else bad=$((bad+1)); fi; done; \
+    echo $good $bad >/tmp/bad$n) & done; wait; cat /tmp/bad*; rm /tmp/bad* /tmp/stop";
+
+fn replaced() -> Outcome {
+    const KILLS: u64 = 12;
+    let inside = Inside::start("t-vk", "")?;
+    inside.woken()?;
+    inside.begin(READERS)?;
+    let mut killed = 0;
+    let until = Instant::now() + patient(30);
+    while killed < KILLS && Instant::now() < until {
+        if let Some(server) = inside.server() {
+            send(server, Signal::SIGKILL)?;
+            killed += 1;
+            wait_for("another server", 10, || inside.server().filter(|s| *s != server))?;
+        }
+        // Longer than what counts as a failure in a row.
+        sleep(Duration::from_millis(if killed % 4 == 3 { 1100 } else { 30 }));
+    }
+    ensure_eq!(killed, KILLS, "servers killed");
+    sleep(Duration::from_millis(1500));
+    fs::write(inside.root.join("tmp/stop"), "").map_err(|e| e.to_string())?;
+    let out = inside.root.join("tmp/out");
+    let text = wait_for("the readers to end", 20, || fs::read_to_string(&out).ok())?;
+    fs::remove_file(out).map_err(|e| e.to_string())?;
+    let sum = |index: usize| -> u64 {
+        text.lines().filter_map(|l| l.split(' ').nth(index)?.parse::<u64>().ok()).sum()
+    };
+    println!("{KILLS} servers killed under 8 readers: {} answers, {} errors", sum(0), sum(1));
+    ensure_eq!(text.lines().count(), 8, "readers that came back: {text}");
+    ensure!(sum(0) > 100, "only {} good answers", sum(0));
+    // One request at a time is in the server's hands.
+    ensure!(sum(1) <= KILLS, "{} errors of {KILLS} kills", sum(1));
+    ensure!(inside.daemon.state(inside.name)?.starts_with("running"), "the container has ended");
+    inside.woken()?;
+    inside.destroy()
+}
+
+fn without_daemon() -> Outcome {
+    let mut inside = Inside::start("t-vd", "")?;
+    let (controller, first) = (inside.controller()?, inside.woken()?);
+    let up = |inside: &Inside| -> Result<f64, String> {
+        let text = inside.run("cat /proc/uptime")?;
+        text.split(' ').next().and_then(|w| w.parse().ok()).ok_or(text)
+    };
+    let before = up(&inside)?;
+    inside.daemon.kill();
+    send(first, Signal::SIGKILL)?;
+    ensure_eq!(
+        inside.run("head -n 1 /proc/meminfo")?,
+        "MemTotal:          65536 kB\n",
+        "memory without a daemon"
+    );
+    let second = server_of(controller).ok_or("nobody serves")?;
+    ensure!(second != first, "the killed server lives");
+    ensure!(up(&inside)? >= before, "time went back");
+    inside.daemon.launch()?;
+    ensure_eq!(inside.woken()?, second, "who serves with another daemon");
+    // Suspended, it is not asked; and who serves is not suspended.
+    inside.daemon.ok(&["suspend", inside.name])?;
+    send(second, Signal::SIGKILL)?;
+    wait_for("the server to end", 5, || (!alive(second)).then_some(()))?;
+    inside.daemon.ok(&["resume", inside.name])?;
+    inside.woken()?;
+    inside.destroy()
+}
+
+fn idle() -> Outcome {
+    let inside = Inside::start("t-vi", "")?;
+    inside.woken()?;
+    let begin = Instant::now();
+    wait_for("the server to leave", 20, || inside.server().is_none().then_some(()))?;
+    let log = inside.daemon.root().join(format!("var/log/berth/{}.log", inside.name));
+    println!("it left after {:?}", begin.elapsed());
+    ensure_eq!(fs::read_to_string(log).unwrap_or_default().matches("berth-view").count(), 0, "complaints");
+    let begin = Instant::now();
+    ensure_eq!(inside.run("cat /proc/uptime >/dev/null && echo good")?, "good\n", "the next question");
+    println!("the next question and its answer took {:?}", begin.elapsed());
+    inside.destroy()
+}
+
+fn wait_for_readers(inside: &Inside) -> Outcome {
+    let server = inside.woken()?;
+    send(server, Signal::SIGSTOP)?;
+    inside.begin("for n in 1 2 3 4; do cat /proc/meminfo & done; wait")?;
+    wait_for("readers that wait", 10, || {
+        let waiting = pids().into_iter().filter(|pid| {
+            let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            let at = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            group.contains(&format!("/{}.berth", inside.name)) && at == "cat\n"
+        });
+        (waiting.count() >= 4).then_some(())
+    })
+}
+
+fn stands() -> Outcome {
+    let inside = Inside::start("t-vs", "")?;
+    wait_for_readers(&inside)?;
+    let begin = Instant::now();
+    inside.daemon.ok(&["destroy", inside.name])?;
+    let took = begin.elapsed();
+    println!("destroy took {took:?}");
+    ensure!(took < patient(1), "destroy took {took:?}");
+    inside.ends_without_residue()
+}
+
+fn controller() -> Outcome {
+    let inside = Inside::start("t-vc", "")?;
+    wait_for_readers(&inside)?;
+    send(inside.controller()?, Signal::SIGKILL)?;
+    inside.daemon.wait_state(inside.name, "shut off (crashed)", 10)?;
+    inside.ends_without_residue()
+}
+
+fn harm() -> Outcome {
+    let inside = Inside::start("t-vx", "")?;
+    let refused = inside.run(
+        "echo x 2>/dev/null >/proc/meminfo || echo 1; chmod 777 /proc/uptime 2>/dev/null || echo 2; \
+         touch /sys/devices/system/cpu/x 2>/dev/null || echo 3; mv /proc/stat /tmp 2>/dev/null || echo 4; \
+         cat /sys/devices/system/cpu/cpu1/online 2>/dev/null || echo 5; \
+         cat /sys/devices/system/cpu/$(printf '%0300d' 0) 2>/dev/null || echo 6; \
+         cat /sys/devices/system/cpu/../../../../etc/shadow 2>/dev/null || echo 7",
+    )?;
+    ensure_eq!(refused, "1\n2\n3\n4\n5\n6\n7\n", "what is refused");
+    // Offsets behind the end, single bytes, everything there is, and more open files than texts are kept of.
+    let script = "dd if=/proc/stat bs=1 count=20 2>/dev/null | wc -c; dd if=/proc/stat bs=1M skip=4095 2>/dev/null | wc -c; \
+        find /sys/devices/system/cpu -type f -exec cat {} + >/dev/null 2>&1; find /sys/devices/system/cpu | wc -l; \
+        for n in $(seq 1 300); do sleep 3 </proc/meminfo & done; head -n 1 /proc/meminfo; wait";
+    let text = inside.run(script)?;
+    let lines: Vec<&str> = text.lines().collect();
+    ensure!(lines.len() == 4 && lines[0] == "20" && lines[1] == "0", "{text}");
+    ensure!(lines[2].parse::<u32>().unwrap_or(0) > 5 && lines[3] == "MemTotal:          65536 kB", "{text}");
+    let log = inside.daemon.root().join(format!("var/log/berth/{}.log", inside.name));
+    ensure_eq!(fs::read_to_string(log).unwrap_or_default(), "", "complaints");
+    let server = inside.woken()?;
+    check_rights(server)?;
+    inside.destroy()
+}
+
+/// Nobody without capabilities, with a filter, in the controller's group, from memory that nobody writes to.
+fn check_rights(server: i32) -> Outcome {
+    let status = fs::read_to_string(Path::new("/proc").join(server.to_string()).join("status"))
+        .map_err(|e| e.to_string())?;
+    for line in
+        ["Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"]
+    {
+        ensure!(status.contains(line), "no '{line}' in {status}");
+    }
+    let program = fs::File::open(format!("/proc/{server}/exe")).map_err(|e| e.to_string())?;
+    let seals = fcntl(&program, FcntlArg::F_GET_SEALS).map_err(|e| e.to_string())?;
+    ensure!(SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE), "it can be written to");
+    let groups = fs::read_to_string(format!("/proc/{server}/cgroup")).map_err(|e| e.to_string())?;
+    let unified = groups.lines().find(|l| l.starts_with("0::")).unwrap_or_default();
+    ensure!(unified.ends_with("/controller"), "it is in '{unified}'");
+    Ok(())
+}
