@@ -6,6 +6,7 @@
 mod access;
 mod bus;
 mod call;
+mod changes;
 mod connect;
 mod console;
 mod domain;
