@@ -13,6 +13,7 @@ mod domain;
 mod error;
 mod link;
 mod methods;
+mod network;
 mod numbers;
 mod objects;
 mod properties;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use berth_domain::Domain;
-use berth_schemas::dbus;
+use berth_schemas::dbus::{self, Interface};
 use berth_schemas::domain::{EventKind, PressureStats};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -17,7 +17,7 @@ use zbus::{Message, ObjectPath, Variant};
 
 use crate::api::dbus::bus::Bus;
 use crate::api::dbus::objects::{CONNECT, domain_path, domain_reference};
-use crate::api::dbus::properties::of_domain;
+use crate::api::dbus::properties::{Map, of_domain};
 use crate::api::dbus::{changes, numbers};
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
@@ -55,10 +55,21 @@ pub async fn tell(bus: Arc<Bus>) {
     }
 }
 
-async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
+/// Sends one signal.
+pub async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
     match Message::signal(path, interface, name).build(body) {
         Ok(message) => bus.send(message).await,
         Err(e) => tracing::warn!("cannot tell the bus of '{name}': {e}"),
+    }
+}
+
+/// Tells which properties are different.
+pub async fn changed(bus: &Bus, path: &str, interface: Interface, old: &Map, mut new: Map) {
+    new.retain(|name, value| old.get(name) != Some(value));
+    if !new.is_empty() {
+        let none: &[&str] = &[];
+        let body = (interface.name, new, none);
+        emit(bus, path, dbus::PROPERTIES.name, "PropertiesChanged", &body).await;
     }
 }
 
@@ -71,13 +82,7 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
     let now = entry.snapshot();
     let path = domain_path(uuid);
     let Some(before) = seen.insert(uuid, now.clone()) else { return };
-    let (old, mut changed) = (of_domain(&before), of_domain(&now));
-    changed.retain(|name, value| old.get(name) != Some(value));
-    if !changed.is_empty() {
-        let none: &[&str] = &[];
-        let body = (dbus::DOMAIN.name, changed, none);
-        emit(bus, &path, dbus::PROPERTIES.name, "PropertiesChanged", &body).await;
-    }
+    changed(bus, &path, dbus::DOMAIN, &of_domain(&before), of_domain(&now)).await;
     if let (Some(old), Some(new)) = (before.current(), now.current()) {
         for (kind, is_other) in
             [(DESCRIPTION, old.description != new.description), (TITLE, old.title != new.title)]
