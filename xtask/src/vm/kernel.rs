@@ -47,6 +47,12 @@ pub const MODULES: &[&str] = &[
     "nft_nat",
     "nft_fib_inet",
     "nft_reject_inet",
+    // Limits of bandwidth.
+    "ifb",
+    "sch_tbf",
+    "sch_ingress",
+    "cls_u32",
+    "act_mirred",
     // What a system in a container asks for.
     "binfmt_misc",
     "autofs4",
