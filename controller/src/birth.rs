@@ -18,8 +18,8 @@ use crate::serve::call::{self, Wanted};
 use crate::serve::connection::Connection;
 use crate::setup::reach;
 
-/// Signals that end the controller and its container.
-const ENDING: &[i32] = &[2, 15];
+/// SIGINT and SIGTERM end the controller and its container. SIGURG, on which nobody else acts, asks init to power off.
+const SIGNALS: &[i32] = &[2, 15, 23];
 
 /// Makes this process what it is to be; answers the socket it was born with.
 pub fn take_over() -> Result<OwnedFd, String> {
@@ -50,7 +50,7 @@ pub fn take_over() -> Result<OwnedFd, String> {
 
 /// Waits for the launch, does it and stays with the container. Answers the exit status.
 pub fn launch(socket: OwnedFd) -> i32 {
-    let signals = match berth_sys::signal::signal_descriptor(ENDING) {
+    let signals = match berth_sys::signal::signal_descriptor(SIGNALS) {
         Ok(signals) => signals,
         Err(e) => {
             crate::note(&format!("cannot take signals: {e}"));

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("life::reboot_from_inside", reboot),
     ("life::shutdown_and_reboot_from_outside", shutdown),
     ("life::shutdown_of_a_deaf_init_says_so", deaf),
+    ("life::the_service_manager_asks_by_a_signal", service_manager),
     ("life::transient_domains_vanish", transient),
     ("life::undefine_while_running", undefine_running),
     ("life::live_and_next_definition", live_and_next),
@@ -224,6 +225,36 @@ fn deaf() -> Outcome {
     }
     ensure_eq!(daemon.state("t-deaf")?, "running (booted)".to_owned(), "the state");
     daemon.ok(&["destroy", "t-deaf"]).map(drop)
+}
+
+/// What systemd sends to everything in a scope that it stops.
+fn service_manager() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-urg")?;
+    std::fs::write(
+        root.join("etc/inittab"),
+        "::sysinit:/bin/true\n::respawn:/bin/sleep 1000\n::shutdown:/bin/touch /tmp/clean\n",
+    )
+    .map_err(|e| e.to_string())?;
+    let urge = |name: &str| -> Outcome {
+        for which in ["initPid", "id"] {
+            let pid = nix::unistd::Pid::from_raw(daemon.pid_of(name, which)?);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGURG)
+                .map_err(|e| format!("cannot signal {pid}: {e}"))?;
+        }
+        Ok(())
+    };
+    daemon.define("t-urg", &domain_xml("t-urg", &root, &["/sbin/init"], ""))?;
+    daemon.ok(&["start", "t-urg"])?;
+    wait_for("init to be ready", 5, || ready(&daemon, "t-urg", "sleep"))?;
+    urge("t-urg")?;
+    daemon.wait_state("t-urg", "shut off (shutdown)", 15)?;
+    ensure!(root.join("tmp/clean").exists(), "the end was not clean");
+    // One that cannot be asked keeps nobody waiting.
+    daemon.define("t-urg2", &domain_xml("t-urg2", &root, &["/bin/sleep", "1000"], ""))?;
+    daemon.ok(&["start", "t-urg2"])?;
+    urge("t-urg2")?;
+    daemon.wait_state("t-urg2", "shut off (destroyed)", 15)
 }
 
 fn transient() -> Outcome {

@@ -6,6 +6,7 @@ mod dbus;
 mod definitions;
 mod devices;
 mod house;
+mod interfaces;
 mod invariants;
 mod networks;
 mod wire;
@@ -15,6 +16,7 @@ use berth_tests::{daemon, suite};
 fn main() {
     let tests: Vec<suite::Test> = [
         house::TESTS,
+        interfaces::TESTS,
         invariants::TESTS,
         wire::TESTS,
         command::TESTS,

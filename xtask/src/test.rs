@@ -20,6 +20,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
         run::need(&[
             ("busybox", "busybox-static"),
             ("apparmor_parser", "apparmor"),
+            ("dbus-daemon", "dbus"),
             ("debugfs", "e2fsprogs"),
             ("dnsmasq", "dnsmasq-base"),
             ("ip", "iproute2"),

@@ -12,11 +12,12 @@ pub mod policy;
 pub mod record;
 pub mod shutdown;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_schemas::controller::{ControllerState, ControllerStatus, LaunchPlan};
 use berth_sys::poll::{ERR, HUP, IN, OUT, PRI, PollSet};
+use rustix::process::Signal;
 
 use crate::console::Consoles;
 use crate::hotplug::Hotplug;
@@ -230,8 +231,8 @@ impl Controller {
     fn handle(&mut self, token: Token, events: i16) {
         match token {
             Token::Signals => {
-                while berth_sys::signal::next_signal(rustix::fd::AsFd::as_fd(&self.signals)).is_some() {
-                    self.destroy();
+                while let Some(signal) = berth_sys::signal::next_signal(self.signals.as_fd()) {
+                    if signal == Signal::URG.as_raw() { self.ask_by_itself() } else { self.destroy() }
                 }
             }
             Token::Listener => {

@@ -42,7 +42,17 @@ pub struct Asking {
     rest: Vec<Mode>,
 }
 
+/// No connection has this number: the first is 0, and it is the daemon's.
+const NOBODY: u64 = u64::MAX;
+
 impl Controller {
+    /// The host's service manager stops the container's scope. One that cannot be asked is ended.
+    pub fn ask_by_itself(&mut self) {
+        if self.init.is_some() {
+            self.ask(NOBODY, true, false, &[Mode::Signal, Mode::Initctl]);
+        }
+    }
+
     /// Tries the ways one after the other; answers on the connection, now or when a helper is done.
     pub fn ask(&mut self, connection: u64, oneway: bool, restart: bool, modes: &[Mode]) {
         for (index, mode) in modes.iter().enumerate() {
@@ -120,6 +130,12 @@ impl Controller {
     }
 
     fn answer_asked(&mut self, id: u64, oneway: bool, asked: Option<&str>) {
+        if id == NOBODY {
+            if asked.is_none() {
+                self.destroy();
+            }
+            return;
+        }
         let bytes = match asked {
             Some(asked) => call::good(&ShutdownOut { asked: asked.to_owned() }),
             None => call::error(&Error::NotAnswering {

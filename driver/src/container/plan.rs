@@ -246,11 +246,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         system_call_filter,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
-        cgroups: PlanCgroups {
-            unified: text(&host.groups.limited),
-            legacy: host.groups.legacy.iter().map(|p| text(p)).collect(),
-            legacy_memory: host.groups.memory.as_deref().map(text),
-        },
+        cgroups: plan_groups(host.groups),
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),
         on_crash: action(domain.on_crash),
@@ -258,6 +254,15 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         listen_file_descriptor: number(LISTEN_DESCRIPTOR),
         kill_at_step: host.kill_at.map(str::to_owned),
     })
+}
+
+/// Control groups as the controller is told of them.
+pub fn plan_groups(groups: &Groups) -> PlanCgroups {
+    PlanCgroups {
+        unified: text(&groups.limited),
+        legacy: groups.legacy.iter().map(|p| text(p)).collect(),
+        legacy_memory: groups.memory.as_deref().map(text),
+    }
 }
 
 fn host_interfaces(domain: &Domain, links: &[Link]) -> Vec<PlanHostInterface> {

@@ -1,8 +1,8 @@
 //! A start, in phases that are types: each takes the one before, and each can be undone.
 //!
 //! ```text
-//! Prepared (namespaces, socket, plan) -> Confined (record, profile) -> Grouped (control groups)
-//!     -> Linked (host ends of interfaces) -> Spawned (controller) -> Launched
+//! Prepared (namespaces, socket, plan) -> Confined (record, profile; with systemd controller and scope)
+//!     -> Grouped (control groups) -> Linked (host ends of interfaces) -> Spawned (controller) -> Launched
 //! ```
 //!
 //! Does not know whether the domain may be started, nor who asked.
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::container::links::{self, Owner};
 use crate::container::messages::step_failed;
-use crate::container::plan::{HostFacts, plan};
+use crate::container::plan::{HostFacts, plan, plan_groups};
 use crate::container::plan_devices::needs_usb;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
@@ -66,6 +66,8 @@ pub struct Launched {
     pub ids: Option<Range>,
     /// What it runs under.
     pub label: Option<Label>,
+    /// The control group of its scope.
+    pub scope: Option<String>,
     /// What its interfaces have on the host.
     pub links: Vec<Link>,
     /// What tells of pressure.
@@ -104,6 +106,12 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
         }
     };
     killpoint::reached("profile");
+    let confined = match confined.place(engine).await {
+        Ok(confined) => confined,
+        Err((confined, failure)) => {
+            return Err(Undone { error: StartError::Step(failure), residue: confined.undo(engine).await });
+        }
+    };
     let grouped = match confined.group(engine).await {
         Ok(grouped) => grouped,
         Err((confined, failure)) => {
@@ -151,6 +159,7 @@ struct Prepared {
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
     label: Option<Label>,
+    newborn: Option<Newborn>,
     links: Vec<Link>,
 }
 
@@ -200,7 +209,20 @@ impl Prepared {
         descriptors.insert(0, listener);
         let (name, pressure) = (domain.name.to_string(), domain.pressure_settings());
         let domain = domain.clone();
-        Ok(Self { name, domain, socket, groups, limits, pressure, plan, descriptors, ids, label, links })
+        Ok(Self {
+            name,
+            domain,
+            socket,
+            groups,
+            limits,
+            pressure,
+            plan,
+            descriptors,
+            ids,
+            label,
+            links,
+            newborn: None,
+        })
     }
 
     fn undo(self, engine: &Engine) -> Vec<String> {
@@ -261,10 +283,44 @@ struct Confined {
 }
 
 impl Confined {
-    async fn undo(self, engine: &Engine) -> Vec<String> {
-        let mut residue = remove_profile(engine, self.prepared.label.as_ref()).await;
+    async fn undo(mut self, engine: &Engine) -> Vec<String> {
+        let mut residue = match self.prepared.newborn.take() {
+            Some(newborn) => end(&newborn.process).await,
+            None => Vec::new(),
+        };
+        residue.extend(remove_profile(engine, self.prepared.label.as_ref()).await);
         residue.extend(self.prepared.undo(engine));
         residue
+    }
+
+    /// Where systemd runs the host, a scope is made, with the controller as its first process, and the control groups
+    /// will be in there. Where it cannot be had, they are where they always are.
+    async fn place(mut self, engine: &Engine) -> Result<Self, (Self, StepFailure)> {
+        let Some(systemd) = &engine.systemd else { return Ok(self) };
+        let (newborn, process) = match spawn(engine, &self.prepared.name) {
+            Ok(spawned) => spawned,
+            Err(failure) => return Err((self, *failure)),
+        };
+        let domain = &self.prepared.domain;
+        let made =
+            systemd.make_scope(domain.name.as_str(), domain.uuid, domain.partition(), process.pid).await;
+        self.prepared.newborn = Some(newborn);
+        self.record.process = Some(process);
+        match made {
+            Ok(group) => {
+                self.prepared.groups = engine.cgroups.of(&self.prepared.name, Some(&group));
+                self.prepared.plan.cgroups = plan_groups(&self.prepared.groups);
+                self.record.scope = Some(group);
+            }
+            Err(e) => tracing::warn!("domain '{}' has no scope: {e}", self.prepared.name),
+        }
+        // Before there is a group in it: a daemon that dies finds here where to look.
+        if let Err(e) = engine.publisher.note(self.record.clone()).await {
+            let path = engine.layout.record(self.record.uuid);
+            return Err((self, step_failed("record", "write", Some(&path), &e)));
+        }
+        killpoint::reached("scope");
+        Ok(self)
     }
 
     async fn group(self, engine: &Engine) -> Result<Grouped, (Self, StepFailure)> {
@@ -272,8 +328,9 @@ impl Confined {
         let (cgroups, groups, limits) =
             (engine.cgroups.clone(), prepared.groups.clone(), prepared.limits.clone());
         let pressure = prepared.pressure;
+        let member = self.record.scope.as_ref().and(self.record.process).map(|p| p.pid);
         let made = tokio::task::spawn_blocking(move || {
-            cgroups.create(&groups).map_err(|e| Box::new(group_failure(&e)))?;
+            cgroups.create(&groups, member).map_err(|e| Box::new(group_failure(&e)))?;
             let limited = cgroups.limit(&groups, &limits);
             let armed = limited.and_then(|r| Ok((r, cgroups.arm_pressure(&groups, pressure)?)));
             armed.map_err(|e| {
@@ -413,21 +470,14 @@ impl Linked {
     }
 
     async fn spawn(mut self, engine: &Engine) -> Result<Spawned, (Self, StepFailure)> {
-        let log = engine.layout.controller_log(&self.grouped.prepared.name);
-        let newborn = match link::spawn(&engine.controller, &self.grouped.prepared.name, &log) {
-            Ok(newborn) => newborn,
-            Err(e) => {
-                let failure = step_failed("spawn", "run", Some(engine.controller.path()), &e);
-                return Err((self, failure));
-            }
-        };
-        let pid = newborn.process.pid();
-        let process = match process::start_time(pid) {
-            Ok(start) => ProcessRecord { pid, start },
-            Err(e) => {
-                // Without a plan it ends by itself when the connection is dropped here.
-                return Err((self, step_failed("spawn", "look at the controller", None, &e)));
-            }
+        if let (Some(newborn), Some(process)) =
+            (self.grouped.prepared.newborn.take(), self.grouped.record.process)
+        {
+            return Ok(Spawned { linked: self, newborn, process });
+        }
+        let (newborn, process) = match spawn(engine, &self.grouped.prepared.name) {
+            Ok(spawned) => spawned,
+            Err(failure) => return Err((self, *failure)),
         };
         let record = &mut self.grouped.record;
         record.process = Some(process);
@@ -437,6 +487,17 @@ impl Linked {
         }
         Ok(Spawned { linked: self, newborn, process })
     }
+}
+
+/// Runs a controller. Without a plan it ends by itself when the connection is dropped.
+fn spawn(engine: &Engine, name: &str) -> Result<(Newborn, ProcessRecord), Box<StepFailure>> {
+    let log = engine.layout.controller_log(name);
+    let newborn = link::spawn(&engine.controller, name, &log)
+        .map_err(|e| Box::new(step_failed("spawn", "run", Some(engine.controller.path()), &e)))?;
+    let pid = newborn.process.pid();
+    let start = process::start_time(pid)
+        .map_err(|e| Box::new(step_failed("spawn", "look at the controller", None, &e)))?;
+    Ok((newborn, ProcessRecord { pid, start }))
 }
 
 /// A controller waits for its plan.
@@ -469,8 +530,8 @@ impl Spawned {
         let Self { linked, newborn, process } = self;
         match newborn.grown_up().await {
             Ok((held, events)) => {
-                let Grouped { prepared: Prepared { ids, label, links, .. }, triggers: pressure, .. } =
-                    linked.grouped;
+                let Grouped { prepared, record, triggers: pressure } = linked.grouped;
+                let (Prepared { ids, label, links, .. }, scope) = (prepared, record.scope);
                 Ok(Launched {
                     process: held,
                     process_record: process,
@@ -478,6 +539,7 @@ impl Spawned {
                     events,
                     ids,
                     label,
+                    scope,
                     links,
                     pressure,
                 })

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;
 use crate::host::apparmor::Label;
+use crate::host::cgroups::Groups;
 use crate::host::links::Link;
 use crate::host::process::Process;
 use crate::killpoint;
@@ -39,8 +40,8 @@ pub struct Remains {
     pub name: DomainName,
     /// Whose.
     pub uuid: Uuid,
-    /// Where its control groups are, unless it is the usual place.
-    pub partition: Option<String>,
+    /// Its control groups.
+    pub groups: Groups,
     /// The controller's number.
     pub pid: i32,
     /// What it runs under.
@@ -77,10 +78,9 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if let Some(process) = &remains.process {
         residue.extend(end(process).await);
     }
-    let groups = engine.cgroups.of(remains.name.as_str(), remains.partition.as_deref());
     let owner = Owner { name: remains.name.as_str(), uuid: remains.uuid };
     let (left, links) =
-        tokio::join!(remove_groups(engine, &groups), links::release(engine, owner, &remains.links));
+        tokio::join!(remove_groups(engine, &remains.groups), links::release(engine, owner, &remains.links));
     residue.extend(links);
     if left.is_empty() {
         // Not before: what still runs would run under no profile.

@@ -42,6 +42,7 @@ use crate::host::idmap::{IdRanges, Pool};
 use crate::host::link::Sockets;
 use crate::host::links::Links;
 use crate::host::program::Program;
+use crate::host::systemd::Systemd;
 use crate::network::Networks;
 use crate::paths::Layout;
 
@@ -70,6 +71,8 @@ pub struct Engine {
     pub history: Arc<History>,
     /// Ranges of ids.
     pub ids: Arc<IdRanges>,
+    /// The service manager, where systemd runs the host.
+    pub systemd: Option<Arc<Systemd>>,
     /// Profiles of containers.
     pub profiles: Profiles,
     /// What domains use.
@@ -144,11 +147,7 @@ impl Engine {
         {
             parsed.domain.keep_macs(&parsed.made_up_macs, before);
         }
-        // A document that does not say how many CPUs is not limited, and says so from now on.
-        if !parsed.says_vcpus {
-            let count = &mut parsed.domain.vcpu.count;
-            *count = crate::host::node::cpus().max(*count);
-        }
+        count_vcpus(&mut parsed);
         for warning in &parsed.warnings {
             tracing::warn!("domain '{}': {warning}", parsed.domain.name);
         }
@@ -266,6 +265,14 @@ async fn ask_entry(entry: &Entry, request: Request) -> Option<Response> {
     answer.await.ok()
 }
 
+/// A document that does not say how many CPUs is not limited, and says so from now on.
+fn count_vcpus(parsed: &mut berth_domain::Parsed) {
+    if !parsed.says_vcpus {
+        let count = &mut parsed.domain.vcpu.count;
+        *count = crate::host::node::cpus().max(*count);
+    }
+}
+
 /// Whether a document has a uuid of its own.
 fn names_uuid(xml: &str) -> bool {
     let tree = berth_domain::tree::parse_tree(xml);
@@ -322,6 +329,7 @@ impl Engine {
             publisher: Publisher::new(&layout, crate::host::process::boot_id()?)?,
             history: Arc::new(History::new(layout.run().join("ended"))?),
             ids: Arc::new(ids),
+            systemd: Systemd::find(tag).map(Arc::new),
             profiles: Profiles::find(tag),
             meters: Meters::default(),
             links,

@@ -65,7 +65,7 @@ impl Engine {
             let wanted = [StatsGroup::Cpu, StatsGroup::Memory];
             let figures = self.figures(snapshot, run, &wanted, &mut Buffer::default());
             usage.cpu_time_nsec = figures.cpu.and_then(|c| c.total_n_sec);
-            usage.processes = self.cgroups.of(snapshot.name.as_str(), domain.partition()).processes();
+            usage.processes = self.cgroups.of(snapshot.name.as_str(), run.partition()).processes();
             if let Some(bytes) = figures.memory.and_then(|m| m.usage_bytes) {
                 usage.used_memory_kib = bytes.cast_unsigned() / 1024;
             }
@@ -79,7 +79,8 @@ impl Engine {
         let mut resources = tune::resources(domain);
         if snapshot.run.as_ref().is_some_and(|run| Arc::ptr_eq(&run.live, domain) || affect != Affect::Config)
         {
-            let groups = self.cgroups.of(snapshot.name.as_str(), domain.partition());
+            let partition = snapshot.run.as_ref().and_then(|run| run.partition());
+            let groups = self.cgroups.of(snapshot.name.as_str(), partition);
             resources.cpus = Some(cpus::show(&groups.cpus().unwrap_or_else(|| groups.online())));
         }
         Ok(resources)

@@ -93,6 +93,9 @@ pub struct Record {
     /// What it runs under.
     #[serde(default)]
     pub label: Option<Label>,
+    /// The control group of its scope, where the service manager has made one.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// What its interfaces have on the host, or are about to get.
     #[serde(default)]
     pub links: Vec<Link>,
@@ -117,9 +120,15 @@ impl Record {
             && record.process.is_none_or(|p| p.pid >= 0)
             && record.init_pid.is_none_or(|pid| pid >= 0)
             && record.ids.is_none_or(Range::is_possible)
+            && record.scope.as_deref().is_none_or(is_group)
             && record.links.iter().all(Link::is_possible);
         is_good.then_some(record)
     }
+}
+
+/// Whether it can be the path of a control group.
+fn is_group(path: &str) -> bool {
+    path.starts_with('/') && path.len() < 4096 && !path.split('/').any(|part| part == "..")
 }
 
 /// Writes a record, whole or not at all.

@@ -14,12 +14,12 @@ use uuid::Uuid;
 use crate::container::links::{self, Owner};
 use crate::container::start::{remove_groups, remove_profile};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
-use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::publish::blocking;
 use crate::engine::record::{self, Record, RecordPhase};
 use crate::engine::registry::Reference;
-use crate::engine::store::Loaded;
+use crate::engine::store::{Loaded, Stored};
+use crate::engine::{Engine, count_vcpus, names_uuid};
 use crate::files;
 use crate::host::freezer;
 use crate::host::limits::{Limits, device_number};
@@ -47,9 +47,10 @@ impl Engine {
         let mut report = Report::default();
         // Before the domains that have ports of them.
         self.networks.recover().await?;
-        let mut definitions = self.read_definitions(&mut report).await?;
         let layout = self.layout.clone();
         let (records, bad) = blocking(move || record::read_all(&layout)).await?;
+        let ran = records.iter().map(|r| (r.name.clone(), r.uuid)).collect();
+        let mut definitions = self.read_definitions(ran, &mut report).await?;
         for path in bad {
             tracing::warn!("removed the status record '{path}', which is not readable");
         }
@@ -67,13 +68,13 @@ impl Engine {
                 Ok(None) => continue,
                 Err(e) => return Err(io::Error::other(e)),
             };
-            if let Some(request) = self.revive(birth, autodestroy, &mut report)? {
+            if let Some(request) = self.revive(birth, autodestroy, &mut report) {
                 settling.push(request);
             }
         }
         for (uuid, (domain, autostart)) in definitions {
             let past = pasts.remove(&uuid);
-            self.bear(Birth::Defined(domain, autostart, past))?;
+            self.bear(Birth::Defined(domain, autostart, past));
         }
         self.settle(settling).await;
         self.sweep().await?;
@@ -97,13 +98,38 @@ impl Engine {
         .await
     }
 
-    async fn read_definitions(&self, report: &mut Report) -> io::Result<Definitions> {
+    /// Reads all definitions. What somebody has put there by hand may lack what the next daemon must find again: its
+    /// uuid, which is that of its run if there is one, and hardware addresses. It is written back with them.
+    async fn read_definitions(
+        &self,
+        ran: HashMap<String, Uuid>,
+        report: &mut Report,
+    ) -> io::Result<Definitions> {
         let (store, host) = (self.store.clone(), self.host.clone());
-        let read = move |text: &str| -> Result<(DomainName, Domain), String> {
-            let parsed = berth_domain::parse(text, &host).map_err(|e| e.to_string())?;
-            Ok((parsed.domain.name.clone(), parsed.domain))
+        let read = move |text: &str| -> Result<(DomainName, (Domain, bool)), String> {
+            let mut parsed = berth_domain::parse(text, &host).map_err(|e| e.to_string())?;
+            let is_whole = parsed.is_whole() && names_uuid(text);
+            if let Some(uuid) = ran.get(parsed.domain.name.as_str())
+                && !names_uuid(text)
+            {
+                parsed.domain.uuid = *uuid;
+            }
+            count_vcpus(&mut parsed);
+            Ok((parsed.domain.name.clone(), (parsed.domain, is_whole)))
         };
-        let loaded: Loaded<Domain> = blocking(move || store.load(&read).map_err(io::Error::other)).await?;
+        let loaded: Loaded<Domain> = blocking(move || {
+            let loaded = store.load(&read).map_err(io::Error::other)?;
+            let keep = |stored: Stored<(Domain, bool)>| {
+                let (domain, is_whole) = stored.domain;
+                if !is_whole && let Err(e) = store.write(domain.name.as_str(), &domain.to_xml()) {
+                    tracing::warn!("domain '{}' gets a new uuid at each start: {e}", domain.name);
+                }
+                Stored { domain, autostart: stored.autostart }
+            };
+            let domains = loaded.domains.into_iter().map(keep).collect();
+            Ok(Loaded { domains, set_aside: loaded.set_aside })
+        })
+        .await?;
         for file in &loaded.set_aside {
             let (from, to, why) = (file.file.display(), file.now.display(), &file.why);
             tracing::warn!("'{from}' is not a definition and was set aside as '{to}': {why}");
@@ -150,7 +176,7 @@ impl Engine {
             links::take_again(&self, Owner { name: &record.name, uuid: record.uuid }, &live).await;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
-                self.settle_tuning(&live).await;
+                self.settle_tuning(&live, record.scope.clone()).await;
             }
         }
         let unpublished = match (&mut alive, record.process) {
@@ -162,7 +188,7 @@ impl Engine {
             }
             _ => Vec::new(),
         };
-        let groups = self.cgroups.of(&record.name, live.partition());
+        let groups = self.cgroups.of(&record.name, record.scope.as_deref().or(live.partition()));
         let frozen = blocking(move || Ok(freezer::is_frozen(&groups.limited))).await.unwrap_or_default();
         let paused = alive.is_some() && frozen;
         let found = Found { record, live, next, alive, paused, unpublished };
@@ -181,10 +207,10 @@ impl Engine {
     }
 
     /// A change of limits was under way: they become what the document says, which was to change last.
-    async fn settle_tuning(&self, live: &Arc<Domain>) {
+    async fn settle_tuning(&self, live: &Arc<Domain>, scope: Option<String>) {
         let (cgroups, live) = (self.cgroups.clone(), live.clone());
         let settled = blocking(move || {
-            let groups = cgroups.of(live.name.as_str(), live.partition());
+            let groups = cgroups.of(live.name.as_str(), scope.as_deref().or(live.partition()));
             let limits = Limits::of(&live, &device_number).map_err(io::Error::other)?;
             for error in cgroups.enforce(&groups, &limits) {
                 tracing::warn!("domain '{}': {error}", live.name);
@@ -223,7 +249,7 @@ impl Engine {
             drop(process.kill());
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
-        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, None)).await;
+        let mut residue = remove_groups(self, &self.cgroups.of(&record.name, record.scope.as_deref())).await;
         let owner = Owner { name: &record.name, uuid: record.uuid };
         residue.extend(links::release(self, owner, &record.links).await);
         if residue.is_empty() {
@@ -245,7 +271,7 @@ impl Engine {
         birth: Birth,
         autodestroy: bool,
         report: &mut Report,
-    ) -> io::Result<Option<(Reference, Request)>> {
+    ) -> Option<(Reference, Request)> {
         let mut wait = None;
         if let Birth::Found(found) = &birth {
             let reference = Reference::by_name(&found.record.name);
@@ -260,13 +286,14 @@ impl Engine {
                 wait = Some((reference, Request::Destroy(None)));
             }
         }
-        self.bear(birth)?;
-        Ok(wait)
+        // A name that is taken is no reason to leave all others alone.
+        if self.bear(birth) { wait } else { None }
     }
 
-    fn bear(self: &Arc<Self>, birth: Birth) -> io::Result<()> {
+    /// Answers false, and says why, if its name or its uuid is another's.
+    fn bear(self: &Arc<Self>, birth: Birth) -> bool {
         let (name, uuid) = match &birth {
-            Birth::Fresh => return Ok(()),
+            Birth::Fresh => return true,
             Birth::Defined(domain, ..) => (domain.name.clone(), domain.uuid),
             Birth::Found(found) => (found.live.name.clone(), found.live.uuid),
         };
@@ -281,9 +308,12 @@ impl Engine {
         match shown {
             Ok(entry) => {
                 self.registry.show(&entry, entry.snapshot());
-                Ok(())
+                true
             }
-            Err(e) => Err(io::Error::other(e)),
+            Err(e) => {
+                tracing::warn!("ignoring what was found of '{name}' with uuid {uuid}: {e}");
+                false
+            }
         }
     }
 

@@ -41,8 +41,17 @@ pub struct Run {
     pub ids: Option<Range>,
     /// What it runs under, where the host has AppArmor.
     pub label: Option<Label>,
+    /// The control group of its scope, where the service manager has made one.
+    pub scope: Option<String>,
     /// What its interfaces have on the host.
     pub links: Vec<Link>,
+}
+
+impl Run {
+    /// Where its control groups are, unless that is the usual place.
+    pub fn partition(&self) -> Option<&str> {
+        self.scope.as_deref().or(self.live.partition())
+    }
 }
 
 /// One domain at one moment.

@@ -25,7 +25,7 @@ impl Engine {
         buffer: &mut Buffer,
     ) -> Figures {
         let places = || {
-            let own = self.cgroups.of(snapshot.name.as_str(), run.live.partition());
+            let own = self.cgroups.of(snapshot.name.as_str(), run.partition());
             let legacy = |controller: &str| own.legacy_of(controller).map(std::path::Path::to_owned);
             Places {
                 unified: own.limited.clone(),

@@ -22,6 +22,10 @@ const PARENT: &str = "machine";
 /// The group with the limits in a domain's v2 group.
 const LIMITED: &str = "container";
 
+/// The group of the controller itself beside it. It is made by the controller, which moves there when it has time,
+/// unless the domain is in a scope.
+const CONTROLLER: &str = "controller";
+
 /// How long a killed group may take to become empty.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -146,8 +150,10 @@ impl Cgroups {
         found.map(|l| l.mount.join(PARENT).join(format!("{name}{}", self.suffix)))
     }
 
-    /// Makes the groups of a domain, empty ones: what a dead run left behind goes first.
-    pub fn create(&self, groups: &Groups) -> Result<(), CgroupError> {
+    /// Makes the groups of a domain, empty ones: what a dead run left behind goes first. In a scope `member`, the
+    /// process that the scope was made with, goes into one of them: controllers cannot be given on while it is in the
+    /// scope's own group.
+    pub fn create(&self, groups: &Groups, member: Option<i32>) -> Result<(), CgroupError> {
         if groups.exist() {
             let residue = self.remove(groups);
             if let Some(first) = residue.into_iter().next() {
@@ -156,7 +162,7 @@ impl Cgroups {
         }
         let made = {
             let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
-            self.note_partition(groups).and_then(|()| self.create_unified(groups))
+            self.note_partition(groups).and_then(|()| self.create_unified(groups, member))
         };
         let made = made.and_then(|()| self.create_legacy(groups));
         if made.is_err() {
@@ -166,7 +172,7 @@ impl Cgroups {
         made
     }
 
-    fn create_unified(&self, groups: &Groups) -> Result<(), CgroupError> {
+    fn create_unified(&self, groups: &Groups, member: Option<i32>) -> Result<(), CgroupError> {
         let delegate = |level: &Path| {
             for controller in ["+cpu", "+cpuset", "+io", "+memory", "+pids"] {
                 // Not there on hybrid hosts, and not there for us where we are delegated less: a limit that needs
@@ -175,12 +181,33 @@ impl Cgroups {
             }
             Ok(())
         };
-        delegate(&self.unified)?;
-        self.create_in(&self.unified, &groups.unified, delegate)?;
+        match member {
+            None => {
+                delegate(&self.unified)?;
+                self.create_in(&self.unified, &groups.unified, delegate)?;
+            }
+            Some(pid) => {
+                self.create_in_scope(groups, pid)?;
+                groups.unified.parent().map_or(Ok(()), delegate)?;
+            }
+        }
         delegate(&groups.unified)?;
         fs::create_dir(&groups.limited).map_err(failed("make", &groups.limited))?;
         // What the container may divide among its own groups is what it was given itself.
         delegate(&groups.limited)
+    }
+
+    /// What is above the scope is its maker's.
+    fn create_in_scope(&self, groups: &Groups, pid: i32) -> Result<(), CgroupError> {
+        let own = groups.unified.join(CONTROLLER);
+        if self.pretend {
+            return fs::create_dir_all(&own).map_err(failed("make", &own));
+        }
+        for path in [&groups.unified, &own] {
+            fs::create_dir(path).map_err(failed("make", path))?;
+        }
+        let procs = own.join("cgroup.procs");
+        write(&procs, &pid.to_string()).map_err(failed("write", &procs))
     }
 
     fn create_legacy(&self, groups: &Groups) -> Result<(), CgroupError> {
@@ -231,11 +258,9 @@ impl Cgroups {
     /// Notes a partition that a sweep would not look into.
     fn note_partition(&self, groups: &Groups) -> Result<(), CgroupError> {
         use io::Write;
-        let parent = groups.unified.parent().unwrap_or(&groups.unified);
-        let Ok(partition) = parent.strip_prefix(&self.unified) else { return Ok(()) };
-        let shown = partition.display().to_string();
+        let Some(shown) = self.partition_of(groups) else { return Ok(()) };
         let known = crate::files::read_text(&self.partitions).unwrap_or_default();
-        if shown == PARENT || known.lines().any(|l| l == shown) {
+        if known.lines().any(|l| l == shown) {
             return Ok(());
         }
         let mut file = crate::files::append(&self.partitions).map_err(failed("open", &self.partitions))?;
@@ -323,20 +348,17 @@ impl Cgroups {
 
     /// All groups that are called like ours: name and partition.
     fn ours(&self) -> std::collections::BTreeSet<(String, String)> {
-        let mut all = std::collections::BTreeSet::new();
         let noted = crate::files::read_text(&self.partitions).unwrap_or_default();
-        for partition in std::iter::once(PARENT).chain(noted.lines()) {
-            for mount in std::iter::once(&self.unified).chain(self.legacy.iter().map(|l| &l.mount)) {
-                let Ok(entries) = fs::read_dir(mount.join(partition)) else { continue };
-                for entry in entries.flatten() {
-                    let Ok(file) = entry.file_name().into_string() else { continue };
-                    if let Some(name) = file.strip_suffix(&self.suffix) {
-                        all.insert((name.to_owned(), partition.to_owned()));
-                    }
-                }
-            }
-        }
-        all
+        let partitions = std::iter::once(PARENT).chain(noted.lines());
+        partitions.flat_map(|p| self.ours_in(p).into_iter().map(|name| (name, p.to_owned()))).collect()
+    }
+
+    /// The names of all groups in a partition that are called like ours.
+    fn ours_in(&self, partition: &str) -> std::collections::BTreeSet<String> {
+        let mounts = std::iter::once(&self.unified).chain(self.legacy.iter().map(|l| &l.mount));
+        let folders = mounts.filter_map(|mount| fs::read_dir(mount.join(partition)).ok());
+        let files = folders.flat_map(|f| f.flatten()).filter_map(|e| e.file_name().into_string().ok());
+        files.filter_map(|file| file.strip_suffix(&self.suffix).map(str::to_owned)).collect()
     }
 
     fn note_parent(&self, parent: &Path) -> Result<(), CgroupError> {
@@ -366,19 +388,33 @@ impl Cgroups {
             }
         }
         self.remove_parents();
-        self.forget_partitions();
+        self.forget_partition(groups);
         residue
     }
 
-    /// Removes the note of partitions once nothing of ours is in them.
-    fn forget_partitions(&self) {
-        if !self.partitions.exists() {
+    /// Takes a partition off the note once nothing of ours is in it.
+    fn forget_partition(&self, groups: &Groups) {
+        let Some(partition) = self.partition_of(groups) else { return };
+        let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
+        let Ok(noted) = crate::files::read_text(&self.partitions) else { return };
+        if !self.ours_in(&partition).is_empty() {
             return;
         }
-        let _held = self.noting.lock().unwrap_or_else(|e| e.into_inner());
-        if self.ours().iter().all(|(_, partition)| partition == PARENT) {
-            drop(fs::remove_file(&self.partitions));
-        }
+        let left: String = noted.lines().filter(|l| *l != partition).map(|l| format!("{l}\n")).collect();
+        // One that stays on the note is looked into in vain.
+        drop(if left.is_empty() {
+            fs::remove_file(&self.partitions)
+        } else {
+            // Whole or not at all: a daemon that is killed here must find the others.
+            let new = self.partitions.with_extension("new");
+            crate::files::overwrite(&new, &left).and_then(|()| fs::rename(&new, &self.partitions))
+        });
+    }
+
+    /// The partition of a domain, unless it is the usual one.
+    fn partition_of(&self, groups: &Groups) -> Option<String> {
+        let partition = groups.unified.parent()?.strip_prefix(&self.unified).ok()?;
+        Some(partition.display().to_string()).filter(|p| p != PARENT)
     }
 
     /// Removes the parents that were made here, once they are empty.
@@ -638,7 +674,7 @@ mod test {
         let cgroups = fake(dir.path());
         let groups = cgroups.of("web", Some("/a/b"));
         assert_eq!(groups.unified, dir.path().join("unified/a/b/web.berth-1234abcd"));
-        cgroups.create(&groups).expect("made");
+        cgroups.create(&groups, None).expect("made");
         assert!(groups.exist() && dir.path().join("memory/a/b/web.berth-1234abcd").exists());
         // Another daemon looks there, as it was noted.
         assert_eq!(cgroups.sweep(&|name| name == "web"), Vec::<String>::new());
@@ -654,7 +690,7 @@ mod test {
         let dir = tempfile::tempdir().expect("temporary folder");
         let cgroups = fake(dir.path());
         let groups = cgroups.of("web", None);
-        cgroups.create(&groups).expect("made");
+        cgroups.create(&groups, None).expect("made");
         let memory = groups.legacy_of("memory").expect("a group").to_owned();
         for (path, text) in [
             (memory.join("memory.limit_in_bytes"), "100"),

@@ -18,4 +18,5 @@ pub mod pressure;
 pub mod process;
 pub mod program;
 pub mod resources;
+pub mod systemd;
 pub mod usb;

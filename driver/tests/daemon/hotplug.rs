@@ -113,9 +113,9 @@ fn denied() {
     let text = client.bad("AttachDevice", &ask("short", &data("/a"), &["live", "config"]));
     assert_eq!(text.0, "InvalidState");
     client.good("AttachDevice", &ask("short", &data("/a"), &[]));
-    let text = client.bad("AttachDevice", &ask("off", "<interface type='ethernet'/>", &[]));
+    let text = client.bad("AttachDevice", &ask("off", "<channel type='pty'/>", &[]));
     assert_eq!(text.0, "InvalidDocument");
-    assert!(text.1.contains("<interface>: a device of this kind"), "{}", text.1);
+    assert!(text.1.contains("<channel>: a device of this kind"), "{}", text.1);
     assert_eq!(client.bad("AttachDevice", &ask("nobody", &data("/a"), &[])).0, "NoSuchDomain");
     let root = "<filesystem type='mount'><source dir='/x'/><target dir='/'/></filesystem>";
     let text = client.bad("DetachDevice", &ask("short", root, &["live"]));

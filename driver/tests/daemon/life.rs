@@ -116,10 +116,10 @@ fn failed_starts() {
     assert_eq!(client.bad("Create", &json!({ "xml": xml("refuse-too") })).0, "StartFailed");
     assert_eq!(client.bad("List", &json!({ "name": "refuse-too" })).0, "NoSuchDomain");
     let unsupported =
-        xml("later").replace("<console", "<interface type='bridge'><source bridge='b'/></interface><console");
+        xml("later").replace("type='mount'><source dir='/srv/later'/>", "type='ram'><source usage='9'/>");
     let reply = client.call("Create", &json!({ "xml": unsupported }));
     assert_eq!(reply["error"], json!("io.berth.Domain.Unsupported"));
-    assert_eq!(reply["parameters"]["diagnostics"][0]["line"], json!(7));
+    assert_eq!(reply["parameters"]["diagnostics"][0]["line"], json!(6));
     assert_eq!(client.bad("List", &json!({ "name": "later" })).0, "NoSuchDomain");
     assert_eq!(daemon.residue(), Vec::<String>::new());
 }

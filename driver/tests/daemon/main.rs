@@ -9,6 +9,7 @@ mod apparmor;
 mod client;
 mod consoles;
 mod fake;
+mod fake_systemd;
 mod harness;
 mod hotplug;
 mod life;
@@ -18,6 +19,7 @@ mod pause;
 mod recovery;
 mod roles;
 mod service;
+mod systemd;
 mod wire;
 
 use libtest_mimic::{Arguments, Trial};
@@ -41,6 +43,7 @@ fn main() {
         metrics::TESTS,
         limits::TESTS,
         service::TESTS,
+        systemd::TESTS,
     ];
     let trials = tests.into_iter().flatten().map(|(name, test)| {
         let test = *test;

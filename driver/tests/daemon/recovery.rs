@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::Test;
-use crate::harness::{Daemon, alive, kill, wait, xml};
+use crate::harness::{Daemon, alive, kill, wait, xml, xml_with};
 
 pub const TESTS: &[Test] = &[
     ("recovery::running_domains_are_adopted", adopted),
@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("recovery::killed_at_each_step_of_an_end", killed_stopping),
     ("recovery::killed_while_defining", killed_defining),
     ("recovery::bad_files_are_set_aside", set_aside),
+    ("recovery::a_definition_put_there_by_hand_keeps_its_uuid", by_hand),
     ("recovery::a_second_daemon_is_refused", second),
     ("recovery::another_boot_has_no_processes", other_boot),
     ("recovery::autodestroy_does_not_outlive_the_daemon", autodestroy),
@@ -163,6 +164,30 @@ fn set_aside() {
     assert!(log.contains("2 files set aside") && log.contains("line 2") && log.contains("liar.xml"), "{log}");
     assert!(folder.join("bad.xml.unreadable-1").exists());
     daemon.define("bad");
+}
+
+fn by_hand() {
+    let mut daemon = Daemon::start();
+    daemon.begin("runs");
+    let uuid = daemon.status("runs")["uuid"].clone();
+    daemon.kill();
+    let folder = daemon.path("etc/berth/domains");
+    std::fs::write(folder.join("hand.xml"), xml("hand")).expect("written");
+    // It runs, and its file says no longer which one it is, as after an edit by hand.
+    std::fs::write(folder.join("runs.xml"), xml("runs")).expect("written");
+    daemon.launch();
+    assert_eq!(daemon.status("runs")["uuid"], uuid);
+    daemon.client().good("Start", &json!({ "name": "hand" }));
+    let before = daemon.status("hand");
+    daemon.restart();
+    assert_eq!(daemon.status("hand"), before);
+    // The file of another domain that runs under this name is none of its own.
+    daemon.kill();
+    let odd = xml_with("runs", "11111111-2222-3333-4444-555555555555");
+    std::fs::write(folder.join("runs.xml"), odd).expect("written");
+    daemon.launch();
+    assert_eq!((daemon.status("runs")["uuid"].clone(), daemon.status("hand")), (uuid, before));
+    assert!(daemon.log().contains("ignoring what was found of 'runs'"), "{}", daemon.log());
 }
 
 fn second() {

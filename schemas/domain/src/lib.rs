@@ -109,6 +109,13 @@ pub struct Parsed {
     pub made_up_macs: Vec<usize>,
 }
 
+impl Parsed {
+    /// Whether the document, but for its uuid, says all that another reading of it would make up again.
+    pub fn is_whole(&self) -> bool {
+        self.says_vcpus && self.made_up_macs.is_empty()
+    }
+}
+
 /// A document that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {

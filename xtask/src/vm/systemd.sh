@@ -12,6 +12,7 @@ check() {
         failed=$((failed + 1))
         echo "FAILED: $what: $* ($?)"
         echo "$output" | sed 's/^/    /'
+        return 1
     fi
 }
 # within SECONDS COMMAND...: it succeeds after some tries.
@@ -24,7 +25,8 @@ within() {
     done
 }
 state() { [ "$(virsh-lite domstate "$1")" = "$2" ]; }
-init_of() { virsh-lite list --json | python3 -c "import json,sys; print([d['initPid'] for d in json.load(sys.stdin) if d['name'] == '$1'][0])"; }
+controller_of() { pgrep -f "berth-controller $1\$"; }
+init_of() { pgrep -P "$(controller_of "$1")"; }
 has() { echo "$1" | grep -q -- "$2"; }
 
 echo "up for $(cut -d' ' -f1 /proc/uptime) s, $(systemctl --version | head -1)"
@@ -42,47 +44,105 @@ for n in 1 2 3 4; do
     check "web$n is defined" virsh-lite define /tmp/web$n.xml
     check "web$n is started" virsh-lite start web$n
 done
-inits() { for n in auto web1 web2 web3 web4; do init_of $n; done | tr '\n' ' '; }
+# Pids with the times when they were started.
+inits() { for n in auto web1 web2 web3 web4; do cut -d' ' -f1,22 "/proc/$(init_of $n)/stat"; done | tr '\n' ' '; }
 before=$(inits)
-same() { [ "$(inits)" = "$before" ] && for pid in $before; do [ -d /proc/$pid ] || return 1; done; }
+same() { [ "$(inits)" = "$before" ] && [ "$(echo "$before" | wc -w)" = 10 ]; }
+adopted() { journalctl -u berthd -o cat | grep ' adopted, ' | tail -1 | grep -q '5 defined, 5 adopted, 0 ended'; }
 check 'they have inits' same
-check 'the daemon is restarted' systemctl restart berthd
+group=/sys/fs/cgroup/machine.slice/machine-web1.scope
+in_scope() { grep -q "/machine-$1.scope/$1.berth/container/payload" "/proc/$(init_of "$1")/cgroup"; }
+listed() { machinectl list --no-legend | grep -q "^$1 *container *berth "; }
+led() { [ "$(machinectl show --property Leader --value "$1")" = "$(init_of "$1")" ]; }
+for n in auto web1; do
+    check "$n is in a scope" in_scope $n
+    check "$n is listed by machinectl" within 10 listed $n
+    check "machinectl enters $n by its init" led $n
+done
+check 'a limit is in force in the scope' grep -qx 67108864 $group/web1.berth/container/memory.max
+check 'its controller is beside that' grep -qx "$(controller_of web1)" $group/web1.berth/controller/cgroup.procs
+check 'machinectl shows its unit' sh -c 'machinectl status web1 | grep -q "Unit: machine-web1.scope"'
+check 'systemd knows what it is' test "$(systemctl show -P Description machine-web1.scope)" = 'Berth container web1'
+check 'the daemon is restarted' systemctl restart berthd || journalctl -u berthd -n 20 --no-pager -o cat
 check 'a restart is not noticed' same
+check 'all are adopted' adopted
 check 'the daemon is reloaded' systemctl reload berthd
 check 'a reload is not noticed' same
 check 'a new version is installed' dpkg --install /root/new.deb
 check 'it is the new version' test "$(dpkg-query -W -f '${Version}' berth)" = "$(dpkg-deb -f /root/new.deb Version)"
 check 'an upgrade is not noticed' same
-check 'the daemon is ready again' systemctl is-active berthd.service
+check 'the daemon is ready again' within 30 systemctl is-active berthd.service
+check 'all are adopted once more' within 30 adopted
+check 'they are in their scopes' in_scope web1
+check 'and listed' listed web1
+
+# By the host's tools.
+check 'web1 is asked to reboot' virsh-lite reboot web1
+rebooted() { led web1 && ! echo " $before" | grep -q " $(init_of web1) "; }
+check 'machinectl enters the new init' within 60 rebooted
+check 'web2 is terminated by machinectl' machinectl terminate web2
+check 'which is a clean stop' within 30 sh -c 'virsh-lite domstate web2 --reason | grep -qx "shut off (shutdown)"'
+gone() { ! systemctl is-active --quiet "machine-$1.scope" && ! listed "$1"; }
+check 'nothing of it is left' within 10 gone web2
+check 'it starts again' virsh-lite start web2
+check 'in a scope again' in_scope web2
+check 'a scope is stopped by systemctl' systemctl stop machine-web2.scope
+check 'which is a clean stop too' within 30 sh -c 'virsh-lite domstate web2 --reason | grep -qx "shut off (shutdown)"'
+check 'web2 starts once more' virsh-lite start web2
+mount /dev/vdb /srv/deb
+check 'a Debian is defined' virsh-lite define /root/deb.xml
+check 'and started' virsh-lite start deb
+inside() { script -qec 'machinectl --quiet shell deb /bin/ps -p 1 -o comm=' /dev/null < /dev/null | grep -q systemd; }
+check 'machinectl shell enters it' within 240 inside
+check 'systemctl looks into it' sh -c 'systemctl -M deb list-units | grep -q dbus.service'
+check 'it is shut down' virsh-lite shutdown deb
+check 'and off' within 120 state deb 'shut off'
 
 # Members of the group may; others may look.
 useradd member && usermod --append --groups berth member && useradd other
-as() { setpriv --reuid="$1" --regid="$1" --init-groups "$2" "$3" "$4"; }
+as() {
+    user=$1
+    shift
+    setpriv --reuid="$user" --regid="$user" --init-groups "$@"
+}
 refused() { ! as other virsh-lite destroy web4; }
 check 'others may look' as other virsh-lite list --all
 check 'others may not do' refused
 check 'members may' as member virsh-lite destroy web4
 check 'and that was done' state web4 'shut off'
+connect='org.libvirt /org/libvirt/LXC org.libvirt.Connect'
+web3=$(busctl call $connect DomainLookupByName s web3 | cut -d'"' -f2)
+destroy="--allow-interactive-authorization=false call org.libvirt $web3 org.libvirt.Domain Destroy u 0"
+refused_on_bus() { ! as other busctl $destroy && state web3 running; }
+check 'on the bus others may look' as other busctl call $connect ListDomains u 0
+check 'on the bus others may not do' refused_on_bus
+check 'on the bus members may' as member busctl $destroy
+check 'and that was done too' state web3 'shut off'
+check 'web3 starts again' virsh-lite start web3
 
 # The end.
 check 'containers are stopped in order' systemctl stop berth-guests.service
 for n in auto web1 web2 web3; do
     check "$n is off" state $n 'shut off'
 done
-check 'they were asked' sh -c "virsh-lite dominfo auto | grep -q shutdown || journalctl -u berth-guests | grep \"'auto' is being\""
+check 'they were asked' sh -c 'virsh-lite domstate auto --reason | grep -qx "shut off (shutdown)"'
+check 'no machine is left' test -z "$(machinectl list --no-legend)"
+check 'no scope is left' sh -c '! ls -d /sys/fs/cgroup/machine.slice/*.scope 2> /dev/null'
 check 'one can be started again' virsh-lite start web1
 check 'the package is removed' dpkg --remove berth
-check 'its container runs on' test -d "/proc/$(pgrep -f 'berth-controller web1' | head -1)"
-pkill -TERM -f 'berth-controller web1'
+check 'its container runs on' test -n "$(init_of web1)"
+kill -TERM "$(controller_of web1)"
 check 'what was configured is there' test -f /etc/berth/domains/web1.xml
 check 'the package is purged' dpkg --purge berth
 check 'nothing is left' sh -c '! ls -d /etc/berth /var/lib/berth /var/log/berth /etc/apparmor.d/berthd /usr/sbin/berthd 2> /dev/null'
 check 'no unit is left' sh -c '! systemctl cat berthd.service 2> /dev/null'
 check 'it can be installed again' dpkg --install /root/new.deb
 check 'and is at work at once' virsh-lite list
-systemctl --failed --no-legend
-journalctl -b -p warning --no-pager -o short-monotonic | grep -v kernel: | tail -30
-journalctl -u berthd -n 20 --no-pager -o cat
+if [ $failed != 0 ]; then
+    systemctl --failed --no-legend
+    journalctl -b -p warning --no-pager -o short-monotonic -n 60 | grep -v kernel:
+    journalctl -u berthd -n 40 --no-pager -o cat
+fi
 
 echo "berth-vm: exit status $failed"
 if [ "$(cat /root/keep)" = yes ]; then

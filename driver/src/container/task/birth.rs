@@ -137,6 +137,8 @@ impl Task {
         match (process, events) {
             (Some(process), Some(events)) => {
                 tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
+                // It may have been restarted, or machined, while nobody looked.
+                self.register();
             }
             _ => self.before.push(Event::ControllerGone(self.run)),
         }
@@ -149,7 +151,8 @@ fn found_run(found: &Found) -> Run {
     match &found.alive {
         Some((_, status, _)) => {
             let (ids, label, links) = (record.ids, record.label.clone(), record.links.clone());
-            run_of(status, id, found.live.clone(), Given { ids, label, links })
+            let given = Given { ids, label, scope: record.scope.clone(), links };
+            run_of(status, id, found.live.clone(), given)
         }
         None => Run {
             id,
@@ -160,6 +163,7 @@ fn found_run(found: &Found) -> Run {
             live: found.live.clone(),
             ids: record.ids,
             label: record.label.clone(),
+            scope: record.scope.clone(),
             links: record.links.clone(),
         },
     }

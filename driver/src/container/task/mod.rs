@@ -36,6 +36,7 @@ use crate::engine::record::{Pending, ProcessRecord, Record, RecordPhase};
 use crate::engine::registry::Entry;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
+use crate::host::cgroups::Groups;
 use crate::host::link::Events;
 use crate::host::process::Process;
 
@@ -379,6 +380,12 @@ impl Task {
         self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await;
     }
 
+    /// Control groups of what runs.
+    fn groups(&self) -> Groups {
+        let partition = self.active.as_ref().and_then(|a| a.run.partition());
+        self.engine.cgroups.of(self.entry.name.as_str(), partition)
+    }
+
     fn blank_record(&self) -> Record {
         Record {
             boot_id: self.engine.publisher.boot_id().to_owned(),
@@ -398,6 +405,7 @@ impl Task {
             ids: None,
             pending: None,
             label: None,
+            scope: None,
             links: Vec::new(),
             tuning: false,
             last_exit: self.last_exit.clone(),
@@ -418,6 +426,7 @@ impl Task {
             ids: active.run.ids,
             pending: self.plugging.as_ref().map(|p| p.pending.clone()),
             label: active.run.label.clone(),
+            scope: active.run.scope.clone(),
             links: active.run.links.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()

@@ -30,7 +30,7 @@ impl Task {
         let Some(active) = &self.active else { return };
         self.lifecycle = self.lifecycle.after(Fact::SwitchBegan);
         let (run, restarts) = (self.run, active.run.restarts);
-        let group = self.engine.cgroups.of(self.entry.name.as_str(), active.run.live.partition()).limited;
+        let group = self.groups().limited;
         let mailbox = self.entry.mailbox().clone();
         tokio::spawn(async move {
             let done = blocking(move || {

@@ -43,7 +43,7 @@ impl Task {
     pub(super) async fn arm_pressure(&self, live: &Arc<Domain>) -> Result<Vec<Trigger>, Failure> {
         let settings = live.pressure_settings();
         let cgroups = self.engine.cgroups.clone();
-        let groups = cgroups.of(self.entry.name.as_str(), live.partition());
+        let groups = self.groups();
         match blocking(move || Ok(cgroups.arm_pressure(&groups, settings))).await {
             Ok(Ok(triggers)) => Ok(triggers),
             Ok(Err(e)) => Err(Failure::Failed(e.to_string())),

@@ -26,6 +26,7 @@ use crate::host::idmap::Range;
 use crate::host::link::Events;
 use crate::host::links::Link;
 use crate::host::process::Process;
+use crate::host::systemd::Machine;
 
 impl Task {
     pub(super) async fn begin_start(&mut self, domain: Arc<Domain>, options: StartOptions, reply: Reply) {
@@ -54,9 +55,10 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events, ids, label, links, pressure } = launched;
+        let Launched { process, process_record, status, events, ids, label, scope, links, pressure } =
+            launched;
         let process = Arc::new(process);
-        let run = run_of(&status, process.pid(), starting.domain, Given { ids, label, links });
+        let run = run_of(&status, process.pid(), starting.domain, Given { ids, label, scope, links });
         self.active = Some(Active {
             run,
             process: Some(process.clone()),
@@ -72,6 +74,7 @@ impl Task {
         self.run += 1;
         self.watch_pressure(pressure);
         self.publish(vec![Draft::new(EventKind::Started, "booted")]).await;
+        self.register();
         tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
         answer(starting.reply, Ok(Answer::Status(self.entry.snapshot())));
         if !starting.destroyers.is_empty() {
@@ -128,6 +131,8 @@ impl Task {
                 self.reason = reason;
                 self.last_exit = Some(exit);
                 self.publish(drafts).await;
+                // It has another init.
+                self.register();
             }
             ControllerEventKind::OomKilled => self.publish(vec![active::oom_draft(&event)]).await,
             ControllerEventKind::Ended => {
@@ -138,6 +143,24 @@ impl Task {
                 self.begin_stop(How::Over);
             }
         }
+    }
+
+    /// Shows the container to the host's tools, where there are such. Nothing waits for that, and nothing depends on it.
+    pub(super) fn register(&self) {
+        let (Some(systemd), Some(active)) = (self.engine.systemd.clone(), self.active.as_ref()) else {
+            return;
+        };
+        // One that is in no scope of its own would be shown as the daemon's unit, and stopped with it.
+        let Some(init) = active.run.init_pid.filter(|_| active.run.scope.is_some()) else { return };
+        let Ok(init) = u32::try_from(init) else { return };
+        let machine = Machine { domain: self.entry.name.to_string(), uuid: self.entry.uuid, init };
+        tokio::spawn(async move {
+            match systemd.register(&machine).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("domain '{}' is not registered: no machined", machine.domain),
+                Err(e) => tracing::warn!("cannot register domain '{}' with machined: {e}", machine.domain),
+            }
+        });
     }
 
     pub(super) fn shutdown_asked(&mut self) {
@@ -175,7 +198,7 @@ impl Task {
         let remains = Remains {
             name: self.entry.name.clone(),
             uuid: self.entry.uuid,
-            partition: active.run.live.partition().map(str::to_owned),
+            groups: self.groups(),
             pid: active.run.id,
             label: active.run.label.clone(),
             links: active.run.links.iter().chain(self.plugging_link()).cloned().collect(),
@@ -246,6 +269,7 @@ impl Task {
 pub(super) struct Given {
     pub(super) ids: Option<Range>,
     pub(super) label: Option<Label>,
+    pub(super) scope: Option<String>,
     pub(super) links: Vec<Link>,
 }
 
@@ -264,6 +288,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, give
         live,
         ids: given.ids,
         label: given.label,
+        scope: given.scope,
         links: given.links,
     }
 }

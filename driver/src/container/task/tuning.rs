@@ -69,7 +69,7 @@ impl Task {
 
     async fn change_groups(&self, old: Arc<Domain>, new: Arc<Domain>) -> Result<Change, Failure> {
         let cgroups = self.engine.cgroups.clone();
-        let groups = cgroups.of(self.entry.name.as_str(), new.partition());
+        let groups = self.groups();
         let done = blocking(move || {
             let limits = |domain: &Domain| Limits::of(domain, &device_number);
             let (old, new) = match (limits(&old), limits(&new)) {
