@@ -13,6 +13,7 @@ pub mod engine;
 pub mod failure;
 pub mod files;
 pub mod host;
+pub mod journal;
 pub mod killpoint;
 pub mod network;
 pub mod paths;

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use berth_driver::api::varlink::{Listener, serve};
 use berth_driver::api::{dbus, metrics};
 use berth_driver::engine::{Engine, Parts};
+use berth_driver::journal;
 use berth_driver::paths::Layout;
 use berth_driver::service::{self, Settings};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Environment variable of tests that may not make control groups: plain folders take their place.
 const PRETEND_CGROUPS: &str = "BERTH_TEST_PRETEND_CGROUPS";
@@ -44,7 +44,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Err(e) = start_log(&options.log) {
+    if let Err(e) = journal::start(&options.log) {
         return fail(&e);
     }
     match run(&options) {
@@ -57,13 +57,6 @@ fn fail(message: &str) -> ExitCode {
     // If standard error is closed there is nobody to tell.
     drop(writeln!(std::io::stderr(), "berthd: {message}"));
     ExitCode::FAILURE
-}
-
-fn start_log(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|e| format!("cannot log at '{level}': {e}"))?;
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
-    Ok(())
 }
 
 fn run(options: &Options) -> Result<(), String> {

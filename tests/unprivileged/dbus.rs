@@ -181,6 +181,16 @@ fn errors() -> Outcome {
         let message = refused(&bus, path, method, words)?;
         ensure!(message.contains(says), "{method} {words:?}: '{says}' is not in '{message}'");
     }
+    // Who asked for what, and what became of it; not who looked.
+    let told = format!(
+        "user {}, process {{}}, by D-Bus: io.berth.Domain.Destroy of 'dom': Requested operation is not valid: ",
+        nix::unistd::geteuid()
+    );
+    let (before, after) = told.split_once("{}").unwrap_or_default();
+    let log = daemon.log();
+    let is_told = |l: &str| l.split_once(before).is_some_and(|(_, rest)| rest.contains(after));
+    ensure!(log.lines().any(is_told), "the log does not tell of it: {log}");
+    ensure!(!log.contains("by D-Bus: io.berth.Domain.List"), "the log tells who looked: {log}");
     let wrong = bus.call(&path, "Domain", "GetState", &["s", "x"]);
     ensure!(wrong.clone().is_err_and(|e| e.contains("'u'")), "a parameter of another type: {wrong:?}");
     let read_only = bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Domain", "Name", "s", "x"]);

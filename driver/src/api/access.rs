@@ -80,6 +80,28 @@ pub fn needed(method: Method) -> Role {
     }
 }
 
+impl Method {
+    /// Its full name in the varlink interfaces, whichever door it is called by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "org.varlink.service",
+            Self::Node(method) => method.name(),
+            Self::Domain(method) => method.name(),
+            Self::Network(method) => method.name(),
+        }
+    }
+}
+
+/// Whether the record of who did what tells of it: what changes something, and what shows what is typed in a container.
+pub fn is_noted(method: Method) -> bool {
+    match method {
+        // Part of what was told already.
+        Method::Domain(Domain::ResizeConsole) => false,
+        Method::Network(Network::AddInterface | Network::RemoveInterface) => true,
+        method => needed(method) == Role::Admin,
+    }
+}
+
 /// Whether a role may call a method.
 pub fn allowed(role: Role, method: Method) -> bool {
     match (role, needed(method)) {

@@ -3,6 +3,7 @@
 //! Does not decide anything about domains.
 
 pub mod access;
+pub mod audit;
 pub mod dbus;
 pub mod metrics;
 pub mod varlink;

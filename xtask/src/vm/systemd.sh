@@ -120,6 +120,11 @@ check 'on the bus members may' as member busctl $destroy
 check 'and that was done too' state web3 'shut off'
 check 'web3 starts again' virsh-lite start web3
 
+# The journal.
+check 'who did what is in the journal' sh -c "journalctl -t berthd -o cat | grep -q \"^user $(id -u member), process [0-9]*, by varlink: io.berth.Domain.Destroy of 'web4': done\""
+check 'and what was refused' sh -c "journalctl BERTH_UID=$(id -u other) BERTH_OPERATION=io.berth.Domain.Destroy -o cat | grep -q PermissionDenied"
+check 'a domain has a story' sh -c 'journalctl BERTH_DOMAIN=web1 -n 1 -o cat | grep -q .'
+
 # The end.
 check 'containers are stopped in order' systemctl stop berth-guests.service
 for n in auto web1 web2 web3; do

@@ -13,6 +13,7 @@ use zbus::export::futures_core::Stream;
 use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
+use crate::api::audit;
 use crate::api::dbus::bus::{BUS, Bus, DRIVER, PATIENCE, QUEUE};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
@@ -197,8 +198,21 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     };
     let method = find(object, header.interface().map(|i| i.as_str()), member)?;
     let call = Call::new(bus, method, client, message, header);
+    let answer = authorised(&call, object, member, path).await;
+    let about = match object {
+        Object::Domain(uuid) => objects::find_domain(&bus.engine, uuid)
+            .map_or_else(|_| uuid.to_string(), |entry| entry.name.to_string()),
+        _ => String::new(),
+    };
+    let failure = answer.as_ref().err().map(|refusal| refusal.reply().1);
+    audit::note("D-Bus", bus.callers.asker(client), method.row(), &about, failure.as_deref());
+    answer
+}
+
+async fn authorised(call: &Call<'_>, object: Object, member: &str, path: &str) -> call::Answer {
+    let (bus, method) = (call.bus, call.method);
     // Before a parameter is looked at.
-    access::authorise(&call).await?;
+    access::authorise(call).await?;
     match (method, object) {
         (Method::Introspectable(_), object) => {
             call.nothing()?;
@@ -209,11 +223,11 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
             let all = if object == Object::Domains { bus.engine.registry.all() } else { Vec::new() };
             call.answer(&object.introspect(all.iter().map(|s| s.uuid)).as_str())
         }
-        (Method::Peer(method), _) => properties::peer(&call, method),
-        (Method::Properties(method), object) => properties::call(&call, method, object).await,
-        (Method::Connect(method), Object::Connect) => super::connect::call(&call, method).await,
-        (Method::Domain(method), Object::Domain(uuid)) => super::domain::call(&call, method, uuid).await,
-        (Method::BerthDomain(method), Object::Domain(uuid)) => console::call(&call, method, uuid).await,
+        (Method::Peer(method), _) => properties::peer(call, method),
+        (Method::Properties(method), object) => properties::call(call, method, object).await,
+        (Method::Connect(method), Object::Connect) => super::connect::call(call, method).await,
+        (Method::Domain(method), Object::Domain(uuid)) => super::domain::call(call, method, uuid).await,
+        (Method::BerthDomain(method), Object::Domain(uuid)) => console::call(call, method, uuid).await,
         // `find` looks only at what the object has.
         (Method::Connect(_) | Method::Domain(_) | Method::BerthDomain(_), _) => Err(unknown(member, path)),
     }

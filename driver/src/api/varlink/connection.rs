@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use crate::api::access::{self, Method};
+use crate::api::audit::{self, Asker};
 use crate::api::varlink::reply::{CallError, Outbox};
 use crate::api::varlink::{domain, network, node};
 use crate::container::task;
@@ -38,6 +39,10 @@ pub struct Connection {
     pub role: Role,
     /// Who the peer is; none for one that has given up what it may do.
     pub peer: Option<Peer>,
+    /// Who opened it, for the record of who did what.
+    pub asker: Asker,
+    /// What the call under way has turned out to be about, if its parameters do not name it.
+    pub about: Option<String>,
     /// Domains that end with this connection: uuid and id of the run.
     pub autodestroy: Vec<(uuid::Uuid, i32)>,
     /// Whether the connection is no longer ours.
@@ -68,12 +73,13 @@ pub struct Call {
 
 /// Serves a client until it is gone.
 pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
-    let (role, peer) = match stream.peer_cred() {
+    let (role, peer, pid) = match stream.peer_cred() {
         Ok(peer) => {
             let (uid, gid, group) = (peer.uid(), peer.gid(), engine.config().admin_group.clone());
             let own = rustix::process::geteuid().as_raw();
             let found = blocking(move || Ok(access::role_of(uid, gid, own, &group))).await;
-            (found.unwrap_or(Role::Reader), Peer { uid, gid })
+            let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+            (found.unwrap_or(Role::Reader), Peer { uid, gid }, pid)
         }
         Err(e) => {
             tracing::warn!("cannot tell who connects, hanging up: {e}");
@@ -87,6 +93,8 @@ pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
         out,
         role,
         peer: Some(peer),
+        asker: Asker { uid: Some(peer.uid), pid },
+        about: None,
         autodestroy: Vec::new(),
         handed_over: false,
     };
@@ -190,6 +198,18 @@ impl Connection {
         } else {
             return Err(ServiceError::unknown_method(name, &INTERFACES).into());
         };
+        if !access::is_noted(known) {
+            return self.authorised(name, known, call).await;
+        }
+        let object = object(call.parameters.as_ref());
+        let answered = self.authorised(name, known, call).await;
+        let object = self.about.take().unwrap_or(object);
+        let failure = answered.as_ref().err().map(ToString::to_string);
+        audit::note("varlink", self.asker, known, &object, failure.as_deref());
+        answered
+    }
+
+    async fn authorised(&mut self, name: &str, known: Method, call: Call) -> Result<(), CallError> {
         if !access::allowed(self.role, known) {
             return Err(ServiceError::PermissionDenied.into());
         }
@@ -232,4 +252,14 @@ impl Connection {
         self.out.good(&json!({ "description": text }), false);
         Ok(())
     }
+}
+
+/// What a call is about, as its parameters name it.
+fn object(parameters: Option<&Value>) -> String {
+    let named = |key| match parameters?.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    ["name", "uuid", "id"].into_iter().find_map(named).unwrap_or_default()
 }

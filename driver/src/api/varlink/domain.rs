@@ -174,6 +174,7 @@ async fn usage(c: &mut Connection, call: Call) -> Result<(), CallError> {
 async fn define(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = DefineIn::from_value(call.parameters)?;
     let defined = c.engine.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
+    c.about = Some(defined.snapshot.name.to_string());
     let out = DefineOut {
         domain: convert::status(&defined.snapshot, c.engine.profiles.model()),
         updated: defined.updated,
@@ -212,6 +213,7 @@ async fn create(c: &mut Connection, call: Call) -> Result<(), CallError> {
     if autodestroy {
         remember_autodestroy(c, &created.snapshot);
     }
+    c.about = Some(created.snapshot.name.to_string());
     let domain = convert::status(&created.snapshot, c.engine.profiles.model());
     let warnings = created.warnings.iter().map(convert::diagnostic).collect();
     c.out.good(&CreateOut { domain, warnings }, false);

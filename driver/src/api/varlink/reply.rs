@@ -2,6 +2,7 @@
 //!
 //! Does not know what they say.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -32,6 +33,17 @@ pub enum CallError {
     Network(NetworkError),
     /// The client cannot be written to.
     Gone,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(e) => f.write_str(e.name()),
+            Self::Failure(e) => e.fmt(f),
+            Self::Network(e) => e.fmt(f),
+            Self::Gone => f.write_str("the client is gone"),
+        }
+    }
 }
 
 impl From<Failure> for CallError {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use berth_schemas::domain::{Reason, State};
 use berth_schemas::name::DomainName;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::pressure::Watches;
@@ -19,6 +20,7 @@ use crate::engine::history::Past;
 use crate::engine::record::ProcessRecord;
 use crate::engine::registry::Entry;
 use crate::engine::snapshot::{Run, Snapshot};
+use crate::journal::domain_span;
 use berth_domain::Domain;
 
 impl Task {
@@ -44,7 +46,7 @@ impl Task {
             gone: false,
         };
         task.be_born(birth);
-        tokio::spawn(task.run());
+        tokio::spawn(task.run().instrument(domain_span(name, uuid)));
         entry
     }
 

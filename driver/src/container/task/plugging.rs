@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use berth_domain::Device;
+use tracing::Instrument;
 
 use super::{Answer, Event, Plugging, Reply, Task, answer};
 use crate::container::hotplug::{Act, DeviceChange, targets};
@@ -17,6 +18,7 @@ use crate::engine::record::Pending;
 use crate::failure::Failure;
 use crate::host::links::Link;
 use crate::host::usb;
+use crate::journal::operation_span;
 
 impl Task {
     pub(super) async fn change_device(&mut self, change: DeviceChange, reply: Reply) {
@@ -91,10 +93,11 @@ impl Task {
         crate::killpoint::reached("plugging");
         self.lifecycle = self.lifecycle.after(Fact::ChangeBegan);
         let (engine, mailbox, run) = (self.engine.clone(), self.entry.mailbox().clone(), self.run);
-        tokio::spawn(async move {
+        let changing = async move {
             let plugged = Box::new(plug::run(&engine, plug).await);
             drop(mailbox.send(Event::Plugged(run, plugged)).await);
-        });
+        };
+        tokio::spawn(changing.instrument(operation_span("change")));
     }
 
     pub(super) async fn plugged(&mut self, run: u64, plugged: Plugged) {

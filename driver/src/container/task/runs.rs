@@ -8,6 +8,7 @@ use berth_domain::Domain;
 use berth_schemas::controller::{ControllerEvent, ControllerEventKind, ControllerStatus};
 use berth_schemas::domain::{EventKind, ExitKind, Reason};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 use super::pressure::Watches;
 use super::{Active, Answer, Event, Reply, StartOptions, Starting, Task, answer};
@@ -27,6 +28,7 @@ use crate::host::link::Events;
 use crate::host::links::Link;
 use crate::host::process::Process;
 use crate::host::systemd::Machine;
+use crate::journal::operation_span;
 
 impl Task {
     pub(super) async fn begin_start(&mut self, domain: Arc<Domain>, options: StartOptions, reply: Reply) {
@@ -44,11 +46,12 @@ impl Task {
         self.starting =
             Some(Starting { domain, autodestroy, reply, cancel: Some(cancel), destroyers: Vec::new() });
         let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
-        tokio::spawn(async move {
+        let starting = async move {
             let started = start::run(&engine, spec, cancelled).await.map(Box::new);
             // The mailbox is open as long as a start is under way.
             drop(mailbox.send(Event::Started(started)).await);
-        });
+        };
+        tokio::spawn(starting.instrument(operation_span("start")));
     }
 
     pub(super) async fn started(&mut self, launched: Launched) {
@@ -154,13 +157,14 @@ impl Task {
         let Some(init) = active.run.init_pid.filter(|_| active.run.scope.is_some()) else { return };
         let Ok(init) = u32::try_from(init) else { return };
         let machine = Machine { domain: self.entry.name.to_string(), uuid: self.entry.uuid, init };
-        tokio::spawn(async move {
+        let registering = async move {
             match systemd.register(&machine).await {
                 Ok(true) => {}
                 Ok(false) => tracing::debug!("domain '{}' is not registered: no machined", machine.domain),
                 Err(e) => tracing::warn!("cannot register domain '{}' with machined: {e}", machine.domain),
             }
-        });
+        };
+        tokio::spawn(registering.instrument(operation_span("register")));
     }
 
     pub(super) fn shutdown_asked(&mut self) {
@@ -205,11 +209,12 @@ impl Task {
             process: active.process.clone(),
         };
         let (engine, mailbox) = (self.engine.clone(), self.entry.mailbox().clone());
-        tokio::spawn(async move {
+        let stopping = async move {
             let outcome = stop::run(&engine, remains, how).await;
             // The mailbox is open as long as an end is under way.
             drop(mailbox.send(Event::Stopped(outcome)).await);
-        });
+        };
+        tokio::spawn(stopping.instrument(operation_span("stop")));
     }
 
     pub(super) async fn stopped(&mut self, outcome: Outcome) {

@@ -12,6 +12,7 @@ use berth_schemas::node::Role;
 use zbus::OwnedVariant;
 
 use crate::api::access::{self, Method};
+use crate::api::audit::Asker;
 use crate::api::dbus::bus::{AskError, BUS, Bus, PATIENCE};
 use crate::api::dbus::call::Call;
 use crate::api::dbus::error::Refusal;
@@ -25,14 +26,19 @@ const NO_GROUP: u32 = u32::MAX;
 
 /// What callers may do by themselves, by their unique names, which a bus never uses twice.
 #[derive(Debug, Default)]
-pub struct Callers(Mutex<HashMap<String, Role>>);
+pub struct Callers(Mutex<HashMap<String, (Role, Asker)>>);
 
 impl Callers {
-    fn get(&self, name: &str) -> Option<Role> {
+    fn get(&self, name: &str) -> Option<(Role, Asker)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 
-    fn set(&self, name: &str, role: Role) {
+    /// Who a caller is, if it was looked up.
+    pub fn asker(&self, name: &str) -> Asker {
+        self.get(name).map(|(_, asker)| asker).unwrap_or_default()
+    }
+
+    fn set(&self, name: &str, role: (Role, Asker)) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.clear();
@@ -48,7 +54,7 @@ impl Callers {
 
 /// The role that the credentials of a caller give.
 async fn role(bus: &Bus, name: &str) -> Result<Role, AskError> {
-    if let Some(role) = bus.callers.get(name) {
+    if let Some((role, _)) = bus.callers.get(name) {
         return Ok(role);
     }
     let reply = bus.ask(BUS, "GetConnectionCredentials", &name, PATIENCE).await?;
@@ -60,7 +66,8 @@ async fn role(bus: &Bus, name: &str) -> Result<Role, AskError> {
     let own = rustix::process::geteuid().as_raw();
     let found = blocking(move || Ok(access::role_of(uid, NO_GROUP, own, &group))).await;
     let role = found.unwrap_or(Role::Reader);
-    bus.callers.set(name, role);
+    let pid = credentials.get("ProcessID").and_then(|v| u32::try_from(v).ok());
+    bus.callers.set(name, (role, Asker { uid: Some(uid), pid }));
     Ok(role)
 }
 
