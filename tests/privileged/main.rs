@@ -5,7 +5,6 @@ mod account;
 mod adoption;
 mod apparmor;
 mod console;
-mod dbus;
 mod debian;
 mod devices;
 mod escape;
@@ -42,7 +41,6 @@ fn main() {
         hotplug::TESTS,
         devices::TESTS,
         console::TESTS,
-        dbus::TESTS,
         failures::TESTS,
         kills::TESTS,
         networks::TESTS,

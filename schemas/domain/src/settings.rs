@@ -50,7 +50,7 @@ impl Domain {
         let mut seen = false;
         for element in settings.elements() {
             // These have modules of their own, which are as strict.
-            if ["seccomp", "apparmor", "limits", "rlimit", "pressure"].contains(&local(element)) {
+            if ["seccomp", "apparmor", "limits", "rlimit", "pressure", "forward"].contains(&local(element)) {
                 continue;
             }
             if local(element) != "idmap" {
@@ -74,6 +74,7 @@ impl Domain {
         }
         self.read_limits(&mut remarks.errors);
         self.read_pressure(&mut remarks.errors);
+        self.read_forwards(&mut remarks.errors);
         remarks
     }
 }
