@@ -10,7 +10,7 @@ use berth_tests::terminal::Terminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::figures::{Row, median};
-use crate::peers::Lxc;
+use crate::peers::{Lxc, NO_NETWORK};
 
 const BYTES: usize = 48 << 20;
 const ECHOES: usize = 1500;
@@ -23,7 +23,7 @@ pub fn all() -> Result<Vec<Row>, String> {
     std::fs::write(root.join("tmp/text"), "0123456789abcde\n".repeat(BYTES / 16))
         .map_err(|e| e.to_string())?;
     daemon.ok(&["start", "con"])?;
-    let lxc = Lxc::new(daemon.work(), &root, &["/bin/sh"])?;
+    let lxc = Lxc::new(daemon.work(), &root, &["/bin/sh"], NO_NETWORK)?;
     if let Some(lxc) = &lxc {
         lxc.start()?;
     }

@@ -4,6 +4,7 @@
 
 mod console;
 mod figures;
+mod nic;
 mod peers;
 mod scale;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host;
 use figures::{Row, median, time};
-use peers::Lxc;
+use peers::{Lxc, NO_NETWORK};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +47,9 @@ fn all(runs: usize) -> Result<Vec<Row>, String> {
     if wanted("start") {
         rows.extend(start_and_destroy(runs)?);
     }
+    if wanted("nic") {
+        rows.extend(nic::all()?);
+    }
     if wanted("controller") {
         rows.extend(controller()?);
     }
@@ -67,7 +71,7 @@ fn start_and_destroy(runs: usize) -> Result<Vec<Row>, String> {
     // An init that ignores SIGTERM, which sleep does as pid 1.
     let init = ["/bin/sleep", "100000"];
     daemon.define("bench", &domain_xml("bench", &root, &init, ""))?;
-    let lxc = Lxc::new(daemon.work(), &root, &init)?;
+    let lxc = Lxc::new(daemon.work(), &root, &init, NO_NETWORK)?;
     let (mut starts, mut stops, mut lxc_starts, mut lxc_stops) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // In turn, so that both see the same machine; the first round is not counted. With a pause before each command, as

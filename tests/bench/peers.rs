@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The lines of the configuration for a container that has nothing but its loopback.
+pub const NO_NETWORK: &str = "lxc.net.0.type = empty";
+
 /// A container of lxc-start.
 pub struct Lxc {
     folder: PathBuf,
 }
 
 impl Lxc {
-    /// Writes the configuration; `None` where the tools are not installed.
-    pub fn new(work: &Path, root: &Path, init: &[&str]) -> Result<Option<Self>, String> {
+    /// Writes the configuration, with lines about its network; `None` where the tools are not installed.
+    pub fn new(work: &Path, root: &Path, init: &[&str], network: &str) -> Result<Option<Self>, String> {
         if Command::new("lxc-start").arg("--version").stdout(Stdio::null()).status().is_err() {
             return Ok(None);
         }
@@ -20,7 +23,7 @@ impl Lxc {
         let include =
             if Path::new(common).exists() { format!("lxc.include = {common}\n") } else { String::new() };
         let config = format!(
-            "{include}lxc.rootfs.path = dir:{}\nlxc.uts.name = peer\nlxc.init.cmd = {}\nlxc.net.0.type = empty\nlxc.tty.max = 0\n\
+            "{include}lxc.rootfs.path = dir:{}\nlxc.uts.name = peer\nlxc.init.cmd = {}\n{network}\nlxc.tty.max = 0\n\
              lxc.pty.max = 16\nlxc.mount.auto = proc:mixed sys:ro cgroup:mixed\n",
             root.display(),
             init.join(" ")

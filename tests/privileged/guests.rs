@@ -13,12 +13,13 @@ pub const TESTS: &[Test] = &[
     ("guests::of_networks_on_the_hosts_interfaces", || lab::on_a_host(direct)),
     ("guests::survive_kills_of_everybody_else", || lab::on_a_host(killed)),
     ("guests::addresses_are_told_on_the_bus", || lab::on_a_host(bus)),
+    ("guests::have_ports_of_the_host", || lab::on_a_host(ports)),
     ("guests::have_what_their_portgroup_says", || lab::on_a_host(portgroups)),
 ];
 
 /// Asks for an address, then tells its name to whoever connects.
 const INIT: &str =
-    "udhcpc -i eth0 -q -f -t 10 -T 1 -s /lease; while :; do echo $(hostname) | nc -l -p 80; done";
+    "udhcpc -i eth0 -n -q -f -t 30 -T 1 -s /lease; while :; do echo $(hostname) | nc -l -p 80; done";
 
 const LEASE: &str = "[ \"$1\" = bound ] || exit 0
 ip addr add $ip/$mask dev $interface
@@ -51,10 +52,16 @@ fn address(daemon: &Daemon, name: &str) -> Result<String, String> {
         let line = text.lines().find(|l| l.contains(" ipv4 "))?;
         Some(line.split_whitespace().nth(3)?.to_owned())
     };
-    let leased = wait_for("a lease", 15, || told("lease"))?;
+    let leased: String = wait_for("a lease", 15, || told("lease"))?;
+    let mut last = Ok(String::new());
     wait_for("the same address inside", 10, || {
-        let text = daemon.ok(&["domifaddr", name, "--source", "guest"]).ok()?;
-        text.contains(&format!(" {leased}")).then_some(())
+        last = daemon.ok(&["domifaddr", name, "--source", "guest"]);
+        last.as_ref().is_ok_and(|text| text.contains(&format!(" {leased}"))).then_some(())
+    })
+    .map_err(|e| {
+        let console = daemon.root().join(format!("var/log/berth/{name}.console.log"));
+        let console = std::fs::read_to_string(console).unwrap_or_default();
+        format!("'{name}' has leased {leased}; {e}: {last:?}\n{console}")
     })?;
     Ok(leased.split('/').next().unwrap_or_default().to_owned())
 }
@@ -341,5 +348,69 @@ fn portgroups() -> Outcome {
     let left = run(&["ip", "-o", "link"])?;
     let odd = left.lines().filter(|l| ["vnet", "grp0", ": h", ": b"].iter().any(|n| l.contains(n)));
     ensure_eq!(odd.collect::<Vec<_>>(), Vec::<&str>::new(), "interfaces that are left");
+    Ok(())
+}
+
+/// A document with ports of the host that lead to the domain.
+fn define_with_ports(daemon: &Daemon, name: &str, ports: &str, interfaces: &str) -> Outcome {
+    define(daemon, name, interfaces)?;
+    let settings = format!(
+        "<metadata><berth:settings xmlns:berth='urn:berth:domain:1'>{ports}</berth:settings></metadata><memory"
+    );
+    let xml = daemon.ok(&["dumpxml", "--inactive", name])?.replacen("<memory", &settings, 1);
+    daemon.define(name, &xml)
+}
+
+fn ports() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let outside = outside("10.150.150.0/24")?;
+    let web = "<berth:forward host-port='8081' port='80'/>";
+    define_with_ports(&daemon, "t-w1", web, &interface("default", ""))?;
+    define_with_ports(&daemon, "t-w2", web, &interface("default", ""))?;
+    daemon.ok(&["start", "t-w1"])?;
+    address(&daemon, "t-w1")?;
+    let hears = |what: &str| -> Result<String, String> {
+        let heard = wait_for(what, 5, || outside.hears("192.0.2.1:8081").ok())?;
+        Ok(heard.trim().to_owned())
+    };
+    ensure_eq!(hears("the forward")?, "t-w1", "from the world");
+    let local = wait_for("the forward from the host", 5, || lab::hears("127.0.0.1:8081").ok())?;
+    ensure_eq!(local.trim(), "t-w1", "from the host");
+    let before = Traces::of("t-w2", daemon.work());
+    let error = daemon.virsh(&["start", "t-w2"])?.fails()?;
+    ensure!(error.contains("port 8081/tcp is forwarded to 't-w1' already"), "{error}");
+    ensure_eq!(Traces::of("t-w2", daemon.work()).difference(&before), Vec::<String>::new(), "a failed start");
+    // Over a restart of the daemon, and of what it finds taken away.
+    daemon.kill();
+    run(&["nft", "delete", "table", "inet", "berth-berth0"])?;
+    daemon.launch()?;
+    ensure_eq!(hears("the forward after a restart")?, "t-w1", "from the world");
+    daemon.ok(&["destroy", "t-w1"])?;
+    ensure!(outside.hears("192.0.2.1:8081").is_err(), "a port of nobody");
+    daemon.ok(&["start", "t-w2"])?;
+    address(&daemon, "t-w2")?;
+    ensure_eq!(hears("the other one")?, "t-w2", "from the world");
+    daemon.ok(&["destroy", "t-w2"])?;
+    daemon.ok(&["net-destroy", "default"])?;
+    // Without DHCP and without a way out, by the address of the document; not by a macvlan.
+    network(&daemon, "st", "<bridge name='st0'/><ip address='10.24.0.1' prefix='24'/>")?;
+    network(&daemon, "mv", "<forward mode='bridge'><interface dev='wan0'/></forward>")?;
+    daemon.ok(&["net-start", "st"])?;
+    daemon.ok(&["net-start", "mv"])?;
+    define_with_ports(&daemon, "t-w1", web, &interface("st", "<ip address='10.24.0.2' prefix='24'/>"))?;
+    define_with_ports(&daemon, "t-w2", web, &interface("mv", ""))?;
+    let error = daemon.virsh(&["start", "t-w2"])?.fails()?;
+    ensure!(error.contains("network 'mv' has no bridge with an IPv4 address of its own"), "{error}");
+    define_with_ports(&daemon, "t-w2", web, &interface("st", ""))?;
+    let error = daemon.virsh(&["start", "t-w2"])?.fails()?;
+    ensure!(error.contains("network 'st' has no address left to forward ports to"), "{error}");
+    daemon.ok(&["start", "t-w1"])?;
+    let local =
+        wait_for("the forward to an address of the document", 40, || lab::hears("127.0.0.1:8081").ok())?;
+    ensure_eq!(local.trim(), "t-w1", "from the host");
+    daemon.ok(&["destroy", "t-w1"])?;
+    for net in ["st", "mv"] {
+        daemon.ok(&["net-destroy", net])?;
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::{dist, run};
 
 /// `bench [--runs N] [--json FILE]`.
 pub fn run(words: &[&str]) -> Result<(), String> {
-    run::need(&[("busybox", "busybox-static")])?;
+    run::need(&[("busybox", "busybox-static"), ("ip", "iproute2")])?;
     let dist = dist::build()?;
     run::check(
         run::cargo()

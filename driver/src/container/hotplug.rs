@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not know whether the domain runs, nor where definitions are kept.
 
-use berth_domain::model::{HostdevSource, Interface};
+use berth_domain::model::{HostdevSource, Interface, IpConfig};
 use berth_domain::{Device, DeviceError, Domain};
 use berth_schemas::controller::{
     AttachDeviceIn, DetachDeviceIn, ListDevicesOut, PlanDevice, PlanFilesystem, PlanHostInterface,
@@ -162,6 +162,15 @@ fn unplugged(mut device: Device) -> Device {
     device
 }
 
+/// What a new element does not say stays as it is inside, where it cannot be changed.
+fn keep_unsaid(before: &Interface, after: &mut Interface) {
+    after.guest = after.guest.take().or_else(|| before.guest.clone());
+    after.mtu = after.mtu.or(before.mtu);
+    if after.ip == IpConfig::default() {
+        after.ip.clone_from(&before.ip);
+    }
+}
+
 /// Whether the running and whether the kept definition are meant.
 pub fn targets(affect: &[Affect], active: bool) -> (bool, bool) {
     let current = affect.is_empty() || affect.contains(&Affect::Current);
@@ -195,11 +204,13 @@ impl DeviceChange {
         if self.device.is_root() && live.device(&self.device).is_some() && self.act != Act::Attach {
             return Err(Failure::Failed("the root of a running container cannot be changed".into()));
         }
-        let changed = self.apply(live)?;
-        if let (Act::Update, Some(before), Device::Interface(..)) =
-            (self.act, live.device(&self.device), &self.device)
-            && let (Device::Interface(before, _), Some(after)) = (&before, self.interface_in(live, &changed))
-            && let Some(what) = obstacle(before, after)
+        let mut changed = self.apply(live)?;
+        if let (Act::Update, Some(Device::Interface(before, _))) = (self.act, live.device(&self.device))
+            && let Some(after) = changed.devices.interfaces.iter_mut().find(|i| i.mac == before.mac)
+            && let Some(what) = {
+                keep_unsaid(&before, after);
+                obstacle(&before, after)
+            }
         {
             return Err(Failure::Unsupported {
                 message: format!("cannot change {what} of a running interface: detach it and attach it anew"),
@@ -325,6 +336,29 @@ mod test {
         let template = "<filesystem type='template'><source name='t'/><target dir='/t'/></filesystem>";
         assert!(text(change(Act::Attach, template)).contains("cannot be started yet"));
         assert!(change(Act::Attach, template).apply(&live).is_ok());
+    }
+
+    #[test]
+    fn what_an_interface_has_inside_stays_unless_it_is_said() {
+        let nic = |inner: &str| {
+            format!(
+                "<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='b'/>{inner}</interface>"
+            )
+        };
+        let inside = "<guest dev='lan'/><mtu size='1400'/><ip address='192.0.2.2' prefix='24'/>";
+        let live = domain(&nic(inside));
+        let down = change(Act::Update, &nic("<link state='down'/>")).apply_live(&live).expect("a change");
+        let (before, after) = (&live.devices.interfaces[0], &down.devices.interfaces[0]);
+        assert_eq!((after.link_up, before.link_up), (Some(false), None));
+        assert_eq!((&after.guest, after.mtu, &after.ip), (&before.guest, before.mtu, &before.ip));
+        for (other, what) in [
+            ("<guest dev='wan'/>", "the guest name"),
+            ("<mtu size='1300'/>", "the mtu"),
+            ("<ip address='192.0.2.3' prefix='24'/>", "addresses and routes"),
+        ] {
+            let error = change(Act::Update, &nic(other)).apply_live(&live).expect_err(other).to_string();
+            assert!(error.contains(&format!("cannot change {what} of a running interface")), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::host::links::spec::{LinkKind, LinkSpec, spec};
 use crate::host::links::{Link, LinkError, inside_names, names_of_hostdevs};
-use crate::network::{Connection, Port};
+use crate::network::{Connection, Door, Port};
 
 /// Whose links they are.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Owner<'a> {
     pub name: &'a str,
     /// Its uuid.
     pub uuid: Uuid,
+    /// Its definition, where links are made: ports of the host that lead to it are in there.
+    pub domain: Option<&'a Domain>,
 }
 
 /// The step of a start that makes links.
@@ -81,7 +83,7 @@ pub async fn resolve(
     let InterfaceSource::Network { network, portgroup } = &interface.source else {
         return Ok(spec(interface, None));
     };
-    let port = port(owner, &interface.mac);
+    let port = port_of(owner, interface);
     let connection = engine.networks.plug(network, portgroup.as_deref(), &port).await;
     let connection = connection.map_err(|e| LinkError {
         operation: "take a port of the network",
@@ -166,15 +168,34 @@ pub async fn take_again(engine: &Engine, owner: Owner<'_>, domain: &Domain) {
     for interface in &domain.devices.interfaces {
         if let InterfaceSource::Network { network, portgroup } = &interface.source
             && let Err(e) =
-                engine.networks.plug(network, portgroup.as_deref(), &port(owner, &interface.mac)).await
+                engine.networks.plug(network, portgroup.as_deref(), &port_of(owner, interface)).await
         {
             tracing::warn!("domain '{}': the port of network '{network}' is lost: {e}", owner.name);
         }
     }
 }
 
+/// A port by what tells it from others.
 fn port(owner: Owner<'_>, mac: &str) -> Port {
-    Port { domain: owner.uuid, name: owner.name.to_owned(), mac: mac.to_owned() }
+    let (domain, name, mac) = (owner.uuid, owner.name.to_owned(), mac.to_owned());
+    Port { domain, name, mac, address: None, doors: Vec::new() }
+}
+
+/// The port of an interface, with all that the definition says about it.
+fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
+    let v4 = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => Some(address),
+        std::net::IpAddr::V6(_) => None,
+    };
+    let forwards = owner.domain.map(|d| (d.forwarded_interface(), d.forwards()));
+    // One that is being plugged in is not in the definition that runs.
+    let leads_here = |first: Option<&Interface>| first.is_none_or(|first| first.mac == interface.mac);
+    let doors = match forwards {
+        Some((first, forwards)) if leads_here(first) => forwards.iter().map(Door::from).collect(),
+        _ => Vec::new(),
+    };
+    let address = interface.ip.addresses.iter().find_map(|a| v4(a.address));
+    Port { address, doors, ..port(owner, &interface.mac) }
 }
 
 /// The interface of a definition that has a hardware address.

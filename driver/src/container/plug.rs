@@ -78,7 +78,7 @@ impl LinkChange {
 /// Makes the change, in both or in neither.
 pub async fn run(engine: &Engine, plug: Plug) -> Plugged {
     let Plug { name, uuid, step, back, before, live, next } = plug;
-    let owner = Owner { name: &name, uuid };
+    let owner = Owner { name: &name, uuid, domain: Some(&live) };
     let link = match take(engine, owner, &step, (&before, &live)).await {
         Ok(link) => link,
         Err(failure) => return Plugged { live: None, next: None, link: None, result: Err(failure) },
@@ -157,7 +157,7 @@ fn after(failure: Failure, left: Vec<String>) -> Failure {
 
 /// What the controller does of a step. Where its answer was lost, what it has tells whether it was done.
 async fn ask(engine: &Engine, owner: Owner<'_>, step: &Step) -> Result<(), Failure> {
-    let Owner { name, uuid } = owner;
+    let Owner { name, uuid, .. } = owner;
     let socket = Layout::socket_name(uuid);
     let answer = match step.call() {
         Ok(ask) => {

@@ -454,7 +454,7 @@ impl Grouped {
 
     async fn link_one(&mut self, engine: &Engine, domain: &Domain, index: usize) -> Result<(), StepFailure> {
         let Self { prepared, record, .. } = self;
-        let owner = Owner { name: &prepared.name, uuid: record.uuid };
+        let owner = Owner { name: &prepared.name, uuid: record.uuid, domain: Some(domain) };
         let Some(interface) = links::interface_of(domain, &prepared.links[index].mac) else { return Ok(()) };
         let link = &mut prepared.links[index];
         for _ in 0..links::TRIES {
@@ -485,7 +485,7 @@ struct Linked {
 impl Linked {
     async fn undo(self, engine: &Engine) -> Vec<String> {
         let (prepared, uuid) = (&self.grouped.prepared, self.grouped.record.uuid);
-        let owner = Owner { name: &prepared.name, uuid };
+        let owner = Owner { name: &prepared.name, uuid, domain: None };
         let mut residue = links::release(engine, owner, &prepared.links).await;
         residue.extend(self.grouped.undo(engine).await);
         residue

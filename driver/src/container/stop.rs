@@ -78,7 +78,7 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     if let Some(process) = &remains.process {
         residue.extend(end(process).await);
     }
-    let owner = Owner { name: remains.name.as_str(), uuid: remains.uuid };
+    let owner = Owner { name: remains.name.as_str(), uuid: remains.uuid, domain: None };
     let (left, links) =
         tokio::join!(remove_groups(engine, &remains.groups), links::release(engine, owner, &remains.links));
     residue.extend(links);

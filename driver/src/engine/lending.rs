@@ -94,7 +94,7 @@ pub struct Lent {
 impl Lent {
     fn owner(&self) -> Owner<'_> {
         // No name: what a guest of somebody else's is called is not for us to say.
-        Owner { name: "", uuid: self.owner }
+        Owner { name: "", uuid: self.owner, domain: None }
     }
 
     fn path(&self, folder: &Path) -> PathBuf {
@@ -148,7 +148,7 @@ impl Engine {
         loop {
             self.note_lent(lent).await?;
             killpoint::reached("lent-noted");
-            let owner = Owner { name: "", uuid: lent.owner };
+            let owner = Owner { name: "", uuid: lent.owner, domain: None };
             match links::make(self, owner, interface, &mut lent.link).await {
                 Err(e) if e.is_taken() && tries > 0 => {
                     tries -= 1;

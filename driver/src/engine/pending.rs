@@ -34,7 +34,7 @@ impl Engine {
     async fn settle_link(&self, record: &mut Record, pending: &Pending, done: bool, live: &Domain) {
         let Some(link) = pending.step.item().link() else { return };
         let name = record.name.clone();
-        let owner = Owner { name: &name, uuid: record.uuid };
+        let owner = Owner { name: &name, uuid: record.uuid, domain: None };
         let mut link = link.clone();
         match (&pending.step, done, links::interface_of(live, &link.mac)) {
             (Step::Attach(_), false, _) | (Step::Detach(_), true, _) => {

@@ -173,7 +173,12 @@ impl Engine {
         let (mut live, mut next) = (live, next);
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
-            links::take_again(&self, Owner { name: &record.name, uuid: record.uuid }, &live).await;
+            links::take_again(
+                &self,
+                Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) },
+                &live,
+            )
+            .await;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
                 self.settle_tuning(&live, record.scope.clone()).await;
@@ -250,7 +255,7 @@ impl Engine {
             process.ended_within(std::time::Duration::from_secs(5)).await;
         }
         let mut residue = remove_groups(self, &self.cgroups.of(&record.name, record.scope.as_deref())).await;
-        let owner = Owner { name: &record.name, uuid: record.uuid };
+        let owner = Owner { name: &record.name, uuid: record.uuid, domain: None };
         residue.extend(links::release(self, owner, &record.links).await);
         if residue.is_empty() {
             residue.extend(remove_profile(self, record.label.as_ref()).await);

@@ -85,6 +85,9 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
     if !dhcp.is_empty() {
         put("dhcp-no-override".into());
         put("dhcp-authoritative".into());
+        // It would ask for three seconds whether an address is taken, and answer no other guest meanwhile. Those that
+        // documents give are told it below.
+        put("no-ping".into());
         // A guest of that name would be asked by browsers which proxy to use (CERT VU#598349).
         put("dhcp-name-match=set:wpad,wpad".into());
         put("dhcp-ignore-names=tag:wpad".into());
@@ -229,7 +232,8 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         // The second interface of a domain must not take the name from the first.
         let name = guest_name(port).filter(|name| !seen.contains(name));
         seen.extend(name.clone());
-        let ip = fixed.get(&port.mac).map(ToString::to_string);
+        let of_document = port.address.filter(|a| network.ips.iter().any(|ip| ip.contains((*a).into())));
+        let ip = of_document.or_else(|| fixed.get(&port.mac).copied()).map(|ip| ip.to_string());
         if name.is_none() && ip.is_none() {
             continue;
         }

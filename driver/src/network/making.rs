@@ -7,7 +7,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use berth_domain::network::{ForwardMode, Network};
+use berth_domain::network::{ForwardMode, Network, PortForward};
 use uuid::Uuid;
 
 use super::bridge::{Netlink, Wanted};
@@ -71,7 +71,7 @@ async fn block<T: Send + 'static>(
 /// Whether the host can run this network at all; asked before anything is made.
 pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
     let name = &network.name;
-    if rules::needed(network) && !nft::is_here() {
+    if rules::needed(network, !network.forwards().is_empty()) && !nft::is_here() {
         return Err(format!(
             "network '{name}' needs the program 'nft', which is not installed (package nftables)"
         ));
@@ -112,8 +112,8 @@ pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn forwards(network: &Network) -> bool {
-    network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge()) || !network.forwards().is_empty()
+fn lets_through(network: &Network) -> bool {
+    network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge())
 }
 
 fn forwards_v6(network: &Network) -> bool {
@@ -140,16 +140,22 @@ impl Plan {
         }
     }
 
+    /// Ports of the host that lead to guests, those of the guests' documents included.
+    pub fn forwards(&self) -> Vec<PortForward> {
+        let own = self.network.forwards().into_iter();
+        own.chain(self.ports.iter().flat_map(Port::forwards)).collect()
+    }
+
     /// Forwarded ports whose guest has an address.
     pub fn resolved(&self) -> Vec<Resolved> {
-        let address = |forward: &berth_domain::network::PortForward| {
-            forward.address().or_else(|| {
-                let port = self.ports.iter().find(|p| p.name == forward.guest)?;
-                self.fixed.get(&port.mac).copied()
-            })
+        let of_port = |port: &Port| port.address.or_else(|| self.fixed.get(&port.mac).copied());
+        let address = |forward: &PortForward| {
+            forward.address().or_else(|| of_port(self.ports.iter().find(|p| p.name == forward.guest)?))
         };
-        let all = self.network.forwards().into_iter();
-        all.filter_map(|f| address(&f).map(|address| Resolved { forward: f, address })).collect()
+        let own = self.network.forwards().into_iter().map(|f| (address(&f), f));
+        let of_guests = self.ports.iter().flat_map(|p| p.forwards().map(move |f| (of_port(p), f)));
+        let all = own.chain(of_guests);
+        all.filter_map(|(address, forward)| Some(Resolved { forward, address: address? })).collect()
     }
 
     /// Makes everything that is not there; the dnsmasq if there is one.
@@ -181,8 +187,9 @@ impl Plan {
         done.map_err(|e| e.to_string())
     }
 
-    async fn switches(&self) -> Result<(), String> {
-        let (network, bridge) = (self.network.clone(), self.bridge.clone());
+    /// Switches of the kernel, which depend on whether ports are forwarded.
+    pub async fn switches(&self) -> Result<(), String> {
+        let (network, bridge, forwards) = (self.network.clone(), self.bridge.clone(), self.forwards());
         block(move || {
             let v6 = network.ips.iter().any(|ip| ip.address.is_ipv6());
             if sysctl::has_ipv6() {
@@ -191,11 +198,11 @@ impl Plan {
                 sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
                 sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
             }
-            if rules::from_loopback(&network) {
+            if rules::from_loopback(forwards.iter()) {
                 sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
             }
             let mut turned_on = Vec::new();
-            if forwards(&network) && sysctl::set("ipv4/ip_forward", "1")? {
+            if (lets_through(&network) || !forwards.is_empty()) && sysctl::set("ipv4/ip_forward", "1")? {
                 turned_on.push("net.ipv4.ip_forward");
             }
             if forwards_v6(&network) && sysctl::has_ipv6() && sysctl::set("ipv6/conf/all/forwarding", "1")? {
@@ -211,10 +218,17 @@ impl Plan {
 
     /// Replaces the rules.
     pub async fn apply_rules(&self) -> Result<(), String> {
-        if !rules::needed(&self.network) {
-            return Ok(());
+        if !rules::needed(&self.network, !self.forwards().is_empty()) {
+            // Those of the last forwarded port may be there.
+            return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
         nft::apply(&rules::ruleset(&self.network, &self.bridge, &self.resolved())).await
+    }
+
+    /// Has ports of the host lead to guests, as they are now.
+    pub async fn open_doors(&self) -> Result<(), String> {
+        self.switches().await?;
+        self.apply_rules().await
     }
 
     /// Writes what dnsmasq reads; tells whether its configuration is another one than before.

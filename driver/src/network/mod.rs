@@ -20,12 +20,13 @@ mod task;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_domain::Diagnostic;
 use berth_domain::model::{Bandwidth, DirectMode, VirtualPort, Vlan};
-use berth_domain::network::{Change, Network, Part, parse_network};
+use berth_domain::network::{Change, Network, Part, PortForward, Protocol, parse_network};
 use berth_schemas::name::DomainName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -100,6 +101,49 @@ pub struct Port {
     pub name: String,
     /// Hardware address in lower case.
     pub mac: String,
+    /// The address that it has by its document.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub doors: Vec<Door>,
+}
+
+/// A port of the host that leads to a guest; a `PortForward` of its document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Door {
+    /// UDP instead of TCP.
+    pub udp: bool,
+    /// Address of the host; none is any.
+    pub host_address: Option<Ipv4Addr>,
+    /// Port of the host.
+    pub host_port: u16,
+    /// Port of the guest.
+    pub port: u16,
+}
+
+impl Port {
+    /// What leads to it, as a network's document would have it.
+    pub fn forwards(&self) -> impl Iterator<Item = PortForward> {
+        self.doors.iter().map(|door| PortForward {
+            protocol: if door.udp { Protocol::Udp } else { Protocol::Tcp },
+            host_address: door.host_address,
+            host_port: door.host_port,
+            guest: self.name.clone(),
+            port: door.port,
+        })
+    }
+}
+
+impl From<&PortForward> for Door {
+    fn from(from: &PortForward) -> Self {
+        Self {
+            udp: from.protocol == Protocol::Udp,
+            host_address: from.host_address,
+            host_port: from.host_port,
+            port: from.port,
+        }
+    }
 }
 
 /// What the interface of a port has to be connected to. What the interface's own element says goes before.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use berth_domain::network::{Network, NetworkLive};
+use berth_domain::network::{Network, NetworkLive, PortForward};
 use berth_schemas::name::DomainName;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -69,6 +69,12 @@ impl Snapshot {
     pub fn subnets(&self) -> Vec<(IpAddr, u8)> {
         let all = self.live.iter().chain(&self.next);
         all.flat_map(|n| n.ips.iter().map(|ip| (ip.address, ip.prefix_length()))).collect()
+    }
+
+    /// Ports of the host that lead to guests of what runs.
+    pub fn forwards(&self) -> Vec<PortForward> {
+        let own = self.live.iter().flat_map(|n| n.forwards());
+        own.chain(self.ports.iter().flat_map(|t| t.port.forwards())).collect()
     }
 
     /// Length of the prefix of the network of addresses that one is in; all of it where there is none.

@@ -23,15 +23,15 @@ pub fn table(bridge: &str) -> String {
     format!("berth-{}", bridge.chars().map(plain).collect::<String>())
 }
 
-/// Whether a network needs any rule.
-pub fn needed(network: &Network) -> bool {
+/// Whether a network with or without forwarded ports needs any rule.
+pub fn needed(network: &Network, forwards: bool) -> bool {
     let open = network.forward.as_ref().is_some_and(|f| f.mode == ForwardMode::Open);
-    network.has_own_bridge() && (!open || !network.forwards().is_empty())
+    network.has_own_bridge() && (!open || forwards)
 }
 
 /// Whether forwarded ports must be reached from the host's own loopback address.
-pub fn from_loopback(network: &Network) -> bool {
-    network.forwards().iter().any(|f| f.host_address.is_none_or(|a| a.is_loopback()))
+pub fn from_loopback<'a>(mut forwards: impl Iterator<Item = &'a PortForward>) -> bool {
+    forwards.any(|f| f.host_address.is_none_or(|a| a.is_loopback()))
 }
 
 /// Takes the table away; none there is no error.
@@ -100,13 +100,13 @@ pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value 
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
-    filter(&mut t, network, bridge);
+    filter(&mut t, network, bridge, !forwards.is_empty());
     nat(&mut t, network, bridge, forwards);
     json!({ "nftables": t.commands })
 }
 
 /// What goes through the host.
-fn filter(t: &mut Table, network: &Network, bridge: &str) {
+fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: bool) {
     let mode = network.forward.as_ref().map(|f| f.mode);
     if mode == Some(ForwardMode::Open) {
         return;
@@ -119,7 +119,7 @@ fn filter(t: &mut Table, network: &Network, bridge: &str) {
     };
     t.chain("forward", "filter", "forward", 0);
     t.rule("forward", vec![meta("iifname", bridge), meta("oifname", bridge), accept()]);
-    if !network.forwards().is_empty() {
+    if forwards {
         t.rule("forward", vec![meta("oifname", bridge), translated(), accept()]);
         t.rule("forward", vec![meta("iifname", bridge), translated(), accept()]);
     }
@@ -189,7 +189,7 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     if forwards.is_empty() {
         return;
     }
-    if from_loopback(network) {
+    if from_loopback(forwards.iter().map(|r| &r.forward)) {
         // The host's loopback address is let through to the bridge for the sake of forwarded ports; nobody there may
         // reach what listens on it.
         t.chain("guard", "filter", "prerouting", -300);

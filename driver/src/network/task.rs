@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_domain::model::DirectMode;
-use berth_domain::network::{ForwardMode, Network};
+use berth_domain::network::{ForwardMode, Network, PortForward};
 use berth_schemas::name::DomainName;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
 use super::{
     Affected, BridgePort, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot, choose,
-    dnsmasq, read_leases, rules,
+    dnsmasq, nft, read_leases, rules,
 };
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
@@ -364,7 +364,7 @@ impl Task {
             boot_id: self.shared.boot_id.clone(),
             phase,
             bridge: network.bridge.as_ref().filter(|_| own).and_then(|b| b.name.clone()),
-            rules: rules::needed(network),
+            rules: rules::needed(network, true),
             server: dnsmasq::needed(network),
             xml: network.to_xml(),
             ports: self.ports.clone(),
@@ -570,48 +570,81 @@ impl Task {
             self.ports.iter().find(|t| t.port.domain == port.domain && t.port.mac == port.mac).cloned();
         let (connection, dev) = self.connection(&live, portgroup, there.as_ref())?;
         if there.is_none() {
-            self.choose_address(&live, &port).await;
+            self.check_doors(&live, &port)?;
+            self.choose_address(&live, &port).await?;
             self.ports.push(Taken { port, dev });
             self.note().await;
             self.publish();
-            self.tell_names().await;
+            self.tell_names(false).await;
         }
         Ok(Answer::Connection(connection))
     }
 
     async fn unplug(&mut self, port: &Port) -> Result<Answer, NetworkError> {
-        let before = self.ports.len();
-        self.ports.retain(|t| t.port.domain != port.domain || t.port.mac != port.mac);
-        if self.ports.len() != before && self.live.is_some() {
+        let is_it = |t: &mut Taken| t.port.domain == port.domain && t.port.mac == port.mac;
+        let gone: Vec<Taken> = self.ports.extract_if(.., is_it).collect();
+        if !gone.is_empty() && self.live.is_some() {
             self.note().await;
             self.publish();
-            self.tell_names().await;
+            self.tell_names(gone.iter().any(|t| !t.port.doors.is_empty())).await;
         }
         Ok(Answer::Done)
     }
 
+    /// Whether the ports of the host that are to lead to a guest can, and lead nowhere yet.
+    fn check_doors(&self, live: &Network, port: &Port) -> Result<(), NetworkError> {
+        let name = &self.entry.name;
+        let refuse = |why: String| Err(NetworkError::Failed(why));
+        let Some(first) = port.doors.first() else { return Ok(()) };
+        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4()) {
+            return refuse(format!(
+                "port {} cannot be forwarded: network '{name}' has no bridge with an IPv4 address of its own",
+                first.host_port
+            ));
+        }
+        if !nft::is_here() {
+            return refuse(
+                "forwarded ports need the program 'nft', which is not installed (package nftables)".into(),
+            );
+        }
+        let all = self.shared.registry.all();
+        let taken: Vec<PortForward> = all.iter().flat_map(|s| s.forwards()).collect();
+        for forward in port.forwards() {
+            if let Some(other) = taken.iter().find(|other| other.meets(&forward)) {
+                let (port, protocol) = (forward.host_port, forward.protocol);
+                return refuse(format!("port {port}/{protocol} is forwarded to '{}' already", other.guest));
+            }
+        }
+        Ok(())
+    }
+
     /// A guest that ports are forwarded to keeps one address.
-    async fn choose_address(&mut self, live: &Network, port: &Port) {
-        if !live.forwards().iter().any(|f| f.guest == port.name) {
-            return;
+    async fn choose_address(&mut self, live: &Network, port: &Port) -> Result<(), NetworkError> {
+        let named = live.forwards().iter().any(|f| f.guest == port.name);
+        if port.address.is_some() || (!named && port.doors.is_empty()) {
+            return Ok(());
         }
         let leases = read_leases(&self.shared, self.entry.uuid).await;
-        match choose::guest_address(live, &port.mac, &self.fixed, &leases) {
-            Some(address) => drop(self.fixed.insert(port.mac.clone(), address)),
-            None => tracing::warn!(
-                "network '{}' has no address left for '{}': no port is forwarded to it",
-                self.entry.name,
-                port.name
-            ),
+        let why = match choose::guest_address(live, &port.mac, &self.fixed, &leases) {
+            Some(address) => {
+                self.fixed.insert(port.mac.clone(), address);
+                return Ok(());
+            }
+            None => format!("network '{}' has no address left to forward ports to", self.entry.name),
+        };
+        if port.doors.is_empty() {
+            tracing::warn!("domain '{}': {why}", port.name);
+            return Ok(());
         }
+        Err(NetworkError::Failed(why))
     }
 
     /// dnsmasq and the rules learn which guests there are.
-    async fn tell_names(&mut self) {
+    async fn tell_names(&mut self, gone_doors: bool) {
         let Some(plan) = self.plan() else { return };
-        if !plan.network.forwards().is_empty()
-            && let Err(e) = plan.apply_rules().await
-        {
+        // A port that goes may be the last one with doors.
+        let doors = gone_doors || !plan.forwards().is_empty();
+        if doors && let Err(e) = plan.open_doors().await {
             tracing::error!("network '{}': {e}", self.entry.name);
         }
         if dnsmasq::needed(&plan.network) {

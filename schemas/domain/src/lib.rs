@@ -16,6 +16,7 @@
 
 mod devices;
 mod format;
+mod forwards;
 mod hotplug;
 mod limits;
 mod metadata;

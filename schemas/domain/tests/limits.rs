@@ -112,3 +112,34 @@ fn wrong_limits_are_refused() {
     let error = berth_domain::parse(&quota, &common::host()).expect_err("both");
     assert!(error.to_string().contains("exclude each other"), "{error}");
 }
+
+#[test]
+fn forwarded_ports_need_a_network() {
+    let nic = "<interface type='network'><source network='n'/></interface></devices>";
+    let with = |inside: &str| with(inside).replace("</devices>", nic);
+    let xml = with(
+        "<berth:forward host-port='8080' port='80'/>\
+         <berth:forward proto='udp' host-address='192.0.2.1' host-port='8080'/>",
+    );
+    let parsed = berth_domain::parse(&xml, &common::host()).expect("good");
+    assert_eq!(parsed.warnings, Vec::new());
+    let forwards = parsed.domain.forwards();
+    let told: Vec<_> =
+        forwards.iter().map(|f| (f.protocol.as_str(), f.host_port, f.port, &*f.guest)).collect();
+    assert_eq!(told, [("tcp", 8080, 80, "x"), ("udp", 8080, 8080, "x")]);
+    for (inside, reason) in [
+        ("<berth:forward port='80'/>", "the attribute 'host-port' is missing"),
+        ("<berth:forward host-port='80' guest='y'/>", "the attribute 'guest' is unknown"),
+        ("<berth:forward host-port='0'/>", "host-port '0' is not a port"),
+        (
+            "<berth:forward host-port='1'/><berth:forward host-port='1' port='2'/>",
+            "the port 1/tcp is forwarded already",
+        ),
+    ] {
+        let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
+        assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
+    }
+    let error = berth_domain::parse(&self::with("<berth:forward host-port='1'/>"), &common::host());
+    let error = error.expect_err("no interface");
+    assert!(error.to_string().contains("only forwarded to a domain with an interface"), "{error}");
+}

@@ -24,7 +24,14 @@ const SECOND: &str = include_str!("second.sh");
 /// put, and their packages.
 pub const TOOLS: &[(&str, &str, &str)] = &[
     ("setsid", "/usr/bin", "util-linux"),
+    ("nsenter", "/usr/bin", "util-linux"),
+    ("unshare", "/usr/bin", "util-linux"),
+    ("setpriv", "/usr/bin", "util-linux"),
     ("ip", "/usr/sbin", "iproute2"),
+    ("bridge", "/usr/sbin", "iproute2"),
+    ("tc", "/usr/sbin", "iproute2"),
+    ("ping", "/usr/bin", "iputils-ping"),
+    ("iperf3", "/usr/bin", "iperf3"),
     ("dnsmasq", "/usr/sbin", "dnsmasq-base"),
     ("nft", "/usr/sbin", "nftables"),
     ("apparmor_parser", "/usr/sbin", "apparmor"),

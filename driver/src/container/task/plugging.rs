@@ -109,7 +109,7 @@ impl Task {
             (Some(link), Some(active)) => link.apply(&mut active.run.links),
             // The run has ended meanwhile, and nobody else knows of it.
             (Some(LinkChange::There(link)), None) => {
-                let owner = Owner { name: self.entry.name.as_str(), uuid: self.entry.uuid };
+                let owner = Owner { name: self.entry.name.as_str(), uuid: self.entry.uuid, domain: None };
                 for left in links::release(&self.engine, owner, &[link]).await {
                     tracing::warn!("domain '{}': {left}", self.entry.name);
                 }

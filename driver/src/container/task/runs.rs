@@ -156,7 +156,9 @@ impl Task {
         // One that is in no scope of its own would be shown as the daemon's unit, and stopped with it.
         let Some(init) = active.run.init_pid.filter(|_| active.run.scope.is_some()) else { return };
         let Ok(init) = u32::try_from(init) else { return };
-        let machine = Machine { domain: self.entry.name.to_string(), uuid: self.entry.uuid, init };
+        let interfaces = active.run.links.iter().map(|l| l.host.clone()).collect();
+        let machine =
+            Machine { domain: self.entry.name.to_string(), uuid: self.entry.uuid, init, interfaces };
         let registering = async move {
             match systemd.register(&machine).await {
                 Ok(true) => {}

@@ -196,9 +196,9 @@ pub fn obstacle(before: &Interface, after: &Interface) -> Option<&'static str> {
         (hosts, "the source"),
         (before.mac == after.mac, "the hardware address"),
         (before.target == after.target, "the host name"),
-        (before.guest == after.guest || after.guest.is_none(), "the guest name"),
-        (before.ip == after.ip || after.ip == IpConfig::default(), "addresses and routes"),
-        (before.mtu == after.mtu || after.mtu.is_none(), "the mtu"),
+        (before.guest == after.guest, "the guest name"),
+        (before.ip == after.ip, "addresses and routes"),
+        (before.mtu == after.mtu, "the mtu"),
         (before.virtualport == after.virtualport, "the virtual port"),
     ];
     checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)

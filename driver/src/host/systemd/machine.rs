@@ -43,6 +43,7 @@ trait Registered {
 /// there is no machined.
 pub async fn register(bus: &zbus::Connection, name: &str, machine: &Machine) -> zbus::Result<bool> {
     let machined = ManagerProxy::new(bus).await?;
+    let interfaces: Vec<i32> = machine.interfaces.iter().filter_map(|name| index(name)).collect();
     let ask = || {
         machined.register_machine_with_network(
             name,
@@ -51,7 +52,7 @@ pub async fn register(bus: &zbus::Connection, name: &str, machine: &Machine) -> 
             "container",
             machine.init,
             "",
-            &[],
+            &interfaces,
         )
     };
     match ask().await {
@@ -67,6 +68,12 @@ pub async fn register(bus: &zbus::Connection, name: &str, machine: &Machine) -> 
         Err(e) if NOBODY.iter().any(|name| is(&e, name)) => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// The kernel's number of an interface; none if it is not on the host, as a macvlan is not.
+fn index(name: &str) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?;
+    text.trim().parse().ok().filter(|index| *index > 0)
 }
 
 /// By whom the host's tools enter it.
@@ -89,5 +96,16 @@ fn is(error: &zbus::Error, name: &str) -> bool {
             _ => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn interfaces_of_the_host_have_numbers() {
+        // The loopback of each network namespace is its first: loopback.c.
+        assert_eq!((index("lo"), index("nosuch0")), (Some(1), None));
     }
 }

@@ -51,6 +51,8 @@ pub struct Machine {
     pub uuid: Uuid,
     /// Its init on the host.
     pub init: u32,
+    /// Names of the host ends of its interfaces.
+    pub interfaces: Vec<String>,
 }
 
 impl Systemd {

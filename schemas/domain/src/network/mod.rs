@@ -12,7 +12,7 @@
 mod format;
 pub mod model;
 mod parse;
-mod settings;
+pub(crate) mod settings;
 mod update;
 mod validate;
 

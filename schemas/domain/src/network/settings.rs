@@ -14,7 +14,7 @@ use crate::{Diagnostic, printable};
 /// Namespace of `<berth:settings>` of a network.
 pub const NETWORK_SETTINGS: &str = "urn:berth:network:1";
 /// Most forwarded ports of one network.
-const MAX_FORWARDS: usize = 1024;
+pub(crate) const MAX_FORWARDS: usize = 1024;
 /// Where the settings are.
 const PATH: &str = "network/metadata/berth:settings";
 
@@ -43,13 +43,22 @@ impl PortForward {
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.guest.parse().ok()
     }
+
+    /// Whether both want the same port of the host.
+    pub fn meets(&self, other: &Self) -> bool {
+        other.protocol == self.protocol
+            && other.host_port == self.host_port
+            && (other.host_address == self.host_address
+                || other.host_address.is_none()
+                || self.host_address.is_none())
+    }
 }
 
 impl Network {
     /// Ports of the host that are forwarded to guests.
     pub fn forwards(&self) -> Vec<PortForward> {
         let forwards = self.settings().into_iter().flat_map(Element::elements);
-        forwards.filter(|e| local(e) == "forward").filter_map(|e| read_forward(e).ok()).collect()
+        forwards.filter(|e| local(e) == "forward").filter_map(|e| read_forward(e, None).ok()).collect()
     }
 
     /// Whether the network is started when a domain needs it.
@@ -84,7 +93,7 @@ impl Network {
         let mut seen: Vec<PortForward> = Vec::new();
         for element in settings.elements() {
             match local(element) {
-                "forward" => match read_forward(element) {
+                "forward" => match read_forward(element, None) {
                     Ok(forward) => self.check_port_forward(element.pos, forward, &mut seen, &mut remarks),
                     Err(message) => remarks.errors.push(at(element.pos, "berth:forward", message)),
                 },
@@ -110,14 +119,7 @@ impl Network {
         remarks: &mut Remarks,
     ) {
         let mut say = |message: String| remarks.errors.push(at(pos, "berth:forward", message));
-        let meets = |other: &PortForward| {
-            other.protocol == forward.protocol
-                && other.host_port == forward.host_port
-                && (other.host_address == forward.host_address
-                    || other.host_address.is_none()
-                    || forward.host_address.is_none())
-        };
-        if seen.iter().any(meets) {
+        if seen.iter().any(|other| other.meets(&forward)) {
             say(format!("the port {}/{} is forwarded already", forward.host_port, forward.protocol));
         }
         if seen.len() == MAX_FORWARDS {
@@ -139,11 +141,11 @@ fn at(pos: Pos, element: &str, message: String) -> Diagnostic {
     Diagnostic::new(pos, format!("{PATH}/{element}"), message)
 }
 
-fn read_forward(element: &Element) -> Result<PortForward, String> {
-    const KNOWN: [&str; 5] = ["proto", "host-address", "host-port", "guest", "port"];
-    if let Some(odd) =
-        element.attrs.iter().find(|a| !KNOWN.contains(&a.name.as_str()) && !a.name.contains("xmlns"))
-    {
+/// Reads a forwarded port; `guest` is who it is for, where the element does not say that itself.
+pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<PortForward, String> {
+    const KNOWN: [&str; 4] = ["proto", "host-address", "host-port", "port"];
+    let known = |name: &str| KNOWN.contains(&name) || (name == "guest" && guest.is_none());
+    if let Some(odd) = element.attrs.iter().find(|a| !known(&a.name) && !a.name.contains("xmlns")) {
         return Err(format!("the attribute '{}' is unknown", odd.name));
     }
     let port = |name: &str| match element.value(name).map(str::parse::<u16>) {
@@ -164,7 +166,8 @@ fn read_forward(element: &Element) -> Result<PortForward, String> {
         },
     };
     let host_port = port("host-port")?;
-    let guest = element.value("guest").filter(|g| !g.is_empty()).ok_or("the attribute 'guest' is missing")?;
+    let guest = guest.or_else(|| element.value("guest")).filter(|g| !g.is_empty());
+    let guest = guest.ok_or("the attribute 'guest' is missing")?;
     let inner = if element.value("port").is_some() { port("port")? } else { host_port };
     Ok(PortForward { protocol, host_address, host_port, guest: guest.to_owned(), port: inner })
 }

@@ -1,0 +1,48 @@
+//! `<berth:forward>` in `<berth:settings>` of a domain: ports of the host that lead to it.
+//!
+//! Does not know how a port is forwarded; only virtual networks can do it.
+
+use crate::Diagnostic;
+use crate::model::{Domain, Interface, InterfaceSource};
+use crate::network::settings::{MAX_FORWARDS, PortForward, read_forward};
+use crate::settings::{SETTINGS_NAMESPACE, local};
+
+const PATH: &str = "domain/metadata/berth:settings/berth:forward";
+
+impl Domain {
+    /// Ports of the host that lead to the domain, by its first interface of a virtual network. Of a document that was
+    /// refused only what is good.
+    pub fn forwards(&self) -> Vec<PortForward> {
+        self.read_forwards(&mut Vec::new())
+    }
+
+    /// The interface that they lead to.
+    pub fn forwarded_interface(&self) -> Option<&Interface> {
+        self.devices.interfaces.iter().find(|i| matches!(i.source, InterfaceSource::Network { .. }))
+    }
+
+    /// Reads them and says what is wrong with them.
+    pub(crate) fn read_forwards(&self, problems: &mut Vec<Diagnostic>) -> Vec<PortForward> {
+        let mut found: Vec<PortForward> = Vec::new();
+        let Some(settings) = self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings") else {
+            return found;
+        };
+        for element in settings.elements().filter(|e| local(e) == "forward") {
+            let mut say = |message: String| problems.push(Diagnostic::new(element.pos, PATH, message));
+            match read_forward(element, Some(self.name.as_str())) {
+                Ok(_) if self.forwarded_interface().is_none() => {
+                    say("ports are only forwarded to a domain with an interface of the type 'network'".into());
+                }
+                Ok(_) if found.len() == MAX_FORWARDS => {
+                    say(format!("there are more than {MAX_FORWARDS} forwarded ports"));
+                }
+                Ok(forward) if found.iter().any(|other| other.meets(&forward)) => {
+                    say(format!("the port {}/{} is forwarded already", forward.host_port, forward.protocol));
+                }
+                Ok(forward) => found.push(forward),
+                Err(message) => say(message),
+            }
+        }
+        found
+    }
+}
