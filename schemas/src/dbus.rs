@@ -1,6 +1,6 @@
 //! The D-Bus interfaces: their names, and their introspection data, which is the source of truth.
 //!
-//! Does not know any bus. The first two are those of libvirt-dbus, as far as containers have what is in them.
+//! Does not know any bus. The first three are those of libvirt-dbus, as far as containers have what is in them.
 
 /// One interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ interfaces! {
     CONNECT = "org.libvirt.Connect";
     /// One domain.
     DOMAIN = "org.libvirt.Domain";
+    /// One virtual network.
+    NETWORK = "org.libvirt.Network";
     /// What those have no word for.
     BERTH_DOMAIN = "io.berth.Domain";
     /// The bus's own.

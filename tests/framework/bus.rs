@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{Outcome, patient};
+use crate::daemon::Daemon;
+use crate::{Outcome, patient, wait_for};
 
 /// The object of the host.
 pub const HOST: &str = "/org/libvirt/LXC";
@@ -49,6 +50,23 @@ impl Bus {
         fs::write(bus.config(), config).map_err(|e| format!("cannot write the bus's settings: {e}"))?;
         bus.launch()?;
         Ok(bus)
+    }
+
+    /// Starts one, and a daemon on it.
+    pub fn with_daemon() -> Result<(Daemon, Self), String> {
+        let mut daemon = Daemon::start()?;
+        let bus = Self::start(daemon.work())?;
+        daemon.kill();
+        daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+        daemon.launch()?;
+        bus.daemon_there()?;
+        Ok((daemon, bus))
+    }
+
+    /// Waits until the daemon is on the bus.
+    pub fn daemon_there(&self) -> Outcome {
+        let listed = || self.call(HOST, "Connect", "ListDomains", &["u", "0"]).ok();
+        wait_for("the daemon on the bus", 15, listed).map(drop)
     }
 
     fn config(&self) -> PathBuf {
@@ -131,6 +149,12 @@ impl Bus {
         data[0].as_str().map(str::to_owned).ok_or_else(|| format!("no path in {data}"))
     }
 
+    /// The object of a network.
+    pub fn network(&self, name: &str) -> Result<String, String> {
+        let data = self.call(HOST, "Connect", "NetworkLookupByName", &["s", name])?;
+        data[0].as_str().map(str::to_owned).ok_or_else(|| format!("no path in {data}"))
+    }
+
     /// Everything that happens on the bus from now on.
     pub fn watch(&self) -> Result<Watch, String> {
         let mut command = self.busctl();
@@ -168,7 +192,10 @@ pub fn run(command: &mut Command) -> Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => Err(format!("{command:?}: {}", output.status)),
+        message => Err(message.to_owned()),
+    }
 }
 
 /// A monitor.

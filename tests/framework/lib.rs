@@ -8,6 +8,7 @@ pub mod canary;
 pub mod daemon;
 pub mod host;
 pub mod lab;
+pub mod peer;
 pub mod picture;
 pub mod roots;
 pub mod suite;

@@ -5,6 +5,7 @@ mod account;
 mod adoption;
 mod apparmor;
 mod console;
+mod dbus;
 mod debian;
 mod devices;
 mod escape;
@@ -42,6 +43,7 @@ fn main() {
         hotplug::TESTS,
         devices::TESTS,
         console::TESTS,
+        dbus::TESTS,
         failures::TESTS,
         kills::TESTS,
         networks::TESTS,

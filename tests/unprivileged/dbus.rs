@@ -7,13 +7,14 @@ use std::time::Instant;
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::suite::Test;
-use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
+use berth_tests::{Outcome, ensure, ensure_eq, patient};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub const TESTS: &[Test] = &[
     ("dbus::introspection_is_what_is_committed", introspection),
     ("dbus::clients_of_libvirt_dbus_find_what_they_know", client),
+    ("dbus::networks_are_there_too", networks),
     ("dbus::errors_have_one_name", errors),
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
@@ -21,22 +22,6 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_thousand_domains", thousand),
     ("dbus::a_daemon_of_a_folder_stays_off_the_bus", off),
 ];
-
-/// A daemon on a bus of its own.
-fn start() -> Result<(Daemon, Bus), String> {
-    let mut daemon = Daemon::start()?;
-    let bus = Bus::start(daemon.work())?;
-    daemon.kill();
-    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
-    daemon.launch()?;
-    there(&bus)?;
-    Ok((daemon, bus))
-}
-
-fn there(bus: &Bus) -> Outcome {
-    wait_for("the daemon on the bus", 15, || bus.call(HOST, "Connect", "ListDomains", &["u", "0"]).ok())
-        .map(drop)
-}
 
 fn plain(name: &str) -> String {
     domain_xml(name, Path::new("/nonexistent"), &["/bin/sh"], "")
@@ -48,12 +33,13 @@ fn interfaces(xml: &str) -> Vec<&str> {
 }
 
 fn introspection() -> Outcome {
-    let (daemon, bus) = start()?;
+    let (daemon, bus) = Bus::with_daemon()?;
     daemon.define("dom", &plain("dom"))?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/dbus");
     for (path, names) in [
         (HOST.to_owned(), &["org.libvirt.Connect"][..]),
         (bus.domain("dom")?, &["org.libvirt.Domain", "io.berth.Domain"][..]),
+        (bus.network("default")?, &["org.libvirt.Network"][..]),
     ] {
         let shown = bus.run(&["introspect", "--xml-interface", "org.libvirt", &path])?;
         let standard = ["Introspectable", "Peer", "Properties"].map(|n| format!("org.freedesktop.DBus.{n}"));
@@ -71,7 +57,7 @@ fn introspection() -> Outcome {
 }
 
 fn client() -> Outcome {
-    let (daemon, bus) = start()?;
+    let (daemon, bus) = Bus::with_daemon()?;
     let defined = bus.call(HOST, "Connect", "DomainDefineXML", &["s", &plain("dom")])?;
     let path = defined[0].as_str().ok_or("no path")?.to_owned();
     let uuid = daemon.ok(&["domuuid", "dom"])?.trim().to_owned();
@@ -137,6 +123,53 @@ fn client() -> Outcome {
     Ok(())
 }
 
+const LAB: &str = "<network><name>lab</name><uuid>5d2e7b0a-6f5b-4b36-9d3b-3c1f0a7e4c11</uuid><bridge name='lab0'/>\
+                   <ip address='10.20.0.1' prefix='24'><dhcp><range start='10.20.0.10' end='10.20.0.20'/></dhcp>\
+                   </ip></network>";
+
+fn networks() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    daemon.ok(&["net-undefine", "default"])?;
+    let watch = bus.watch()?;
+    let defined = bus.call(HOST, "Connect", "NetworkDefineXML", &["s", LAB])?;
+    let path = format!("{HOST}/network/_5d2e7b0a_6f5b_4b36_9d3b_3c1f0a7e4c11");
+    ensure_eq!(defined[0], path.as_str(), "the path");
+    ensure_eq!(watch.signal("NetworkEvent", |_| true)?.1, serde_json::json!([path, 0]), "the event");
+    ensure_eq!(bus.network("lab")?, path, "by name");
+    let uuid = "5d2e7b0a-6f5b-4b36-9d3b-3c1f0a7e4c11";
+    let by_uuid = bus.call(HOST, "Connect", "NetworkLookupByUUID", &["s", uuid])?;
+    ensure_eq!(by_uuid[0], path.as_str(), "by uuid");
+    for (flags, count) in [("0", 1), ("1", 1), ("2", 0), ("4", 1), ("8", 0), ("16", 0), ("32", 1), ("34", 0)]
+    {
+        let listed = bus.call(HOST, "Connect", "ListNetworks", &["u", flags])?;
+        ensure_eq!(listed[0].as_array().map(Vec::len), Some(count), "with flags {flags}");
+    }
+    for (name, value) in [
+        ("Active", "b false".to_owned()),
+        ("Autostart", "b false".into()),
+        ("Name", "s \"lab\"".into()),
+        ("Persistent", "b true".into()),
+        ("UUID", format!("s \"{uuid}\"")),
+    ] {
+        ensure_eq!(bus.property(&path, "Network", name)?, value, "{name}");
+    }
+    bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Network", "Autostart", "b", "true"])?;
+    let (whose, changed) = watch.signal("PropertiesChanged", |d| d[0] == "org.libvirt.Network")?;
+    ensure_eq!((whose, &changed[1]["Autostart"]["data"]), (path.clone(), &true.into()), "what changed");
+    ensure!(daemon.ok(&["net-info", "lab"])?.contains("Autostart:      yes"), "autostart was not set");
+    let network = |method: &str, words: &[&str]| bus.call(&path, "Network", method, words);
+    let host = "<host mac='52:54:00:00:00:07' ip='10.20.0.7'/>";
+    network("Update", &["uuisu", "3", "4", "-1", host, "2"])?;
+    let xml = network("GetXMLDesc", &["u", "0"])?;
+    ensure!(xml[0].as_str().is_some_and(|x| x.contains("52:54:00:00:00:07")), "the host is not in {xml}");
+    ensure_eq!(xml[0].as_str().map(str::trim), Some(daemon.ok(&["net-dumpxml", "lab"])?.trim()), "XML");
+    ensure_eq!(network("GetDHCPLeases", &["su", "", "0"])?, serde_json::json!([[]]), "leases");
+    network("Undefine", &[])?;
+    watch.signal("NetworkEvent", |d| *d == serde_json::json!([path, 1]))?;
+    ensure_eq!(bus.call(HOST, "Connect", "ListNetworks", &["u", "0"])?, serde_json::json!([[]]), "the list");
+    Ok(())
+}
+
 /// Name and message of an error, as `gdbus` prints them.
 fn refused(bus: &Bus, path: &str, method: &str, words: &[&str]) -> Result<String, String> {
     let mut command = std::process::Command::new("gdbus");
@@ -148,9 +181,10 @@ fn refused(bus: &Bus, path: &str, method: &str, words: &[&str]) -> Result<String
 }
 
 fn errors() -> Outcome {
-    let (daemon, bus) = start()?;
+    let (daemon, bus) = Bus::with_daemon()?;
     daemon.define("dom", &plain("dom"))?;
     let path = bus.domain("dom")?;
+    let network = bus.network("default")?;
     let gone = format!("{HOST}/domain/_00000000_0000_0000_0000_000000000001");
     for (path, method, words, says) in [
         (
@@ -176,6 +210,19 @@ fn errors() -> Outcome {
         (&path, "org.libvirt.Domain.Create", &["1"], "org.libvirt.Error: unsupported flags (0x1)"),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (&path, "org.libvirt.Network.Create", &[], "UnknownInterface"),
+        (
+            HOST,
+            "org.libvirt.Connect.NetworkLookupByName",
+            &["no"],
+            "org.libvirt.Error: Network not found: no network with matching name 'no'",
+        ),
+        (
+            &network,
+            "org.libvirt.Network.Destroy",
+            &[],
+            "org.libvirt.Error: Requested operation is not valid: network 'default' is not active",
+        ),
+        (&network, "org.libvirt.Network.GetXMLDesc", &["2"], "org.libvirt.Error: unsupported flags (0x2)"),
         ("/org/libvirt/QEMU", "org.libvirt.Connect.ListDomains", &["0"], "UnknownObject"),
     ] {
         let message = refused(&bus, path, method, words)?;
@@ -199,7 +246,7 @@ fn errors() -> Outcome {
 }
 
 fn signals() -> Outcome {
-    let (daemon, bus) = start()?;
+    let (daemon, bus) = Bus::with_daemon()?;
     let watch = bus.watch()?;
     daemon.define("dom", &plain("dom"))?;
     let domain = bus.domain("dom")?;
@@ -221,14 +268,14 @@ fn signals() -> Outcome {
 }
 
 fn bus_restarts() -> Outcome {
-    let (daemon, mut bus) = start()?;
+    let (daemon, mut bus) = Bus::with_daemon()?;
     daemon.define("dom", &plain("dom"))?;
     bus.domain("dom")?;
     for _ in 0..2 {
         bus.kill();
         ensure!(daemon.ok(&["list", "--all"])?.contains("dom"), "without a bus the daemon does not answer");
         bus.launch()?;
-        there(&bus)?;
+        bus.daemon_there()?;
         bus.domain("dom")?;
     }
     // One that hangs.
@@ -244,11 +291,11 @@ fn bus_restarts() -> Outcome {
         "with a bus that hangs the daemon does not answer"
     );
     kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
-    there(&bus)
+    bus.daemon_there()
 }
 
 fn slow_client() -> Outcome {
-    let (daemon, bus) = start()?;
+    let (daemon, bus) = Bus::with_daemon()?;
     // Large answers, so that what nobody reads fills every buffer.
     let long = "x".repeat(200_000);
     daemon.define(
@@ -285,7 +332,7 @@ fn slow_client() -> Outcome {
 }
 
 fn thousand() -> Outcome {
-    let (mut daemon, bus) = start()?;
+    let (mut daemon, bus) = Bus::with_daemon()?;
     daemon.stop()?;
     let folder = daemon.root().join("etc/berth/domains");
     for n in 0..1000 {
@@ -295,7 +342,7 @@ fn thousand() -> Outcome {
         fs::write(folder.join(format!("{name}.xml")), xml).map_err(|e| e.to_string())?;
     }
     daemon.launch()?;
-    there(&bus)?;
+    bus.daemon_there()?;
     let begin = Instant::now();
     let listed = bus.call(HOST, "Connect", "ListDomains", &["u", "0"])?;
     ensure_eq!(listed[0].as_array().map(Vec::len), Some(1000), "the list");

@@ -20,7 +20,8 @@ pub fn run(words: &[&str]) -> Result<(), String> {
         run::need(&[
             ("busybox", "busybox-static"),
             ("apparmor_parser", "apparmor"),
-            ("dbus-daemon", "dbus"),
+            // No program, but what the desktop tool among the examples is made with.
+            ("/usr/lib/python3/dist-packages/gi/__init__.py", "python3-gi"),
             ("debugfs", "e2fsprogs"),
             ("dnsmasq", "dnsmasq-base"),
             ("ip", "iproute2"),
@@ -33,6 +34,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             ("nft", "nftables"),
             ("nsenter", "util-linux"),
             ("ping", "iputils-ping"),
+            ("setpriv", "util-linux"),
             ("tc", "iproute2"),
             ("unshare", "util-linux"),
         ])?;

@@ -38,11 +38,14 @@ pub struct Happened {
 
 /// Where events come from.
 #[derive(Debug)]
-pub struct Events(broadcast::Sender<Happened>);
+pub struct Events {
+    happened: broadcast::Sender<Happened>,
+    shown: broadcast::Sender<Uuid>,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::channel(WAITING).0)
+        Self { happened: broadcast::channel(WAITING).0, shown: broadcast::channel(WAITING).0 }
     }
 }
 
@@ -50,11 +53,21 @@ impl Events {
     /// Tells everybody.
     pub fn tell(&self, kind: Kind, name: &str, uuid: Uuid) {
         // Nobody listening is not an error.
-        drop(self.0.send(Happened { at_usec: now_usec(), kind, name: name.to_owned(), uuid }));
+        drop(self.happened.send(Happened { at_usec: now_usec(), kind, name: name.to_owned(), uuid }));
     }
 
     /// Those that come.
     pub fn listen(&self) -> broadcast::Receiver<Happened> {
-        self.0.subscribe()
+        self.happened.subscribe()
+    }
+
+    /// A network looks different from now on.
+    pub fn show(&self, uuid: Uuid) {
+        drop(self.shown.send(uuid));
+    }
+
+    /// Networks that look different, or are gone, as it happens.
+    pub fn watch(&self) -> broadcast::Receiver<Uuid> {
+        self.shown.subscribe()
     }
 }

@@ -251,6 +251,7 @@ impl Task {
             autostart: self.autostart,
             ports: self.ports.clone(),
         });
+        self.shared.events.show(self.entry.uuid);
     }
 
     fn tell(&self, kind: Kind) {

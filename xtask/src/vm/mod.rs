@@ -44,6 +44,7 @@ const SKIPS: &[(&str, &str)] = &[
     ("hostile::", OFTEN),
     ("kills::", OFTEN),
     ("console::", OFTEN),
+    ("dbus::", "there is no bus in the machine"),
     ("failures::", OFTEN),
     ("life::", OFTEN),
     ("adoption::", OFTEN),

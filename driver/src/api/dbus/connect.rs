@@ -13,7 +13,7 @@ use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::Connect;
 use crate::api::dbus::numbers::{self, Listed, only};
 use crate::api::dbus::objects::domain_path;
-use crate::api::dbus::stats;
+use crate::api::dbus::{network, stats};
 use crate::container::task::StartOptions;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
@@ -69,6 +69,11 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
                 listed.map(|s| ObjectPath::try_from(domain_path(s.uuid))).collect();
             c.answer(&paths?)
         }
+        Connect::ListNetworks => network::list(c),
+        Connect::NetworkCreateXML => network::create(c).await,
+        Connect::NetworkDefineXML => network::define(c).await,
+        Connect::NetworkLookupByName => network::by_name(c),
+        Connect::NetworkLookupByUUID => network::by_uuid(c),
         Connect::NodeGetCPUMap => {
             let flags: u32 = c.parameters()?;
             only(flags, 0, "virNodeGetCPUMap")?;

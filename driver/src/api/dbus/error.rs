@@ -4,6 +4,7 @@
 //! Does not know any call.
 
 use crate::failure::Failure;
+use crate::network::NetworkError;
 
 /// The one error name of libvirt-dbus.
 const LIBVIRT: &str = "org.libvirt.Error";
@@ -25,6 +26,22 @@ pub enum Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
+    }
+}
+
+impl From<NetworkError> for Refusal {
+    fn from(error: NetworkError) -> Self {
+        let message = error.to_string();
+        Self::Said(match error {
+            NetworkError::NotFound(name) => {
+                format!("Network not found: no network with matching name '{name}'")
+            }
+            NetworkError::Nobody => format!("Network not found: {message}"),
+            NetworkError::InvalidState(_) => format!("{INVALID}: {message}"),
+            NetworkError::InvalidDocument(_) => format!("XML error: {message}"),
+            NetworkError::Unsupported(_) => format!("unsupported configuration: {message}"),
+            NetworkError::Exists(_) | NetworkError::Failed(_) => format!("operation failed: {message}"),
+        })
     }
 }
 

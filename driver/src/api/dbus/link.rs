@@ -8,18 +8,20 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use berth_schemas::network::Method as NetworkMethod;
 use tokio::sync::mpsc;
 use zbus::export::futures_core::Stream;
 use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
+use crate::api::access::Method as Row;
 use crate::api::audit;
 use crate::api::dbus::bus::{BUS, Bus, DRIVER, PATIENCE, QUEUE};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
-use crate::api::dbus::methods::Method;
+use crate::api::dbus::methods::{Method, Properties};
 use crate::api::dbus::objects::Object;
-use crate::api::dbus::{Address, NAME, access, console, objects, properties, signals};
+use crate::api::dbus::{Address, NAME, access, console, network, objects, properties, signals};
 use crate::engine::Engine;
 
 /// Pauses before the next attempt.
@@ -79,6 +81,7 @@ async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
     let mut introducing = tokio::spawn(introduce(bus.clone()));
     let mut introduced = false;
     let telling = tokio::spawn(signals::tell(bus.clone()));
+    let telling_of_networks = tokio::spawn(network::signals::tell(bus.clone()));
     let why = loop {
         tokio::select! {
             message = next(&mut incoming) => match message {
@@ -96,6 +99,7 @@ async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
     };
     introducing.abort();
     telling.abort();
+    telling_of_networks.abort();
     why
 }
 
@@ -202,10 +206,19 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     let about = match object {
         Object::Domain(uuid) => objects::find_domain(&bus.engine, uuid)
             .map_or_else(|_| uuid.to_string(), |entry| entry.name.to_string()),
+        Object::Network(uuid) => network::find(&bus.engine, uuid)
+            .map_or_else(|_| uuid.to_string(), |network| network.name.to_string()),
         _ => String::new(),
     };
+    let row = match (method, object) {
+        // One method for the properties of all.
+        (Method::Properties(Properties::Set), Object::Network(_)) => {
+            Row::Network(NetworkMethod::SetAutostart)
+        }
+        _ => method.row(),
+    };
     let failure = answer.as_ref().err().map(|refusal| refusal.reply().1);
-    audit::note("D-Bus", bus.callers.asker(client), method.row(), &about, failure.as_deref());
+    audit::note("D-Bus", bus.callers.asker(client), row, &about, failure.as_deref());
     answer
 }
 
@@ -216,20 +229,28 @@ async fn authorised(call: &Call<'_>, object: Object, member: &str, path: &str) -
     match (method, object) {
         (Method::Introspectable(_), object) => {
             call.nothing()?;
-            // A domain that is no more has no interfaces.
-            if let Object::Domain(uuid) = object {
-                objects::find_domain(&bus.engine, uuid)?;
+            let engine = &bus.engine;
+            let mut children = Vec::new();
+            match object {
+                // One that is no more has no interfaces.
+                Object::Domain(uuid) => drop(objects::find_domain(engine, uuid)?),
+                Object::Network(uuid) => drop(network::find(engine, uuid)?),
+                Object::Domains => children.extend(engine.registry.all().iter().map(|s| s.uuid)),
+                Object::Networks => children.extend(engine.networks.all().iter().map(|s| s.uuid)),
+                Object::Connect | Object::Folder(_) => {}
             }
-            let all = if object == Object::Domains { bus.engine.registry.all() } else { Vec::new() };
-            call.answer(&object.introspect(all.iter().map(|s| s.uuid)).as_str())
+            call.answer(&object.introspect(children.into_iter()).as_str())
         }
         (Method::Peer(method), _) => properties::peer(call, method),
         (Method::Properties(method), object) => properties::call(call, method, object).await,
         (Method::Connect(method), Object::Connect) => super::connect::call(call, method).await,
         (Method::Domain(method), Object::Domain(uuid)) => super::domain::call(call, method, uuid).await,
+        (Method::Network(method), Object::Network(uuid)) => network::call(call, method, uuid).await,
         (Method::BerthDomain(method), Object::Domain(uuid)) => console::call(call, method, uuid).await,
         // `find` looks only at what the object has.
-        (Method::Connect(_) | Method::Domain(_) | Method::BerthDomain(_), _) => Err(unknown(member, path)),
+        (Method::Connect(_) | Method::Domain(_) | Method::Network(_) | Method::BerthDomain(_), _) => {
+            Err(unknown(member, path))
+        }
     }
 }
 

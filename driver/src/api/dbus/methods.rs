@@ -3,6 +3,7 @@
 //! One table: a method without a row does not compile, and a test compares it with the committed introspection data.
 
 use berth_schemas::domain::Method as D;
+use berth_schemas::network::Method as W;
 use berth_schemas::node::Method as N;
 
 use crate::api::access::Method as Row;
@@ -62,6 +63,11 @@ methods! {
         GetAllDomainStats "uu" => "a(sa{sv})": Row::Domain(D::GetStats);
         GetCapabilities "" => "s": Row::Node(N::GetCapabilities);
         ListDomains "u" => "ao": Row::Domain(D::List);
+        ListNetworks "u" => "ao": Row::Network(W::List);
+        NetworkCreateXML "s" => "o": Row::Network(W::Create);
+        NetworkDefineXML "s" => "o": Row::Network(W::Define);
+        NetworkLookupByName "s" => "o": Row::Network(W::List);
+        NetworkLookupByUUID "s" => "o": Row::Network(W::List);
         NodeGetCPUMap "u" => "ab": Row::Node(N::GetInfo);
         NodeGetCPUStats "iu" => "a{st}": Row::Node(N::GetInfo);
         NodeGetFreeMemory "" => "t": Row::Node(N::GetInfo);
@@ -108,6 +114,18 @@ methods! {
 }
 
 methods! {
+    /// `org.libvirt.Network`
+    Network {
+        Create "" => "": Row::Network(W::Start);
+        Destroy "" => "": Row::Network(W::Destroy);
+        GetDHCPLeases "su" => "a(sxisssuss)": Row::Network(W::GetLeases);
+        GetXMLDesc "u" => "s": Row::Network(W::GetXML);
+        Undefine "" => "": Row::Network(W::Undefine);
+        Update "uuisu" => "": Row::Network(W::Update);
+    }
+}
+
+methods! {
     /// `io.berth.Domain`
     BerthDomain {
         OpenConsole "ss" => "hsb": Row::Domain(D::OpenConsole);
@@ -130,7 +148,8 @@ methods! {
 }
 
 methods! {
-    /// `org.freedesktop.DBus.Properties`: the only one that can be written is `Autostart`.
+    /// `org.freedesktop.DBus.Properties`: the only one that can be written is `Autostart`, of domains and of
+    /// networks, which have the same rows.
     Properties {
         Get "ss" => "v": Row::Domain(D::List);
         GetAll "s" => "a{sv}": Row::Domain(D::List);
@@ -144,6 +163,7 @@ methods! {
 pub enum Method {
     Connect(Connect),
     Domain(Domain),
+    Network(Network),
     BerthDomain(BerthDomain),
     Introspectable(Introspectable),
     Peer(Peer),
@@ -155,6 +175,7 @@ macro_rules! each {
         match $self {
             Method::Connect($method) => $value,
             Method::Domain($method) => $value,
+            Method::Network($method) => $value,
             Method::BerthDomain($method) => $value,
             Method::Introspectable($method) => $value,
             Method::Peer($method) => $value,
@@ -191,6 +212,8 @@ impl Method {
             Connect::from_name(member).map(Self::Connect)
         } else if interface == dbus::DOMAIN.name {
             Domain::from_name(member).map(Self::Domain)
+        } else if interface == dbus::NETWORK.name {
+            Network::from_name(member).map(Self::Network)
         } else if interface == dbus::BERTH_DOMAIN.name {
             BerthDomain::from_name(member).map(Self::BerthDomain)
         } else if interface == dbus::INTROSPECTABLE.name {
@@ -211,13 +234,14 @@ mod test {
     use berth_schemas::dbus;
 
     use super::*;
-    use crate::api::access::allowed;
+    use crate::api::access::{allowed, needed};
     use berth_schemas::node::Role;
 
     fn all() -> Vec<(&'static str, Method)> {
         let mut all = Vec::new();
         all.extend(Connect::ALL.iter().map(|m| (dbus::CONNECT.name, Method::Connect(*m))));
         all.extend(Domain::ALL.iter().map(|m| (dbus::DOMAIN.name, Method::Domain(*m))));
+        all.extend(Network::ALL.iter().map(|m| (dbus::NETWORK.name, Method::Network(*m))));
         all.extend(BerthDomain::ALL.iter().map(|m| (dbus::BERTH_DOMAIN.name, Method::BerthDomain(*m))));
         all.extend(
             Introspectable::ALL.iter().map(|m| (dbus::INTROSPECTABLE.name, Method::Introspectable(*m))),
@@ -264,6 +288,10 @@ mod test {
         "GetAllDomainStats",
         "GetCapabilities",
         "ListDomains",
+        "ListNetworks",
+        "NetworkLookupByName",
+        "NetworkLookupByUUID",
+        "GetDHCPLeases",
         "NodeGetCPUMap",
         "NodeGetCPUStats",
         "NodeGetFreeMemory",
@@ -313,6 +341,14 @@ mod test {
         for method in D::ALL {
             let reason = NOT_ON_THE_BUS.iter().any(|(m, _)| m == method);
             assert_ne!(rows.contains(&Row::Domain(*method)), reason, "{}", method.name());
+        }
+        for method in W::ALL {
+            // A property, with the row of the domains' one; signals; and what only a user without rights asks for, whose
+            // own process the daemon has to know.
+            let lent = matches!(method, W::AddInterface | W::RemoveInterface);
+            let reason = lent || matches!(method, W::SetAutostart | W::Subscribe);
+            assert_ne!(rows.contains(&Row::Network(*method)), reason, "{}", method.name());
+            assert_eq!(needed(Row::Network(W::SetAutostart)), needed(Row::Domain(D::SetAutostart)));
         }
     }
 }

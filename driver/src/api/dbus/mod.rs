@@ -6,12 +6,14 @@
 mod access;
 mod bus;
 mod call;
+mod changes;
 mod connect;
 mod console;
 mod domain;
 mod error;
 mod link;
 mod methods;
+mod network;
 mod numbers;
 mod objects;
 mod properties;

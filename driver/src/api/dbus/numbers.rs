@@ -128,6 +128,12 @@ pub fn is_listed(flags: u32, domain: &Listed) -> bool {
         vec![(4096, false), (8192, true)],
         vec![(16_384, false), (32_768, true)],
     ];
+    let families: Vec<&[(u32, bool)]> = families.iter().map(Vec::as_slice).collect();
+    chosen(flags, &families)
+}
+
+/// Whether flags that come in families, each with what fits, choose something.
+pub fn chosen(flags: u32, families: &[&[(u32, bool)]]) -> bool {
     families.iter().all(|family| {
         !family.iter().any(|(bit, _)| flags & bit != 0)
             || family.iter().any(|(bit, fits)| flags & bit != 0 && *fits)

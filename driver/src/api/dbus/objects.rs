@@ -18,6 +18,9 @@ pub const CONNECT: &str = "/org/libvirt/LXC";
 /// The folder of the domains.
 pub const DOMAINS: &str = "/org/libvirt/LXC/domain";
 
+/// The folder of the networks.
+pub const NETWORKS: &str = "/org/libvirt/LXC/network";
+
 /// How introspection data begin.
 const DOCTYPE: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n \
                        \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n";
@@ -33,11 +36,31 @@ pub enum Object {
     Domains,
     /// A domain, whether there is one or not.
     Domain(Uuid),
+    /// The folder of the networks.
+    Networks,
+    /// A network, whether there is one or not.
+    Network(Uuid),
 }
 
 /// Path of a domain.
 pub fn domain_path(uuid: Uuid) -> String {
-    format!("{DOMAINS}/_{}", uuid.hyphenated().to_string().replace('-', "_"))
+    format!("{DOMAINS}/{}", node(uuid))
+}
+
+/// Path of a network.
+pub fn network_path(uuid: Uuid) -> String {
+    format!("{NETWORKS}/{}", node(uuid))
+}
+
+/// The last part of a path.
+fn node(uuid: Uuid) -> String {
+    format!("_{}", uuid.hyphenated().to_string().replace('-', "_"))
+}
+
+/// The uuid of a last part; one uuid is written in one way: no capitals, hyphens in their places.
+fn of_node(name: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(&name.strip_prefix('_')?.replace('_', "-")).ok()?;
+    (node(uuid) == name).then_some(uuid)
 }
 
 /// A domain that there is.
@@ -60,21 +83,22 @@ impl Object {
             "/org/libvirt" => Self::Folder("LXC"),
             CONNECT => Self::Connect,
             DOMAINS => Self::Domains,
-            _ => {
-                let name = path.strip_prefix(DOMAINS)?.strip_prefix("/_")?;
-                let uuid = Uuid::try_parse(&name.replace('_', "-")).ok()?;
-                // One path for one domain: no capitals, no other ways to write a uuid.
-                return (domain_path(uuid) == path).then_some(Self::Domain(uuid));
-            }
+            NETWORKS => Self::Networks,
+            _ => match path.rsplit_once('/')? {
+                (DOMAINS, name) => Self::Domain(of_node(name)?),
+                (NETWORKS, name) => Self::Network(of_node(name)?),
+                _ => return None,
+            },
         })
     }
 
     /// Its interfaces, besides those that all objects have.
     pub fn interfaces(self) -> &'static [Interface] {
         match self {
-            Self::Folder(_) | Self::Domains => &[],
+            Self::Folder(_) | Self::Domains | Self::Networks => &[],
             Self::Connect => &[dbus::CONNECT],
             Self::Domain(_) => &[dbus::DOMAIN, dbus::BERTH_DOMAIN],
+            Self::Network(_) => &[dbus::NETWORK],
         }
     }
 
@@ -87,8 +111,8 @@ impl Object {
         self.interfaces().iter().chain(standard).copied()
     }
 
-    /// Introspection data. `domains`: those that there are, for the folder of them.
-    pub fn introspect(self, domains: impl Iterator<Item = Uuid>) -> String {
+    /// Introspection data. `children`: the domains or networks that there are, for the folder of them.
+    pub fn introspect(self, children: impl Iterator<Item = Uuid>) -> String {
         let mut xml = String::from(DOCTYPE);
         xml.push_str("<node>\n");
         for interface in self.all_interfaces() {
@@ -97,13 +121,9 @@ impl Object {
         let mut child = |name: &str| xml.push_str(&format!("  <node name=\"{name}\"/>\n"));
         match self {
             Self::Folder(name) => child(name),
-            Self::Connect => child("domain"),
-            Self::Domains => {
-                for uuid in domains {
-                    child(domain_path(uuid).trim_start_matches(DOMAINS).trim_start_matches('/'));
-                }
-            }
-            Self::Domain(_) => {}
+            Self::Connect => ["domain", "network"].into_iter().for_each(child),
+            Self::Domains | Self::Networks => children.for_each(|uuid| child(&node(uuid))),
+            Self::Domain(_) | Self::Network(_) => {}
         }
         xml.push_str("</node>\n");
         xml
@@ -132,9 +152,12 @@ mod test {
         ] {
             assert_eq!(Object::find(&other), None, "{other}");
         }
-        for there in ["/", "/org", "/org/libvirt", CONNECT, DOMAINS] {
+        for there in ["/", "/org", "/org/libvirt", CONNECT, DOMAINS, NETWORKS] {
             assert!(Object::find(there).is_some(), "{there}");
         }
+        let network = PATH.replace("/domain/", "/network/");
+        assert_eq!(Object::find(&network), Some(Object::Network(uuid)));
+        assert_eq!(network_path(uuid), network);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::api::dbus::call::{Answer, Call};
 use crate::api::dbus::domain::ask;
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::{Peer, Properties};
+use crate::api::dbus::network;
 use crate::api::dbus::objects::{Object, find_domain};
 use crate::container::task::Request;
 use crate::engine::snapshot::Snapshot;
@@ -49,7 +50,14 @@ pub async fn call(c: &Call<'_>, method: Properties, object: Object) -> Answer {
                 (Object::Domain(uuid), "Autostart", Variant::Bool(on)) if interface == dbus::DOMAIN.name => {
                     ask(c, uuid, Request::SetAutostart(*on)).await
                 }
-                (Object::Domain(_), "Autostart", _) => {
+                (Object::Network(uuid), "Autostart", Variant::Bool(on))
+                    if interface == dbus::NETWORK.name =>
+                {
+                    let networks = &c.bus.engine.networks;
+                    networks.set_autostart(&network::reference(uuid), *on).await?;
+                    c.done()
+                }
+                (Object::Domain(_) | Object::Network(_), "Autostart", _) => {
                     Err(Refusal::arguments("property 'Autostart' is a boolean"))
                 }
                 _ if map.contains_key(name.as_str()) => {
@@ -73,6 +81,14 @@ fn of_object(c: &Call<'_>, object: Object, interface: &str) -> Result<Map, Refus
             let snapshot = find_domain(&c.bus.engine, uuid)?;
             match object.all_interfaces().find(|i| i.name == interface) {
                 Some(dbus::DOMAIN) => Ok(of_domain(&snapshot)),
+                Some(_) => Ok(Map::new()),
+                None => Err(no_such()),
+            }
+        }
+        Object::Network(uuid) => {
+            let snapshot = network::find(&c.bus.engine, uuid)?;
+            match object.all_interfaces().find(|i| i.name == interface) {
+                Some(dbus::NETWORK) => Ok(network::properties(&snapshot)),
                 Some(_) => Ok(Map::new()),
                 None => Err(no_such()),
             }

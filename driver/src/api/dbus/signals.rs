@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use berth_schemas::dbus;
-use berth_schemas::domain::EventKind;
+use berth_domain::Domain;
+use berth_schemas::dbus::{self, Interface};
+use berth_schemas::domain::{EventKind, PressureStats};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -15,9 +16,9 @@ use zbus::wire::DynamicType;
 use zbus::{Message, ObjectPath, Variant};
 
 use crate::api::dbus::bus::Bus;
-use crate::api::dbus::numbers;
 use crate::api::dbus::objects::{CONNECT, domain_path, domain_reference};
-use crate::api::dbus::properties::of_domain;
+use crate::api::dbus::properties::{Map, of_domain};
+use crate::api::dbus::{changes, numbers};
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
 
@@ -54,10 +55,21 @@ pub async fn tell(bus: Arc<Bus>) {
     }
 }
 
-async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
+/// Sends one signal.
+pub async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
     match Message::signal(path, interface, name).build(body) {
         Ok(message) => bus.send(message).await,
         Err(e) => tracing::warn!("cannot tell the bus of '{name}': {e}"),
+    }
+}
+
+/// Tells which properties are different.
+pub async fn changed(bus: &Bus, path: &str, interface: Interface, old: &Map, mut new: Map) {
+    new.retain(|name, value| old.get(name) != Some(value));
+    if !new.is_empty() {
+        let none: &[&str] = &[];
+        let body = (interface.name, new, none);
+        emit(bus, path, dbus::PROPERTIES.name, "PropertiesChanged", &body).await;
     }
 }
 
@@ -70,13 +82,7 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
     let now = entry.snapshot();
     let path = domain_path(uuid);
     let Some(before) = seen.insert(uuid, now.clone()) else { return };
-    let (old, mut changed) = (of_domain(&before), of_domain(&now));
-    changed.retain(|name, value| old.get(name) != Some(value));
-    if !changed.is_empty() {
-        let none: &[&str] = &[];
-        let body = (dbus::DOMAIN.name, changed, none);
-        emit(bus, &path, dbus::PROPERTIES.name, "PropertiesChanged", &body).await;
-    }
+    changed(bus, &path, dbus::DOMAIN, &of_domain(&before), of_domain(&now)).await;
     if let (Some(old), Some(new)) = (before.current(), now.current()) {
         for (kind, is_other) in
             [(DESCRIPTION, old.description != new.description), (TITLE, old.title != new.title)]
@@ -86,6 +92,46 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
             }
         }
     }
+    if let (Some(old), Some(new)) = (&before.run, &now.run)
+        && old.id == new.id
+        && old.live != new.live
+    {
+        look_at_run(bus, &path, &old.live, &new.live).await;
+    }
+}
+
+/// The same of what runs.
+async fn look_at_run(bus: &Bus, path: &str, before: &Domain, now: &Domain) {
+    let (old, new) = (changes::devices(before), changes::devices(now));
+    for device in new.difference(&old) {
+        emit(bus, path, dbus::DOMAIN.name, "DeviceAdded", &device.as_str()).await;
+    }
+    for device in old.difference(&new) {
+        emit(bus, path, dbus::DOMAIN.name, "DeviceRemoved", &device.as_str()).await;
+    }
+    let tuned = changes::tunables(before, now);
+    if !tuned.map().is_empty() {
+        emit(bus, path, dbus::DOMAIN.name, "Tunable", tuned.map()).await;
+    }
+}
+
+fn number(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// How long tasks waited, under the names of varlink.
+fn waiting(pressure: &PressureStats) -> impl Iterator<Item = (&'static str, Variant<'static>)> + use<> {
+    let some = [
+        ("someAvg10", Some(pressure.some_avg10)),
+        ("someAvg60", Some(pressure.some_avg60)),
+        ("someAvg300", Some(pressure.some_avg300)),
+        ("fullAvg10", pressure.full_avg10),
+        ("fullAvg60", pressure.full_avg60),
+        ("fullAvg300", pressure.full_avg300),
+    ];
+    let times = [("someUSec", Some(pressure.some_u_sec)), ("fullUSec", pressure.full_u_sec)];
+    let some = some.into_iter().filter_map(|(name, share)| Some((name, Variant::from(share?))));
+    some.chain(times.into_iter().filter_map(|(name, usec)| Some((name, Variant::from(number(usec?))))))
 }
 
 async fn happened(bus: &Bus, event: &Happened) {
@@ -119,7 +165,11 @@ async fn happened(bus: &Bus, event: &Happened) {
     if let Some(count) = event.count {
         more.insert("count", Variant::from(count));
     }
-    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    if let Some(pressure) = &event.pressure {
+        for (name, value) in waiting(pressure) {
+            more.insert(name, value);
+        }
+    }
     let detail = event.detail.as_deref().unwrap_or_default();
     let body = (number(event.sequence), number(event.at_usec), event.kind.as_str(), detail, more);
     emit(bus, &path, dbus::BERTH_DOMAIN.name, "Event", &body).await;

@@ -1,0 +1,95 @@
+//! What is different between two documents of one domain that runs: its devices, and its share of the processors.
+//!
+//! Pure. Does not know why anything changed.
+
+use std::collections::BTreeSet;
+
+use berth_domain::Domain;
+use berth_domain::model::{Hostdev, HostdevSource};
+
+use crate::api::dbus::typed::Out;
+
+/// What a device is called in signals: the alias that its user gave it, else what tells it from the others of its kind,
+/// as it stands in the document: the target of a disk or file system, the hardware address of an interface, the source
+/// of a host device.
+pub fn devices(domain: &Domain) -> BTreeSet<String> {
+    let all = &domain.devices;
+    let disks = all.disks.iter().map(|d| (&d.alias, d.target.clone()));
+    let filesystems = all.filesystems.iter().map(|f| (&f.alias, f.target.clone()));
+    let interfaces = all.interfaces.iter().map(|i| (&i.alias, i.mac.clone()));
+    let hostdevs = all.hostdevs.iter().map(|h| (&h.alias, source(h)));
+    let named = disks.chain(filesystems).chain(interfaces).chain(hostdevs);
+    named.map(|(alias, name)| alias.clone().unwrap_or(name)).collect()
+}
+
+fn source(device: &Hostdev) -> String {
+    match &device.source {
+        HostdevSource::Usb { address: Some(a), .. } => format!("usb:{}:{}", a.bus, a.device),
+        HostdevSource::Usb { id: Some(id), .. } => format!("usb:{:04x}:{:04x}", id.vendor, id.product),
+        HostdevSource::Usb { id: None, address: None } => "usb".into(),
+        HostdevSource::Storage { block: path } | HostdevSource::Misc { char: path } => path.clone(),
+        HostdevSource::Net { interface, .. } => interface.clone(),
+    }
+}
+
+/// Shares, period and quota, as `GetSchedulerParameters` tells them.
+fn scheduler(domain: &Domain) -> (u64, u64, i64) {
+    let tune = domain.cputune.as_ref();
+    let shares = tune.and_then(|t| t.shares).unwrap_or(1024);
+    let period = tune.and_then(|t| t.period).unwrap_or(100_000);
+    (shares, period, tune.and_then(|t| t.quota).unwrap_or(-1))
+}
+
+/// What libvirt's event of tunables carries, as far as it has names for what a container has.
+pub fn tunables(before: &Domain, now: &Domain) -> Out {
+    let (old, new) = (scheduler(before), scheduler(now));
+    let mut out = Out::default();
+    if old.0 != new.0 {
+        out.put("cputune.cpu_shares", new.0);
+    }
+    if old.1 != new.1 {
+        out.put("cputune.vcpu_period", new.1);
+    }
+    if old.2 != new.2 {
+        out.put("cputune.vcpu_quota", new.2);
+    }
+    out
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use berth_domain::Host;
+
+    fn domain(inside: &str, devices: &str) -> Domain {
+        let xml = format!(
+            "<domain type='lxc'><name>d</name><memory>65536</memory>{inside}<os><type>exe</type>\
+             <init>/bin/sh</init></os><devices><filesystem type='mount'><source dir='/srv'/><target dir='/'/>\
+             </filesystem>{devices}</devices></domain>"
+        );
+        berth_domain::parse(&xml, &Host { arch: "x86_64".into(), emulator: "/x".into() })
+            .expect("a domain")
+            .domain
+    }
+
+    #[test]
+    fn devices_have_a_name_each() {
+        let all = domain(
+            "",
+            "<disk type='block'><source dev='/dev/x'/><target dev='sda'/></disk>\
+             <disk type='block'><source dev='/dev/y'/><target dev='sdb'/><alias name='ua-data'/></disk>\
+             <interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:01'/></interface>\
+             <hostdev mode='capabilities' type='misc'><source><char>/dev/kvm</char></source></hostdev>",
+        );
+        let wanted = ["/", "/dev/kvm", "52:54:00:00:00:01", "sda", "ua-data"];
+        assert_eq!(devices(&all).into_iter().collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let with = |quota: i64| domain(&format!("<cputune><quota>{quota}</quota></cputune>"), "");
+        assert!(tunables(&with(5000), &with(5000)).map().is_empty());
+        let told = tunables(&domain("", ""), &with(5000));
+        assert_eq!(told.map().keys().collect::<Vec<_>>(), ["cputune.vcpu_quota"]);
+    }
+}

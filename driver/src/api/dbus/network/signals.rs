@@ -1,0 +1,65 @@
+//! What the bus is told of networks: events with libvirt's numbers, and properties that have changed.
+//!
+//! Follows at a distance, like the signals of domains.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_schemas::dbus;
+use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
+use zbus::ObjectPath;
+
+use super::{properties, reference};
+use crate::api::dbus::bus::Bus;
+use crate::api::dbus::objects::{CONNECT, network_path};
+use crate::api::dbus::signals::{changed, emit};
+use crate::network::Snapshot;
+use crate::network::events::{Happened, Kind};
+
+/// Tells until the connection ends.
+pub async fn tell(bus: Arc<Bus>) {
+    let events = bus.engine.networks.events();
+    let (mut shown, mut coming) = (events.watch(), events.listen());
+    let mut seen: HashMap<Uuid, Arc<Snapshot>> =
+        bus.engine.networks.all().into_iter().map(|s| (s.uuid, s)).collect();
+    loop {
+        tokio::select! {
+            biased;
+            uuid = shown.recv() => match uuid {
+                Ok(uuid) => look(&bus, &mut seen, uuid).await,
+                // What was missed is looked at when the network changes next.
+                Err(RecvError::Lagged(count)) => tracing::debug!("the bus is slow: {count} changes not told"),
+                Err(RecvError::Closed) => return,
+            },
+            event = coming.recv() => match event {
+                Ok(event) => happened(&bus, &event).await,
+                Err(RecvError::Lagged(count)) => tracing::warn!("the bus is slow: {count} events not told"),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
+    let Ok(now) = bus.engine.networks.find(&reference(uuid)) else {
+        seen.remove(&uuid);
+        return;
+    };
+    let Some(before) = seen.insert(uuid, now.clone()) else { return };
+    changed(bus, &network_path(uuid), dbus::NETWORK, &properties(&before), properties(&now)).await;
+}
+
+async fn happened(bus: &Bus, event: &Happened) {
+    // virNetworkEventLifecycleType
+    let number = match event.kind {
+        Kind::Defined => 0,
+        Kind::Undefined => 1,
+        Kind::Started => 2,
+        Kind::Stopped => 3,
+    };
+    match ObjectPath::try_from(network_path(event.uuid)) {
+        Ok(network) => emit(bus, CONNECT, dbus::CONNECT.name, "NetworkEvent", &(network, number)).await,
+        Err(e) => tracing::warn!("network '{}' has no path on the bus: {e}", event.name),
+    }
+}

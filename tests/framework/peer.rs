@@ -1,0 +1,173 @@
+//! Peers on a bus that speak D-Bus themselves: one that takes a descriptor, and a polkit that says what it is told to.
+//!
+//! They know the wire and nothing of the daemon.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use zbus::export::futures_core::Stream;
+use zbus::message::Type;
+use zbus::{Connection, Message, MessageStream, OwnedVariant};
+
+/// polkit's name on the bus.
+pub const POLKIT: &str = "org.freedesktop.PolicyKit1";
+
+fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot make a runtime: {e}"))
+}
+
+async fn connect(address: &str) -> Result<Connection, String> {
+    let builder = zbus::connection::Builder::address(address);
+    builder.build().await.map_err(|e| format!("cannot connect to '{address}': {e}"))
+}
+
+/// Opens a console of a domain: the terminal, the name of the console, and whether it may be written to.
+pub fn open_console(address: &str, path: &str, mode: &str) -> Result<(OwnedFd, String, bool), String> {
+    runtime()?.block_on(async {
+        let connection = connect(address).await?;
+        let asked = ("", mode);
+        let method = "OpenConsole";
+        let reply =
+            connection.call_method(Some("org.libvirt"), path, Some("io.berth.Domain"), method, &asked);
+        let reply = reply.await.map_err(|e| format!("OpenConsole: {e}"))?;
+        let body = reply.body();
+        let (pty, device, writer): (zbus::OwnedFd, String, bool) =
+            body.deserialize().map_err(|e| format!("the answer of OpenConsole: {e}"))?;
+        Ok((pty.into(), device, writer))
+    })
+}
+
+/// What polkit says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Yes, if a person may be asked.
+    Challenge,
+    /// Nothing at all.
+    Silence,
+}
+
+/// What polkit was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Name on the bus of whom it was about.
+    pub subject: String,
+    /// The action.
+    pub action: String,
+    /// Whether a person may be asked.
+    pub interactive: bool,
+}
+
+#[derive(Debug)]
+struct Mind {
+    verdict: Verdict,
+    asked: Vec<Asked>,
+}
+
+/// A polkit, until it is dropped.
+pub struct Authority {
+    mind: Arc<Mutex<Mind>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock(mind: &Mutex<Mind>) -> MutexGuard<'_, Mind> {
+    mind.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Authority {
+    /// Takes polkit's name on a bus.
+    pub fn start(address: &str) -> Result<Self, String> {
+        let mind = Arc::new(Mutex::new(Mind { verdict: Verdict::No, asked: Vec::new() }));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (address, shared) = (address.to_owned(), mind.clone());
+        let thread = std::thread::spawn(move || {
+            let Ok(runtime) = runtime() else { return };
+            runtime.block_on(async {
+                let connection = match take_name(&address).await {
+                    Ok(connection) => connection,
+                    Err(e) => return drop(ready.send(Err(e))),
+                };
+                drop(ready.send(Ok(())));
+                tokio::select! {
+                    () = serve(&connection, &shared) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        is_ready.recv().map_err(|e| e.to_string())??;
+        Ok(Self { mind, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What it says from now on.
+    pub fn decide(&self, verdict: Verdict) {
+        lock(&self.mind).verdict = verdict;
+    }
+
+    /// What it was asked since this was called last.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut lock(&self.mind).asked)
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn take_name(address: &str) -> Result<Connection, String> {
+    let connection = connect(address).await?;
+    connection.request_name(POLKIT).await.map_err(|e| format!("cannot take polkit's name: {e}"))?;
+    Ok(connection)
+}
+
+async fn serve(connection: &Connection, mind: &Mutex<Mind>) {
+    let mut incoming = MessageStream::from(connection);
+    loop {
+        let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut incoming).poll_next(context));
+        let Some(Ok(message)) = next.await else { return };
+        if message.message_type() == Type::MethodCall
+            && let Some(reply) = answer(&message, mind)
+        {
+            let _ = connection.send(&reply).await;
+        }
+    }
+}
+
+/// The subject: its kind, and what is known of it.
+type Subject = (String, HashMap<String, OwnedVariant>);
+
+fn answer(message: &Message, mind: &Mutex<Mind>) -> Option<Message> {
+    let header = message.header();
+    if header.member().is_none_or(|m| m.as_str() != "CheckAuthorization") {
+        let error = "org.freedesktop.DBus.Error.UnknownMethod";
+        return Message::error(&header, error).build(&"only CheckAuthorization").ok();
+    }
+    let body = message.body();
+    let (subject, action, _, flags, _): (Subject, String, HashMap<String, String>, u32, String) =
+        body.deserialize().ok()?;
+    let interactive = flags & 1 != 0;
+    let mut mind = lock(mind);
+    let name = subject.1.get("name").and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default();
+    mind.asked.push(Asked { subject: format!("{} {name}", subject.0), action, interactive });
+    let (yes, challenge) = match mind.verdict {
+        Verdict::Yes => (true, false),
+        Verdict::No => (false, false),
+        Verdict::Challenge => (interactive, !interactive),
+        Verdict::Silence => return None,
+    };
+    let details: HashMap<&str, &str> = HashMap::new();
+    Message::method_return(&header).build(&((yes, challenge, details),)).ok()
+}

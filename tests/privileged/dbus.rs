@@ -1,0 +1,258 @@
+//! The door on D-Bus with real containers, and callers who are not root: polkit decides about those.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use berth_tests::bus::{Bus, HOST, run};
+use berth_tests::daemon::domain_xml;
+use berth_tests::host::Traces;
+use berth_tests::lab;
+use berth_tests::peer::{Asked, Authority, Verdict, open_console};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
+use serde_json::json;
+
+pub const TESTS: &[Test] = &[
+    ("dbus::a_container_from_its_start_to_its_end", container),
+    ("dbus::the_desktop_tool_of_the_examples_works", desktop),
+    ("dbus::a_network_starts_and_ends", || lab::on_a_host(network)),
+    ("dbus::polkit_decides_about_others", polkit),
+    ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
+];
+
+/// The user `nobody`.
+const NOBODY: &[&str] = &["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "busctl"];
+
+const CONNECT: &str = "org.libvirt.Connect";
+
+/// A domain's init: it says a word for each line that it reads, and ends when it is asked to.
+const INIT: &str = "trap 'exit 0' TERM; echo up; while :; do if read line; then echo \"got $line\"; fi; done";
+
+fn container() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-bus")?;
+    let xml = domain_xml("t-bus", &root, &["/bin/sh", "-c", INIT], "");
+    let defined = bus.call(HOST, "Connect", "DomainDefineXML", &["s", &xml])?;
+    let path = defined[0].as_str().ok_or("no path")?.to_owned();
+    let data = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let before = Traces::of("t-bus", daemon.work());
+    let watch = bus.watch()?;
+    let domain = |method: &str, words: &[&str]| bus.call(&path, "Domain", method, words);
+    domain("Create", &["u", "0"])?;
+    watch.signal("DomainEvent", |d| *d == json!([path, 2, 0]))?;
+    let (_, started) = watch.signal("Event", |d| d[2] == "started")?;
+    ensure_eq!(domain("GetState", &["u", "0"])?, json!([[1, 1]]), "the state");
+    let id = daemon.pid_of("t-bus", "id")?;
+    ensure_eq!(bus.property(&path, "Domain", "Id")?, format!("u {id}"), "the id");
+    let by_id = bus.call(HOST, "Connect", "DomainLookupByID", &["i", &id.to_string()])?;
+    ensure_eq!(by_id[0], path.as_str(), "by id");
+    // Its keys are numbers, which this busctl cannot write as JSON.
+    let used = bus.run(&["call", "org.libvirt", &path, "org.libvirt.Domain", "MemoryStats", "u", "0"])?;
+    ensure!(used.starts_with("a{it} "), "memory in use: {used}");
+    let inside = domain("InterfaceAddresses", &["uu", "1", "0"])?;
+    ensure!(inside.to_string().contains(r#"["lo","#), "addresses inside: {inside}");
+
+    console(&bus, &path)?;
+
+    // Devices and shares that change while it runs.
+    let source = data.path().display();
+    let device =
+        format!("<filesystem type='mount'><source dir='{source}'/><target dir='/mnt'/></filesystem>");
+    domain("AttachDevice", &["su", &device, "1"])?;
+    watch.signal("DeviceAdded", |d| *d == json!(["/mnt"]))?;
+    domain("DetachDevice", &["su", &device, "1"])?;
+    watch.signal("DeviceRemoved", |d| *d == json!(["/mnt"]))?;
+    domain("SetSchedulerParameters", &["a{sv}u", "1", "cpu_shares", "t", "512", "1"])?;
+    let (_, tuned) = watch.signal("Tunable", |_| true)?;
+    ensure_eq!(tuned[0]["cputune.cpu_shares"]["data"]["data"], 512, "what was tuned in {tuned}");
+
+    domain("Suspend", &[])?;
+    let (_, suspended) = watch.signal("Event", |d| d[2] == "suspended")?;
+    domain("Resume", &[])?;
+    domain("Shutdown", &["u", "0"])?;
+    let (_, stopped) = watch.signal("Event", |d| d[2] == "stopped")?;
+    ensure_eq!(stopped[3], "shutdown", "how it ended");
+    ensure_eq!(stopped[4]["exit"]["data"], "exited", "how init ended");
+    let numbers: Vec<i64> = [started, suspended, stopped].iter().filter_map(|e| e[0].as_i64()).collect();
+    ensure!(numbers.len() == 3 && numbers.is_sorted(), "the numbers of events: {numbers:?}");
+    // Resumed is between suspended and stopped, and nothing else.
+    ensure_eq!(numbers[2] - numbers[1], 2, "no number is left out of {numbers:?}");
+    wait_for("the end", 10, || (domain("GetState", &["u", "0"]).ok()? == json!([[5, 1]])).then_some(()))?;
+    ensure_eq!(Traces::of("t-bus", daemon.work()).difference(&before), Vec::<String>::new(), "residue");
+    Ok(())
+}
+
+/// A descriptor that the bus has carried is a terminal of the container's console.
+fn console(bus: &Bus, path: &str) -> Outcome {
+    let (pty, device, writer) = open_console(&bus.address(), path, "shared")?;
+    ensure_eq!((device.as_str(), writer), ("console0", true), "the console");
+    let mut terminal = File::from(pty);
+    terminal.write_all(b"hello\n").map_err(|e| e.to_string())?;
+    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    let deadline = Instant::now() + patient(10);
+    while !seen.contains("got hello") {
+        ensure!(Instant::now() < deadline, "the console shows only {seen:?}");
+        let count = terminal.read(&mut buffer).map_err(|e| format!("the console: {e}"))?;
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    Ok(())
+}
+
+fn desktop() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-desk")?;
+    // Its init does not listen at once, which whoever is quick has to live with.
+    let init = format!("sleep 1; {INIT}");
+    for name in ["other", "t-desk"] {
+        daemon.define(name, &domain_xml(name, &root, &["/bin/sh", "-c", &init], ""))?;
+    }
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/desktop.py");
+    let tool = |words: &[&str]| {
+        // Debian's own interpreter, whatever else is first on PATH.
+        let mut command = Command::new("/usr/bin/python3");
+        run(command.arg(&program).args(words).env("DBUS_SYSTEM_BUS_ADDRESS", bus.address()))
+    };
+    ensure_eq!(tool(&[])?, "other: shut off\nt-desk: shut off\n", "the list");
+    let printed = tool(&["t-desk"])?;
+    let wanted = "other: shut off\nt-desk: shut off\nt-desk: started\nt-desk: stopped\n";
+    ensure_eq!(printed, wanted, "what it tells");
+    let unknown = tool(&["nosuch"]).err().unwrap_or_default();
+    ensure!(unknown.contains("org.libvirt.Error: Domain not found: "), "what it says: {unknown}");
+    Ok(())
+}
+
+fn network() -> Outcome {
+    let (_daemon, bus) = Bus::with_daemon()?;
+    let xml = "<network><name>t-bus</name><bridge name='tbus0'/><ip address='10.77.5.1' prefix='24'><dhcp>\
+               <range start='10.77.5.10' end='10.77.5.20'/></dhcp></ip></network>";
+    let watch = bus.watch()?;
+    let created = bus.call(HOST, "Connect", "NetworkCreateXML", &["s", xml])?;
+    let path = created[0].as_str().ok_or("no path")?.to_owned();
+    watch.signal("NetworkEvent", |d| *d == json!([path, 2]))?;
+    ensure_eq!(bus.property(&path, "Network", "Active")?, "b true", "Active");
+    ensure_eq!(bus.property(&path, "Network", "Persistent")?, "b false", "Persistent");
+    ensure_eq!(bus.call(HOST, "Connect", "ListNetworks", &["u", "2"])?, json!([[path]]), "the active");
+    ensure_eq!(bus.call(&path, "Network", "GetDHCPLeases", &["su", "", "0"])?, json!([[]]), "leases");
+    bus.call(HOST, "Connect", "NetworkDefineXML", &["s", xml])?;
+    let (whose, changed) = watch.signal("PropertiesChanged", |d| d[0] == "org.libvirt.Network")?;
+    ensure_eq!((whose, &changed[1]["Persistent"]["data"]), (path.clone(), &json!(true)), "what changed");
+    bus.call(&path, "Network", "Destroy", &[])?;
+    watch.signal("NetworkEvent", |d| *d == json!([path, 3]))?;
+    ensure_eq!(bus.property(&path, "Network", "Active")?, "b false", "Active");
+    bus.call(&path, "Network", "Create", &[])?;
+    bus.call(&path, "Network", "Destroy", &[])?;
+    bus.call(&path, "Network", "Undefine", &[])?;
+    ensure_eq!(bus.call(HOST, "Connect", "ListNetworks", &["u", "2"])?, json!([[]]), "the active");
+    Ok(())
+}
+
+/// `busctl` as another user. `interactive`: a person may be asked.
+fn nobody(bus: &Bus, interactive: bool, path: &str, interface: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(NOBODY).arg(format!("--address={}", bus.address()));
+    command.arg(format!("--allow-interactive-authorization={interactive}"));
+    command.args(["call", "org.libvirt", path, interface]).args(words).stdin(Stdio::null());
+    command
+}
+
+fn reading(bus: &Bus) -> Result<String, String> {
+    run(&mut nobody(bus, false, HOST, CONNECT, &["ListDomains", "u", "0"]))
+}
+
+fn polkit() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    let xml = domain_xml("dom", Path::new("/nonexistent"), &["/bin/sh"], "");
+    daemon.define("dom", &xml)?;
+    let path = bus.domain("dom")?;
+    let titled = |interactive: bool, title: &str| {
+        let words = ["SetMetadata", "isssu", "1", title, "", "", "2"];
+        run(&mut nobody(&bus, interactive, &path, "org.libvirt.Domain", &words))
+    };
+    let refused = |answer: Result<String, String>, says: &str| match answer {
+        Err(message) if message.contains(says) => Ok(()),
+        other => Err(format!("'{says}' is not in {other:?}")),
+    };
+    let monitor = "org.libvirt.unix.monitor";
+    let manage = "org.libvirt.unix.manage";
+    let away = || {
+        reading(&bus).map_err(|e| format!("others may not read without polkit: {e}"))?;
+        refused(titled(true, "x"), "access denied, and there is no polkit to ask")
+    };
+    away()?;
+    let authority = Authority::start(&bus.address())?;
+    let asked = |action: &str, interactive: bool| -> Outcome {
+        let all = authority.asked();
+        let [Asked { subject, action: about, interactive: may }] = all.as_slice() else {
+            return Err(format!("polkit was asked {all:?}"));
+        };
+        ensure!(subject.starts_with("system-bus-name :"), "asked about {subject}");
+        ensure_eq!((about.as_str(), *may), (action, interactive), "what polkit was asked");
+        Ok(())
+    };
+    refused(reading(&bus), "access denied by policy")?;
+    asked(monitor, false)?;
+    refused(titled(false, "x"), "access denied by policy")?;
+    asked(manage, false)?;
+    // Before its parameters are looked at.
+    let wrong = ["SetMetadata", "s", "x"];
+    refused(run(&mut nobody(&bus, false, &path, "org.libvirt.Domain", &wrong)), "access denied by policy")?;
+    asked(manage, false)?;
+    authority.decide(Verdict::Yes);
+    titled(false, "one")?;
+    asked(manage, false)?;
+    authority.decide(Verdict::Challenge);
+    refused(titled(false, "two"), "no polkit agent available to authenticate action")?;
+    asked(manage, false)?;
+    titled(true, "three")?;
+    asked(manage, true)?;
+    ensure_eq!(daemon.ok(&["desc", "dom", "--title"])?.trim(), "three", "the title");
+    // root is not asked about.
+    authority.decide(Verdict::No);
+    bus.call(&path, "Domain", "SetMetadata", &["isssu", "1", "four", "", "", "2"])?;
+    ensure_eq!(authority.asked(), vec![], "what polkit was asked about root");
+    drop(authority);
+    away()
+}
+
+/// Ends what a test has started, however it ends.
+struct Waiting(Child);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn hanging() -> Outcome {
+    let (_daemon, bus) = Bus::with_daemon()?;
+    let authority = Authority::start(&bus.address())?;
+    authority.decide(Verdict::Silence);
+    let begin = Instant::now();
+    let list = ["ListDomains", "u", "0"];
+    let mut waits = nobody(&bus, false, HOST, CONNECT, &list);
+    waits.args(["--timeout=60"]);
+    let mut waiting =
+        Waiting(waits.stderr(Stdio::piped()).spawn().map_err(|e| format!("cannot run busctl: {e}"))?);
+    wait_for("the question", 10, || (!authority.asked().is_empty()).then_some(()))?;
+    // It answers again; the first question stays open.
+    authority.decide(Verdict::Yes);
+    let begun = Instant::now();
+    for _ in 0..10 {
+        bus.call(HOST, "Connect", "ListDomains", &["u", "0"])?;
+        reading(&bus)?;
+    }
+    ensure!(begun.elapsed() < patient(10), "others were held up for {:?}", begun.elapsed());
+    let still = waiting.0.try_wait().map_err(|e| e.to_string())?;
+    ensure!(still.is_none(), "the call without an answer has ended: {still:?}");
+    let mut message = String::new();
+    let mut errors = waiting.0.stderr.take().ok_or("no errors")?;
+    errors.read_to_string(&mut message).map_err(|e| e.to_string())?;
+    ensure!(message.contains("no answer after 20 s"), "what the caller was told: {message}");
+    let took = begin.elapsed();
+    ensure!(took > Duration::from_secs(19) && took < patient(40), "it took {took:?}");
+    Ok(())
+}
