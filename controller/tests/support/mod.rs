@@ -111,6 +111,8 @@ impl World {
             "devices": [],
             "hostInterfaces": [],
             "rlimits": [],
+            "viewProgram": null,
+            "viewArguments": [],
             // Allows everything: a single return.
             "systemCallFilter": [0x6_0000_7fff_0000_i64],
             "noNewPrivileges": false,
