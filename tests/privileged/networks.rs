@@ -252,6 +252,10 @@ fn routed() -> Outcome {
 fn refused() -> Outcome {
     let daemon = Daemon::start()?;
     run(&["ip", "link", "add", "taken0", "type", "veth", "peer", "name", "taken1"])?;
+    // Addresses that they make themselves come some time later.
+    for end in ["taken0", "taken1"] {
+        run(&["ip", "link", "set", end, "addrgenmode", "none"])?;
+    }
     run(&["ip", "link", "set", "taken1", "up"])?;
     run(&["ip", "addr", "add", "10.9.0.1/24", "dev", "taken0"])?;
     run(&["ip", "link", "set", "taken0", "up"])?;

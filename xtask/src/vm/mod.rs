@@ -61,6 +61,7 @@ const SKIPS: &[(&str, &str)] = &[
     ("guests::of_networks_on_the_hosts_interfaces", OFTEN),
     ("guests::survive_kills_of_everybody_else", OFTEN),
     ("guests::have_what_their_portgroup_says", OFTEN),
+    ("guests::have_ports_of_the_host", OFTEN),
     ("guests::addresses_are_told_on_the_bus", "there is no bus in the machine"),
     ("pause::", OFTEN),
     ("program::", OFTEN),

@@ -16,6 +16,9 @@ mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
 mount -t securityfs -o nosuid,nodev,noexec securityfs /sys/kernel/security
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
+ln -s /proc/self/fd/1 /dev/stdout
+ln -s /proc/self/fd/2 /dev/stderr
 letters=bcdefgh
 for root in $ROOTS; do
     mkdir "/srv/roots/$root"
