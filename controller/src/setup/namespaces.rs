@@ -77,10 +77,20 @@ pub fn join_mapped(p: &Prepared<'_>) -> Outcome<()> {
     unshare(namespace::CGROUP).map_err(|e| Doing::new(Step::Namespaces, "unshare").path("cgroup").failed(e))
 }
 
-/// A namespace of clocks for what this process becomes by exec (Linux 6.1) and for its children. A kernel without has the
-/// container's uptime in /proc/uptime alone.
+/// The oldest kernel on which Debian 13 was seen to come up in a namespace of clocks; on 6.1 it hangs.
+const CLOCKS: (u32, u32) = (6, 18);
+
+fn has_clocks() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_str().unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= CLOCKS
+}
+
+/// A namespace of clocks for what this process becomes by exec and for its children. A kernel without has the container's
+/// uptime in /proc/uptime alone.
 fn leave_time(plan: &LaunchPlan) {
-    if plan.view_program.is_some() {
+    if plan.view_program.is_some() && has_clocks() {
         let _ = unshare(namespace::TIME);
     }
 }

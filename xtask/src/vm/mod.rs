@@ -40,7 +40,6 @@ const OFTEN: &str =
 const SKIPS: &[(&str, &str)] = &[
     ("soak::", "the repetitions take minutes on an emulated processor"),
     ("debian::bookworm_is_used", "three boots of systemd take minutes on an emulated processor; one is made"),
-    ("debian::trixie_boots", "does not come up in there, unlike Debian 12; not yet understood"),
     ("debian::trixie_is_used", "three boots of systemd take minutes on an emulated processor; one is made"),
     ("hostile::", OFTEN),
     ("kills::", OFTEN),
