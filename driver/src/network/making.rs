@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use berth_domain::network::{ForwardMode, Network, PortForward};
 use uuid::Uuid;
@@ -55,11 +56,6 @@ pub struct Plan {
     pub fixed: BTreeMap<String, Ipv4Addr>,
     /// Its files.
     pub files: Files,
-}
-
-fn parse_mac(mac: &str) -> Option<[u8; 6]> {
-    let octets: Vec<u8> = mac.split(':').filter_map(|o| u8::from_str_radix(o, 16).ok()).collect();
-    octets.try_into().ok()
 }
 
 async fn block<T: Send + 'static>(
@@ -126,7 +122,7 @@ impl Plan {
         let bridge = self.network.bridge.clone().unwrap_or_default();
         Wanted {
             name: self.bridge.clone(),
-            mac: self.network.mac.as_deref().and_then(parse_mac),
+            mac: self.network.mac.as_deref().map(links::spec::mac),
             mtu: self.network.mtu,
             stp: bridge.stp.unwrap_or(true),
             delay: bridge.delay.unwrap_or(0),
@@ -159,7 +155,7 @@ impl Plan {
     }
 
     /// Makes everything that is not there; the dnsmasq if there is one.
-    pub async fn make(&self) -> Result<Option<Process>, String> {
+    pub async fn make(&self) -> Result<Option<Arc<Process>>, String> {
         let netlink = Netlink::open()?;
         let wanted = self.wanted();
         let index = match netlink.link(&self.bridge).await? {
@@ -173,7 +169,7 @@ impl Plan {
         self.limit().await?;
         self.apply_rules().await?;
         killpoint::reached("network-rules");
-        self.serve().await
+        self.serve(None).await
     }
 
     /// Limits of the network as a whole.
@@ -263,13 +259,17 @@ impl Plan {
         .await
     }
 
-    /// The dnsmasq of this network, started if there is none.
-    pub async fn serve(&self) -> Result<Option<Process>, String> {
+    /// The dnsmasq of this network, started if there is none. `known` is the one that is held already, if any: it is not
+    /// looked for among all processes.
+    pub async fn serve(&self, known: Option<Arc<Process>>) -> Result<Option<Arc<Process>>, String> {
         if !dnsmasq::needed(&self.network) {
             return Ok(None);
         }
         let changed = self.write_files().await?;
-        let there = find(&self.files.config)?;
+        let there = match known {
+            Some(process) => Some(process),
+            None => find(&self.files.config).await?.map(Arc::new),
+        };
         match there {
             Some(process) if !changed => {
                 server::reload(&process).map_err(|e| format!("cannot have dnsmasq read its files: {e}"))?;
@@ -281,17 +281,18 @@ impl Plan {
                 }
                 let process = server::start(&self.files.config).await?;
                 killpoint::reached("network-server");
-                Ok(Some(process))
+                Ok(Some(Arc::new(process)))
             }
         }
     }
 }
 
-fn find(config: &std::path::Path) -> Result<Option<Process>, String> {
-    server::find(config).map_err(|e| format!("cannot look for dnsmasq: {e}"))
+async fn find(config: &Path) -> Result<Option<Process>, String> {
+    let config = config.to_owned();
+    block(move || server::find(&config).map_err(|e| format!("cannot look for dnsmasq: {e}"))).await
 }
 
-fn make_open(folder: &std::path::Path) -> io::Result<()> {
+fn make_open(folder: &Path) -> io::Result<()> {
     for folder in folder.parent().into_iter().chain([folder]) {
         match std::fs::create_dir(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
@@ -301,12 +302,12 @@ fn make_open(folder: &std::path::Path) -> io::Result<()> {
     Ok(())
 }
 
-fn set_mode(path: &std::path::Path, mode: u32) -> io::Result<()> {
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 /// dnsmasq reads its hosts as a user who is nobody: every folder on the way must let it through.
-fn check_open(folder: &std::path::Path, user: &str) -> Result<(), String> {
+fn check_open(folder: &Path, user: &str) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
     let closed = folder.ancestors().find(|f| f.metadata().is_ok_and(|m| m.mode() & 0o001 == 0));
     match closed {
@@ -323,11 +324,11 @@ fn shaper(uuid: Uuid) -> String {
 }
 
 /// Takes away whatever is there, and goes on after errors, which it lists.
-pub async fn unmake(bridge: &str, uuid: Uuid, had_rules: bool, files: &Files) -> Vec<String> {
+pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
-        match find(&files.config) {
+        match find(&files.config).await {
             Ok(Some(process)) => {
                 errors.extend(server::stop(&process).await.err().map(|e| format!("cannot end dnsmasq: {e}")));
             }
@@ -336,7 +337,7 @@ pub async fn unmake(bridge: &str, uuid: Uuid, had_rules: bool, files: &Files) ->
         }
     }
     killpoint::reached("network-stopping");
-    if had_rules && nft::is_here() {
+    if nft::is_here() {
         errors.extend(nft::apply(&rules::removal(bridge)).await.err());
     }
     let removed = match Netlink::open() {
@@ -373,12 +374,7 @@ pub fn is_direct(network: &Network) -> bool {
 }
 
 /// Names of the files of a network.
-pub fn files_of(
-    run: &std::path::Path,
-    open: &std::path::Path,
-    leases: &std::path::Path,
-    uuid: Uuid,
-) -> Files {
+pub fn files_of(run: &Path, open: &Path, leases: &Path, uuid: Uuid) -> Files {
     Files {
         config: run.join(format!("{uuid}.conf")),
         pid: run.join(format!("{uuid}.pid")),

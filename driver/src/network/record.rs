@@ -47,10 +47,6 @@ pub struct Record {
     pub phase: Phase,
     /// The bridge that is made for it.
     pub bridge: Option<String>,
-    /// Whether there are rules.
-    pub rules: bool,
-    /// Whether there is a dnsmasq.
-    pub server: bool,
     /// What it runs with.
     pub xml: String,
     /// Its ports.

@@ -19,7 +19,7 @@ use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
 use super::{
     Affected, BridgePort, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot, choose,
-    dnsmasq, nft, read_leases, rules,
+    dnsmasq, nft, read_leases,
 };
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
@@ -135,6 +135,7 @@ pub(super) fn spawn(
         autostart: false,
         ports: Vec::new(),
         fixed: BTreeMap::new(),
+        process: None,
         server: 0,
         server_since: Instant::now(),
         wait: Duration::ZERO,
@@ -151,6 +152,8 @@ struct Task {
     autostart: bool,
     ports: Vec<Taken>,
     fixed: BTreeMap<String, Ipv4Addr>,
+    /// The dnsmasq.
+    process: Option<Arc<Process>>,
     /// Counts the dnsmasq processes of this network.
     server: u64,
     server_since: Instant,
@@ -365,8 +368,6 @@ impl Task {
             boot_id: self.shared.boot_id.clone(),
             phase,
             bridge: network.bridge.as_ref().filter(|_| own).and_then(|b| b.name.clone()),
-            rules: rules::needed(network, true),
-            server: dnsmasq::needed(network),
             xml: network.to_xml(),
             ports: self.ports.clone(),
             fixed: self.fixed.clone(),
@@ -399,9 +400,7 @@ impl Task {
 
     async fn unmake(&self, record: &Record) -> Vec<String> {
         match &record.bridge {
-            Some(bridge) => {
-                making::unmake(bridge, record.uuid, record.rules, &self.shared.files(record.uuid)).await
-            }
+            Some(bridge) => making::unmake(bridge, record.uuid, &self.shared.files(record.uuid)).await,
             None => Vec::new(),
         }
     }
@@ -451,6 +450,7 @@ impl Task {
         }
         // Its end is expected from now on.
         self.server += 1;
+        self.process = None;
         let errors = self.unmake(&record).await;
         self.ports.clear();
         self.forget_record().await;
@@ -465,10 +465,16 @@ impl Task {
         }
     }
 
-    /// Hears of the end of a dnsmasq.
-    fn watch(&mut self, process: Option<Process>) {
+    /// Hears of the end of a dnsmasq; of the one that is held already it does so anyway.
+    fn watch(&mut self, process: Option<Arc<Process>>) {
+        if let (Some(new), Some(held)) = (&process, &self.process)
+            && Arc::ptr_eq(new, held)
+        {
+            return;
+        }
         self.server += 1;
         self.server_since = Instant::now();
+        self.process.clone_from(&process);
         let Some(process) = process else { return };
         let (number, mailbox) = (self.server, self.entry.mailbox().clone());
         tokio::spawn(async move {
@@ -479,6 +485,7 @@ impl Task {
     }
 
     fn server_ended(&mut self) {
+        self.process = None;
         if self.server_since.elapsed() >= GOOD_LIFE {
             self.wait = Duration::ZERO;
         }
@@ -498,7 +505,7 @@ impl Task {
 
     async fn start_server(&mut self) {
         let Some(plan) = self.plan() else { return };
-        match plan.serve().await {
+        match plan.serve(self.process.clone()).await {
             Ok(process) => self.watch(process),
             Err(e) => {
                 tracing::error!("network '{}': {e}", self.entry.name);
@@ -552,7 +559,7 @@ impl Task {
     async fn refresh(&mut self) -> Result<(), String> {
         let Some(plan) = self.plan() else { return Ok(()) };
         plan.apply_rules().await?;
-        let process = plan.serve().await?;
+        let process = plan.serve(self.process.clone()).await?;
         self.watch(process);
         Ok(())
     }
@@ -649,7 +656,7 @@ impl Task {
             tracing::error!("network '{}': {e}", self.entry.name);
         }
         if dnsmasq::needed(&plan.network) {
-            match plan.serve().await {
+            match plan.serve(self.process.clone()).await {
                 Ok(process) => self.watch(process),
                 Err(e) => tracing::error!("network '{}': {e}", self.entry.name),
             }
