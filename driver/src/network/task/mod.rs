@@ -1,14 +1,15 @@
 //! The owner of one network: one task, which answers one request after the other and watches the network's dnsmasq.
 //!
-//! Does not know how anything is made on the host; that is in `making`.
+//! Does not know how anything is made on the host; that is in `making`. Its ports are in [`ports`].
+
+mod ports;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_domain::model::DirectMode;
-use berth_domain::network::{ForwardMode, Network, PortForward};
+use berth_domain::network::Network;
 use berth_schemas::name::DomainName;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -17,10 +18,7 @@ use super::events::Kind;
 use super::lifecycle::{Ask, Denial, Lifecycle};
 use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
-use super::{
-    Affected, BridgePort, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot, choose,
-    dnsmasq, nft, read_leases,
-};
+use super::{Affected, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
 use crate::killpoint;
@@ -562,161 +560,5 @@ impl Task {
         let process = plan.serve(self.process.clone()).await?;
         self.watch(process);
         Ok(())
-    }
-
-    async fn plug(&mut self, portgroup: Option<&str>, port: Port) -> Result<Answer, NetworkError> {
-        if self.live.is_none()
-            && let Some(next) = self.next.clone().filter(|n| n.starts_on_demand())
-        {
-            self.start((*next).clone()).await?;
-        }
-        self.decide(Ask::Plug)?;
-        let Some(live) = self.live.clone() else {
-            return Err(NetworkError::NotFound(self.entry.name.to_string()));
-        };
-        let there =
-            self.ports.iter().find(|t| t.port.domain == port.domain && t.port.mac == port.mac).cloned();
-        let (connection, dev) = self.connection(&live, portgroup, there.as_ref())?;
-        if there.is_none() {
-            self.check_doors(&live, &port)?;
-            self.choose_address(&live, &port).await?;
-            self.ports.push(Taken { port, dev });
-            self.note().await;
-            self.publish();
-            self.tell_names(false).await;
-        }
-        Ok(Answer::Connection(connection))
-    }
-
-    async fn unplug(&mut self, port: &Port) -> Result<Answer, NetworkError> {
-        let is_it = |t: &mut Taken| t.port.domain == port.domain && t.port.mac == port.mac;
-        let gone: Vec<Taken> = self.ports.extract_if(.., is_it).collect();
-        if !gone.is_empty() && self.live.is_some() {
-            self.note().await;
-            self.publish();
-            self.tell_names(gone.iter().any(|t| !t.port.doors.is_empty())).await;
-        }
-        Ok(Answer::Done)
-    }
-
-    /// Whether the ports of the host that are to lead to a guest can, and lead nowhere yet.
-    fn check_doors(&self, live: &Network, port: &Port) -> Result<(), NetworkError> {
-        let name = &self.entry.name;
-        let refuse = |why: String| Err(NetworkError::Failed(why));
-        let Some(first) = port.doors.first() else { return Ok(()) };
-        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4()) {
-            return refuse(format!(
-                "port {} cannot be forwarded: network '{name}' has no bridge with an IPv4 address of its own",
-                first.host_port
-            ));
-        }
-        if !nft::is_here() {
-            return refuse(
-                "forwarded ports need the program 'nft', which is not installed (package nftables)".into(),
-            );
-        }
-        let all = self.shared.registry.all();
-        let taken: Vec<PortForward> = all.iter().flat_map(|s| s.forwards()).collect();
-        for forward in port.forwards() {
-            if let Some(other) = taken.iter().find(|other| other.meets(&forward)) {
-                let (port, protocol) = (forward.host_port, forward.protocol);
-                return refuse(format!("port {port}/{protocol} is forwarded to '{}' already", other.guest));
-            }
-        }
-        Ok(())
-    }
-
-    /// A guest that ports are forwarded to keeps one address.
-    async fn choose_address(&mut self, live: &Network, port: &Port) -> Result<(), NetworkError> {
-        let named = live.forwards().iter().any(|f| f.guest == port.name);
-        if port.address.is_some() || (!named && port.doors.is_empty()) {
-            return Ok(());
-        }
-        let leases = read_leases(&self.shared, self.entry.uuid).await;
-        let why = match choose::guest_address(live, &port.mac, &self.fixed, &leases) {
-            Some(address) => {
-                self.fixed.insert(port.mac.clone(), address);
-                return Ok(());
-            }
-            None => format!("network '{}' has no address left to forward ports to", self.entry.name),
-        };
-        if port.doors.is_empty() {
-            tracing::warn!("domain '{}': {why}", port.name);
-            return Ok(());
-        }
-        Err(NetworkError::Failed(why))
-    }
-
-    /// dnsmasq and the rules learn which guests there are.
-    async fn tell_names(&mut self, gone_doors: bool) {
-        let Some(plan) = self.plan() else { return };
-        // A port that goes may be the last one with doors.
-        let doors = gone_doors || !plan.forwards().is_empty();
-        if doors && let Err(e) = plan.open_doors().await {
-            tracing::error!("network '{}': {e}", self.entry.name);
-        }
-        if dnsmasq::needed(&plan.network) {
-            match plan.serve(self.process.clone()).await {
-                Ok(process) => self.watch(process),
-                Err(e) => tracing::error!("network '{}': {e}", self.entry.name),
-            }
-        }
-    }
-
-    /// What a port gets, and the interface of the host that it is made on.
-    fn connection(
-        &self,
-        live: &Network,
-        portgroup: Option<&str>,
-        there: Option<&Taken>,
-    ) -> Result<(Connection, Option<String>), NetworkError> {
-        let name = &self.entry.name;
-        let group = match portgroup {
-            Some(wanted) => {
-                let found = live.portgroups.iter().find(|g| g.name == wanted);
-                let none = || NetworkError::Failed(format!("network '{name}' has no portgroup '{wanted}'"));
-                Some(found.ok_or_else(none)?)
-            }
-            None => live.portgroups.iter().find(|g| g.default == Some(true)),
-        };
-        if making::is_direct(live) {
-            let dev = match there.and_then(|t| t.dev.clone()) {
-                Some(dev) => dev,
-                None => self.pick_device(live)?,
-            };
-            let mode = match live.forward.as_ref().map(|f| f.mode) {
-                Some(ForwardMode::Private) => DirectMode::Private,
-                Some(ForwardMode::Vepa) => DirectMode::Vepa,
-                Some(ForwardMode::Passthrough) => DirectMode::Passthrough,
-                _ => DirectMode::Bridge,
-            };
-            return Ok((Connection::Direct { dev: dev.clone(), mode }, Some(dev)));
-        }
-        let bridge = live.bridge.as_ref().and_then(|b| b.name.clone());
-        let bridge = bridge.ok_or_else(|| NetworkError::Failed(format!("network '{name}' has no bridge")))?;
-        let port = BridgePort {
-            bridge,
-            mtu: live.mtu,
-            isolated: group.and_then(|g| g.isolated).or(live.isolated),
-            vlan: group.and_then(|g| g.vlan.clone()).or_else(|| live.vlan.clone()),
-            bandwidth: group.and_then(|g| g.bandwidth.clone()),
-            virtualport: group.and_then(|g| g.virtualport.clone()).or_else(|| live.virtualport.clone()),
-        };
-        Ok((Connection::Bridge(Box::new(port)), None))
-    }
-
-    /// The interface with the fewest ports; one that is handed over whole has no other.
-    fn pick_device(&self, live: &Network) -> Result<String, NetworkError> {
-        let Some(forward) = &live.forward else { return Err(NetworkError::Nobody) };
-        let all: Vec<&String> = match forward.interfaces.as_slice() {
-            [] => forward.dev.iter().collect(),
-            interfaces => interfaces.iter().collect(),
-        };
-        let used = |dev: &String| self.ports.iter().filter(|t| t.dev.as_ref() == Some(dev)).count();
-        let least = all.into_iter().min_by_key(|dev| used(dev));
-        match least {
-            Some(dev) if forward.mode != ForwardMode::Passthrough || used(dev) == 0 => Ok(dev.clone()),
-            _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
-        }
     }
 }
