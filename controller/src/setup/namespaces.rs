@@ -80,7 +80,11 @@ pub fn join_mapped(p: &Prepared<'_>) -> Outcome<()> {
 /// The oldest kernel on which Debian 13 was seen to come up in a namespace of clocks; on 6.1 it hangs.
 const CLOCKS: (u32, u32) = (6, 18);
 
-fn has_clocks() -> bool {
+/// Whether the container gets clocks of its own.
+fn has_clocks(plan: &LaunchPlan) -> bool {
+    if plan.view_program.is_none() {
+        return false;
+    }
     let release = rustix::system::uname();
     let release = release.release().to_str().unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
@@ -90,7 +94,7 @@ fn has_clocks() -> bool {
 /// A namespace of clocks for what this process becomes by exec and for its children. A kernel without has the container's
 /// uptime in /proc/uptime alone.
 fn leave_time(plan: &LaunchPlan) {
-    if plan.view_program.is_some() && has_clocks() {
+    if has_clocks(plan) {
         let _ = unshare(namespace::TIME);
     }
 }
@@ -98,7 +102,7 @@ fn leave_time(plan: &LaunchPlan) {
 /// The container's clock of the time since boot begins now. `pid` is the future init, our child, which has just left
 /// ours: written by us, as the right to is asked of who writes (time_namespaces(7)). The monotonic clock stays.
 pub fn begin_time(plan: &LaunchPlan, pid: i32) {
-    if plan.view_program.is_none() {
+    if !has_clocks(plan) {
         return;
     }
     let now = clock_gettime(ClockId::Boottime);

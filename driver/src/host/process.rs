@@ -11,6 +11,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::account::parse_parent;
+
 /// A process that was alive when it was taken hold of.
 #[derive(Debug)]
 pub struct Process {
@@ -74,9 +76,14 @@ impl Process {
 
 /// When a process started, in ticks since boot: field 22 of proc(5)'s stat.
 pub fn start_time(pid: i32) -> io::Result<u64> {
+    of_stat(pid, parse_start_time)
+}
+
+/// Something of proc(5)'s stat of a process.
+fn of_stat<T>(pid: i32, parse: impl FnOnce(&str) -> Option<T>) -> io::Result<T> {
     // The process chose its name, which need not be UTF-8.
     let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&String::from_utf8_lossy(&stat))
+    parse(&String::from_utf8_lossy(&stat))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable stat"))
 }
 
@@ -101,10 +108,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 
 /// Who started a process.
 pub fn parent(pid: i32) -> io::Result<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let parent = rest.split_whitespace().nth(1).and_then(|p| p.parse().ok());
-    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    of_stat(pid, |stat| i32::try_from(parse_parent(stat)?).ok())
 }
 
 #[cfg(test)]
