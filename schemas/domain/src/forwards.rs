@@ -5,7 +5,7 @@
 use crate::Diagnostic;
 use crate::model::{Domain, Interface, InterfaceSource};
 use crate::network::settings::{MAX_FORWARDS, PortForward, read_forward};
-use crate::settings::{SETTINGS_NAMESPACE, local};
+use crate::settings::local;
 
 const PATH: &str = "domain/metadata/berth:settings/berth:forward";
 
@@ -24,7 +24,7 @@ impl Domain {
     /// Reads them and says what is wrong with them.
     pub(crate) fn read_forwards(&self, problems: &mut Vec<Diagnostic>) -> Vec<PortForward> {
         let mut found: Vec<PortForward> = Vec::new();
-        let Some(settings) = self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings") else {
+        let Some(settings) = self.own_settings() else {
             return found;
         };
         for element in settings.elements().filter(|e| local(e) == "forward") {

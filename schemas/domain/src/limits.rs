@@ -80,7 +80,7 @@ impl Domain {
     /// Reads them all and says what is wrong with them.
     pub(crate) fn read_limits(&self, problems: &mut Vec<Diagnostic>) -> LimitSettings {
         let mut found = LimitSettings::default();
-        let Some(settings) = self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings") else {
+        let Some(settings) = self.own_settings() else {
             return found;
         };
         let mut seen = false;

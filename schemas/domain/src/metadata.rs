@@ -7,6 +7,21 @@ use crate::tree::{Attr, Element, Node, Pos, is_plain_name, is_xml_char, parse_tr
 use crate::write::{Style, write};
 use crate::{Diagnostic, ParseError};
 
+/// The namespace of an element directly below `<metadata>`; `outer` are the attributes of the element around that.
+pub(crate) fn namespace_of<'a>(
+    element: &'a Element,
+    metadata: Option<&'a Element>,
+    outer: &'a [Attr],
+) -> Option<&'a str> {
+    let key = match element.name.split_once(':') {
+        Some((prefix, _)) => format!("xmlns:{prefix}"),
+        None => "xmlns".to_owned(),
+    };
+    let metadata = metadata.into_iter().flat_map(|m| &m.attrs);
+    let mut attrs = element.attrs.iter().chain(metadata).chain(outer);
+    attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+}
+
 impl Domain {
     /// The element of a namespace, as XML text without that namespace's prefix, as `virsh metadata` prints it.
     pub fn metadata_element(&self, uri: &str) -> Option<String> {
@@ -118,13 +133,7 @@ impl Domain {
     }
 
     fn namespace_of<'a>(&'a self, element: &'a Element) -> Option<&'a str> {
-        let key = match element.name.split_once(':') {
-            Some((prefix, _)) => format!("xmlns:{prefix}"),
-            None => "xmlns".to_owned(),
-        };
-        let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
-        let mut attrs = element.attrs.iter().chain(metadata).chain(&self.extra.attrs);
-        attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+        namespace_of(element, self.metadata.as_ref(), &self.extra.attrs)
     }
 
     /// The elements of a namespace directly below `<metadata>`.

@@ -4,7 +4,7 @@
 
 use crate::Diagnostic;
 use crate::model::Domain;
-use crate::settings::{SETTINGS_NAMESPACE, local};
+use crate::settings::local;
 use crate::tree::Element;
 
 /// From which share of the time on an event tells that tasks wait, in percent; none means never.
@@ -29,7 +29,7 @@ impl Domain {
     /// Reads it and says what is wrong with it.
     pub(crate) fn read_pressure(&self, problems: &mut Vec<Diagnostic>) -> PressureSettings {
         let mut found = PressureSettings::default();
-        let Some(settings) = self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings") else {
+        let Some(settings) = self.own_settings() else {
             return found;
         };
         for (n, element) in settings.elements().filter(|e| local(e) == "pressure").enumerate() {

@@ -31,6 +31,11 @@ pub(crate) struct Remarks {
 }
 
 impl Domain {
+    /// `<berth:settings>`.
+    pub(crate) fn own_settings(&self) -> Option<&Element> {
+        self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings")
+    }
+
     /// How the document wants its ids, if it says so.
     pub fn id_map_mode(&self) -> Option<IdMapMode> {
         let settings = self.metadata_of(SETTINGS_NAMESPACE)?;

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Network;
+use crate::metadata::namespace_of;
 use crate::model::closed;
 use crate::settings::{Remarks, local};
 use crate::tree::{Element, Pos};
@@ -68,17 +69,9 @@ impl Network {
     }
 
     fn settings(&self) -> Option<&Element> {
-        self.metadata.as_ref()?.elements().find(|e| self.namespace_of(e) == Some(NETWORK_SETTINGS))
-    }
-
-    fn namespace_of<'a>(&'a self, element: &'a Element) -> Option<&'a str> {
-        let key = match element.name.split_once(':') {
-            Some((prefix, _)) => format!("xmlns:{prefix}"),
-            None => "xmlns".to_owned(),
-        };
-        let metadata = self.metadata.iter().flat_map(|m| &m.attrs);
-        let mut attrs = element.attrs.iter().chain(metadata).chain(&self.extra.attrs);
-        attrs.find(|a| a.name == key).map(|a| a.value.as_str())
+        let metadata = self.metadata.as_ref()?;
+        let outer = &self.extra.attrs;
+        metadata.elements().find(|e| namespace_of(e, Some(metadata), outer) == Some(NETWORK_SETTINGS))
     }
 
     /// Checks all settings.
