@@ -116,6 +116,26 @@ pub fn call(
     }
 }
 
+/// Attaches or detaches an element that was made of options, or only prints it. `noun` begins the message.
+pub fn apply(
+    session: &mut Session,
+    args: &Args,
+    domain: &DomainRef,
+    (act, affect): (Act, Vec<Affect>),
+    (noun, xml): (&str, &str),
+) -> Result<(), Failure> {
+    if args.has("print-xml") {
+        session.out.print(xml);
+        return Ok(());
+    }
+    let verb = if act == Act::Detach { "detach" } else { "attach" };
+    call(session, act, domain, xml, affect).map_err(|e| {
+        session.failure(&format!("Failed to {verb} {}", noun.to_ascii_lowercase()), domain, &e)
+    })?;
+    session.out.extra(&format!("{noun} {verb}ed successfully\n"));
+    Ok(())
+}
+
 fn from_file(session: &mut Session, args: &Args, act: Act, verb: &str) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let document = Document::read(args)?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use serde::Serialize;
 
-use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, call};
+use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, apply};
 use crate::cmd::document::fetch;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
@@ -171,14 +171,7 @@ fn attach(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let xml = element(args)?;
     let affect = affect(session, args, &domain, Act::Attach)?;
-    if args.has("print-xml") {
-        session.out.print(&xml);
-        return Ok(());
-    }
-    call(session, Act::Attach, &domain, &xml, affect)
-        .map_err(|e| session.failure("Failed to attach disk", &domain, &e))?;
-    session.out.extra("Disk attached successfully\n");
-    Ok(())
+    apply(session, args, &domain, (Act::Attach, affect), ("Disk", &xml))
 }
 
 fn detach(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -192,14 +185,7 @@ fn detach(session: &mut Session, args: &Args) -> Result<(), Failure> {
         .into_iter()
         .find(|d| d.target == wanted || d.source.as_deref() == Some(wanted))
         .ok_or_else(|| Failure::line(format!("No disk found whose source path or target is {wanted}")))?;
-    if args.has("print-xml") {
-        session.out.print(&found.xml);
-        return Ok(());
-    }
-    call(session, Act::Detach, &domain, &found.xml, affect)
-        .map_err(|e| session.failure("Failed to detach disk", &domain, &e))?;
-    session.out.extra("Disk detached successfully\n");
-    Ok(())
+    apply(session, args, &domain, (Act::Detach, affect), ("Disk", &found.xml))
 }
 
 fn domblklist(session: &mut Session, args: &Args) -> Result<(), Failure> {

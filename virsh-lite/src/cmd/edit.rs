@@ -21,18 +21,33 @@ pub static EDIT: Command = Command::new("edit", Group::Domain, "edit XML configu
 fn edit(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let before = document::fetch(session, &domain, true)?;
-    let draft = Draft::new(&before)?;
+    let shown = |name: &str| format!("Domain '{name}'");
+    let what = format!("Failed to define domain '{}' from the edited text", domain.name);
+    until_kept(session, &domain.name, &before, &shown, &mut |session, document| {
+        keep(session, document, &what, false).map(|out| out.domain.name)
+    })
+}
+
+/// Lets the user change a text until `keep`, which answers the name that it was kept under, takes it, or the user gives
+/// up. `shown` is how that name begins a message.
+pub fn until_kept(
+    session: &mut Session,
+    name: &str,
+    before: &str,
+    shown: &dyn Fn(&str) -> String,
+    keep: &mut dyn FnMut(&mut Session, &Document) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    let draft = Draft::new(before)?;
     let mut xml = draft.edit()?;
     loop {
         if xml == before {
-            session.out.extra(&format!("Domain '{}' XML configuration not changed.\n", domain.name));
+            session.out.extra(&format!("{} XML configuration not changed.\n", shown(name)));
             return Ok(());
         }
-        let document = Document { file: format!("{}.xml", domain.name), xml };
-        let what = format!("Failed to define domain '{}' from the edited text", domain.name);
-        match keep(session, &document, &what, false) {
-            Ok(out) => {
-                session.out.extra(&format!("Domain '{}' XML configuration edited.\n", out.domain.name));
+        let document = Document { file: format!("{name}.xml"), xml };
+        match keep(session, &document) {
+            Ok(kept) => {
+                session.out.extra(&format!("{} XML configuration edited.\n", shown(&kept)));
                 return Ok(());
             }
             Err(failure) => session.out.fail(&failure),

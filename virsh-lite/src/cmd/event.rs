@@ -11,13 +11,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::cmd::info::ExitJson;
-use crate::error::Failure;
+use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
-use crate::session::{DomainRef, Session};
+use crate::session::Session;
 use crate::terminal::Signals;
 use crate::times;
 
@@ -71,12 +72,7 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
     args.exclusive("list", "all")?;
     args.exclusive("list", "event")?;
     if args.has("list") {
-        if session.json {
-            session.out.json(&TYPES);
-        } else {
-            session.out.print(&format!("{}\n", TYPES.join("\n")));
-        }
-        return Ok(());
+        return list(session, TYPES);
     }
     let wanted = match (args.text("event"), args.has("all")) {
         (Some(name), _) if !TYPES.contains(&name) => {
@@ -88,8 +84,7 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
             return Err(Failure::line("one of --list, --all, or --event <type> is required"));
         }
     };
-    let timeout = args.positive("timeout")?;
-    let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = deadline(args)?;
     let domain = match args.text("domain") {
         Some(word) => {
             let domain = session.domain(word)?;
@@ -98,8 +93,14 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
         None => None,
     };
+    let ask = SubscribeIn {
+        name: domain.as_ref().map(|d| d.name.clone()),
+        uuid: domain.and_then(|d| d.uuid),
+        ..SubscribeIn::default()
+    };
     let mut count = 0;
-    let end = wait(session, domain.as_ref(), deadline, &mut |session, event| {
+    let end = wait(session, Method::Subscribe.name(), &ask, deadline, &mut |session, out: &SubscribeOut| {
+        let Some(event) = &out.event else { return true };
         if wanted.is_some_and(|w| w != type_of(event.kind)) {
             return true;
         }
@@ -107,6 +108,27 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
         print(session, event, args.has("timestamp"));
         args.has("loop")
     })?;
+    finish(session, &end, count)
+}
+
+/// Prints the types of events.
+pub fn list(session: &mut Session, types: &[&str]) -> Result<(), Failure> {
+    if session.json {
+        session.out.json(&types);
+    } else {
+        session.out.print(&format!("{}\n", types.join("\n")));
+    }
+    Ok(())
+}
+
+/// When waiting is over by `--timeout`.
+pub fn deadline(args: &Args) -> Result<Option<Instant>, Failure> {
+    let timeout = args.positive("timeout")?;
+    Ok(timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds)))
+}
+
+/// Says why waiting ended, and fails where nothing came.
+pub fn finish(session: &mut Session, end: &End, count: usize) -> Result<(), Failure> {
     if !session.json {
         match end {
             End::Done => {}
@@ -118,32 +140,22 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
     if count > 0 { Ok(()) } else { Err(Failure::silent()) }
 }
 
-/// Gives each event to `take` until that says no, time is over or ^C is typed.
-fn wait(
+/// Subscribes, and gives each answer to `take` until that says no, time is over or ^C is typed.
+pub fn wait<In: Serialize, Out: DeserializeOwned>(
     session: &mut Session,
-    domain: Option<&DomainRef>,
+    method: &'static str,
+    ask: &In,
     deadline: Option<Instant>,
-    take: &mut dyn FnMut(&mut Session, &Event) -> bool,
+    take: &mut dyn FnMut(&mut Session, &Out) -> bool,
 ) -> Result<End, Failure> {
-    let method = Method::Subscribe.name();
     let readonly = session.options.readonly;
-    let failed = |e: crate::error::CallError| e.because("Failed to wait for events", readonly);
-    let ask = SubscribeIn {
-        name: domain.map(|d| d.name.clone()),
-        uuid: domain.and_then(|d| d.uuid.clone()),
-        ..SubscribeIn::default()
-    };
+    let failed = |e: CallError| e.because("Failed to wait for events", readonly);
     let signals = Signals::take(&[Signal::SIGINT]).map_err(|e| Failure::line(e.to_string()))?;
     let mut client = session.another_connection()?;
-    client.send(method, &ask, CallKind::More).map_err(failed)?;
+    client.send(method, ask, CallKind::More).map_err(failed)?;
     loop {
-        while let Some(reply) = client.waiting_reply::<SubscribeOut>(method).map_err(failed)? {
-            if let Some(event) = &reply.out.event
-                && !take(session, event)
-            {
-                return Ok(End::Done);
-            }
-            if !reply.continues {
+        while let Some(reply) = client.waiting_reply::<Out>(method).map_err(failed)? {
+            if !take(session, &reply.out) || !reply.continues {
                 return Ok(End::Done);
             }
         }
@@ -156,7 +168,7 @@ fn wait(
 }
 
 /// Waits until there is something to read, which is `None`.
-pub fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
+fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
     loop {
         let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
             None => PollTimeout::NONE,

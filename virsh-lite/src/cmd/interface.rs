@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, call};
+use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, apply, call};
 use crate::cmd::document::fetch;
 use crate::cmd::nic::{Nic, Rate, bandwidth, is_mac, nics, same_mac, with_bandwidth, with_link, written};
 use crate::cmd::resources;
@@ -158,14 +158,7 @@ fn attach(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let xml = element(args)?;
     let affect = affect(session, args, &domain, Act::Attach)?;
-    if args.has("print-xml") {
-        session.out.print(&xml);
-        return Ok(());
-    }
-    call(session, Act::Attach, &domain, &xml, affect)
-        .map_err(|e| session.failure("Failed to attach interface", &domain, &e))?;
-    session.out.extra("Interface attached successfully\n");
-    Ok(())
+    apply(session, args, &domain, (Act::Attach, affect), ("Interface", &xml))
 }
 
 /// The one interface that is meant.
@@ -194,14 +187,7 @@ fn detach(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let next = !affect.contains(&Affect::Live) && args.has("config");
     let all = nics(&fetch(session, &domain, next)?);
     let found = choose(all, args.required("type"), args.text("mac"))?;
-    if args.has("print-xml") {
-        session.out.print(&found.xml);
-        return Ok(());
-    }
-    call(session, Act::Detach, &domain, &found.xml, affect)
-        .map_err(|e| session.failure("Failed to detach interface", &domain, &e))?;
-    session.out.extra("Interface detached successfully\n");
-    Ok(())
+    apply(session, args, &domain, (Act::Detach, affect), ("Interface", &found.xml))
 }
 
 fn list(session: &mut Session, args: &Args) -> Result<(), Failure> {

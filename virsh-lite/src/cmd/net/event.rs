@@ -2,20 +2,15 @@
 //!
 //! Keeps nothing: an event is printed as it comes.
 
-use std::time::{Duration, Instant};
-
 use berth_schemas::network::{Event, EventKind, Method, SubscribeIn, SubscribeOut};
-use berth_schemas::wire::CallKind;
-use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use crate::cmd::event::{End, pause};
+use crate::cmd::event::{deadline, finish, list, wait};
 use crate::cmd::net;
-use crate::error::{CallError, Failure};
+use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::Session;
-use crate::terminal::Signals;
 use crate::times;
 
 /// The types of events.
@@ -49,12 +44,7 @@ struct EventJson<'a> {
 fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
     args.exclusive("list", "event")?;
     if args.has("list") {
-        if session.json {
-            session.out.json(&TYPES);
-        } else {
-            session.out.print(&format!("{}\n", TYPES.join("\n")));
-        }
-        return Ok(());
+        return list(session, TYPES);
     }
     match args.text("event") {
         None => return Err(Failure::line("either --list or --event <type> is required")),
@@ -63,59 +53,20 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
         Some(_) => {}
     }
-    let deadline = args.positive("timeout")?.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = deadline(args)?;
     let network = match args.text("network") {
         Some(word) => Some(net::find(session, word)?),
         None => None,
     };
     let ask = SubscribeIn { name: network.map(|n| n.name), uuid: None };
     let mut count = 0;
-    let end = wait(session, &ask, deadline, &mut |session, event| {
+    let end = wait(session, Method::Subscribe.name(), &ask, deadline, &mut |session, out: &SubscribeOut| {
+        let Some(event) = &out.event else { return true };
         count += 1;
         print(session, event, args.has("timestamp"));
         args.has("loop")
     })?;
-    if !session.json {
-        match end {
-            End::Done => {}
-            End::TimedOut => session.out.print("event loop timed out\n"),
-            End::Interrupted => session.out.print("event loop interrupted\n"),
-        }
-        session.out.print(&format!("events received: {count}\n"));
-    }
-    if count > 0 { Ok(()) } else { Err(Failure::silent()) }
-}
-
-/// Gives each event to `take` until that says no, time is over or ^C is typed.
-fn wait(
-    session: &mut Session,
-    ask: &SubscribeIn,
-    deadline: Option<Instant>,
-    take: &mut dyn FnMut(&mut Session, &Event) -> bool,
-) -> Result<End, Failure> {
-    let method = Method::Subscribe.name();
-    let readonly = session.options.readonly;
-    let failed = |e: CallError| e.because("Failed to wait for events", readonly);
-    let signals = Signals::take(&[Signal::SIGINT]).map_err(|e| Failure::line(e.to_string()))?;
-    let mut client = session.another_connection()?;
-    client.send(method, ask, CallKind::More).map_err(failed)?;
-    loop {
-        while let Some(reply) = client.waiting_reply::<SubscribeOut>(method).map_err(failed)? {
-            if let Some(event) = &reply.out.event
-                && !take(session, event)
-            {
-                return Ok(End::Done);
-            }
-            if !reply.continues {
-                return Ok(End::Done);
-            }
-        }
-        session.out.flush();
-        if let Some(end) = pause(&client, &signals, deadline)? {
-            return Ok(end);
-        }
-        client.fill().map_err(failed)?;
-    }
+    finish(session, &end, count)
 }
 
 fn print(session: &mut Session, event: &Event, timestamp: bool) {

@@ -6,11 +6,13 @@ use berth_schemas::network::{
     CreateIn, CreateOut, DefineIn, DefineOut, DestroyIn, DestroyOut, Diagnostic, Method, SetAutostartIn,
     SetAutostartOut, StartIn, StartOut, UndefineIn, UndefineOut,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::cmd::define::Document;
+use crate::cmd::edit::until_kept;
 use crate::cmd::net;
 use crate::cmd::net::info::fetch;
-use crate::editor::{Again, Draft, ask_again};
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
@@ -137,34 +139,38 @@ fn create(session: &mut Session, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
+/// Has the daemon do something with a network, and says so.
+fn act<In: Serialize, Out: DeserializeOwned>(
+    session: &mut Session,
+    args: &Args,
+    method: Method,
+    ask: impl FnOnce(Option<String>, Option<String>) -> In,
+    (verb, done): (&str, &str),
+) -> Result<Out, Failure> {
     let network = net::find(session, args.required("network"))?;
-    let ask = StartIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
     let readonly = session.options.readonly;
-    let result: Result<StartOut, _> = net::call(session, Method::Start, &ask);
-    result.map_err(|e| e.because(format!("Failed to start network {}", network.name), readonly))?;
-    session.out.extra(&format!("Network {} started\n", network.name));
-    Ok(())
+    let ask = ask(Some(network.name.clone()), Some(network.uuid));
+    let result = net::call(session, method, &ask);
+    let out =
+        result.map_err(|e| e.because(format!("Failed to {verb} network {}", network.name), readonly))?;
+    session.out.extra(&format!("Network {} {done}\n", network.name));
+    Ok(out)
+}
+
+fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let words = ("start", "started");
+    act(session, args, Method::Start, |name, uuid| StartIn { name, uuid }, words).map(|_: StartOut| ())
 }
 
 fn destroy(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let network = net::find(session, args.required("network"))?;
-    let ask = DestroyIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
-    let readonly = session.options.readonly;
-    let result: Result<DestroyOut, _> = net::call(session, Method::Destroy, &ask);
-    result.map_err(|e| e.because(format!("Failed to destroy network {}", network.name), readonly))?;
-    session.out.extra(&format!("Network {} destroyed\n", network.name));
-    Ok(())
+    let words = ("destroy", "destroyed");
+    act(session, args, Method::Destroy, |name, uuid| DestroyIn { name, uuid }, words).map(|_: DestroyOut| ())
 }
 
 fn undefine(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let network = net::find(session, args.required("network"))?;
-    let ask = UndefineIn { name: Some(network.name.clone()), uuid: Some(network.uuid.clone()) };
-    let readonly = session.options.readonly;
-    let result: Result<UndefineOut, _> = net::call(session, Method::Undefine, &ask);
-    result.map_err(|e| e.because(format!("Failed to undefine network {}", network.name), readonly))?;
-    session.out.extra(&format!("Network {} has been undefined\n", network.name));
-    Ok(())
+    let words = ("undefine", "has been undefined");
+    act(session, args, Method::Undefine, |name, uuid| UndefineIn { name, uuid }, words)
+        .map(|_: UndefineOut| ())
 }
 
 fn autostart(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -187,27 +193,9 @@ fn autostart(session: &mut Session, args: &Args) -> Result<(), Failure> {
 fn edit(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let network = net::find(session, args.required("network"))?;
     let before = fetch(session, &network.name, true)?;
-    let draft = Draft::new(&before)?;
-    let mut xml = draft.edit()?;
-    loop {
-        if xml == before {
-            session.out.extra(&format!("Network {} XML configuration not changed.\n", network.name));
-            return Ok(());
-        }
-        let document = Document { file: format!("{}.xml", network.name), xml };
-        let what = format!("Failed to define network '{}' from the edited text", network.name);
-        match keep(session, &document, &what, false) {
-            Ok(out) => {
-                session.out.extra(&format!("Network {} XML configuration edited.\n", out.network.name));
-                return Ok(());
-            }
-            Err(failure) => session.out.fail(&failure),
-        }
-        xml = match ask_again() {
-            Again::Edit => draft.edit()?,
-            Again::Retry => document.xml,
-            Again::Drop => return Err(Failure::silent()),
-        };
-        session.connect()?;
-    }
+    let shown = |name: &str| format!("Network {name}");
+    let what = format!("Failed to define network '{}' from the edited text", network.name);
+    until_kept(session, &network.name, &before, &shown, &mut |session, document| {
+        keep(session, document, &what, false).map(|out| out.network.name)
+    })
 }
