@@ -167,18 +167,7 @@ pub fn in_own_network(test: fn() -> crate::Outcome) -> crate::Outcome {
 
 /// Runs a command, whose words are separated by blanks, and answers what it printed.
 pub fn run(line: &str) -> Result<String, String> {
-    let mut words = line.split_whitespace();
-    let program = words.next().unwrap_or_default();
-    let output = std::process::Command::new(program)
-        .args(words)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|e| format!("cannot run {program}: {e}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(format!("{line}: {}{}", text(&output.stdout), text(&output.stderr))),
-    }
+    crate::lab::run(&line.split_whitespace().collect::<Vec<_>>())
 }
 
 /// Runs ip(8).

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 
 use crate::Outcome;
 
@@ -31,16 +31,6 @@ pub fn run(words: &[&str]) -> Result<String, String> {
     Err(format!("{words:?} failed: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Runs a test on a host of its own: whatever it starts is in there too.
-pub fn on_a_host(test: fn() -> Outcome) -> Outcome {
-    let work = move || {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("cannot make a host: {e}"))?;
-        run(&["ip", "link", "set", "lo", "up"])?;
-        test()
-    };
-    thread::spawn(work).join().map_err(|_| "the test panicked".to_owned())?
-}
-
 /// Another machine.
 pub struct Machine {
     keeper: Child,
@@ -49,8 +39,15 @@ pub struct Machine {
 impl Machine {
     /// One with nothing but its loopback.
     pub fn new() -> Result<Self, String> {
-        let mut keeper = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo && exec sleep 1000"])
+        Self::by(&["unshare", "--net"])
+    }
+
+    /// One that a command makes, whose further words are what it runs there.
+    pub fn by(words: &[&str]) -> Result<Self, String> {
+        let (program, arguments) = words.split_first().ok_or("no program")?;
+        let mut keeper = Command::new(program)
+            .args(arguments)
+            .args(["sh", "-c", "ip link set lo up && echo && exec sleep 1000"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -141,4 +138,16 @@ pub fn hears(address: &str) -> Result<String, String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|e| format!("{address}: {e}"))?;
     Ok(text)
+}
+
+/// A machine in another network beside this host, at 192.0.2.2, that knows a way to the guests of a network and answers
+/// "outside" at port 80.
+pub fn outside(subnet: &str) -> Result<Machine, String> {
+    let outside = Machine::new()?;
+    outside.cable("wan0", "eth0")?;
+    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wan0"])?;
+    outside.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])?;
+    outside.run(&["ip", "route", "add", subnet, "via", "192.0.2.1"])?;
+    outside.answers(80, "outside")?;
+    Ok(outside)
 }

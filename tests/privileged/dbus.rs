@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::domain_xml;
-use berth_tests::host::Traces;
-use berth_tests::lab;
+use berth_tests::host::{Traces, in_own_network};
 use berth_tests::peer::{Asked, Authority, Verdict, open_console};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
@@ -18,7 +17,7 @@ use serde_json::json;
 pub const TESTS: &[Test] = &[
     ("dbus::a_container_from_its_start_to_its_end", container),
     ("dbus::the_desktop_tool_of_the_examples_works", desktop),
-    ("dbus::a_network_starts_and_ends", || lab::on_a_host(network)),
+    ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
 ];

@@ -2,19 +2,19 @@
 
 use berth_tests::bus::Bus;
 use berth_tests::daemon::{Daemon, domain_xml};
-use berth_tests::host::Traces;
-use berth_tests::lab::{self, Machine, run};
+use berth_tests::host::{Traces, in_own_network};
+use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, roots, wait_for};
 
 pub const TESTS: &[Test] = &[
-    ("guests::of_the_default_network", || lab::on_a_host(default)),
-    ("guests::of_an_isolated_network", || lab::on_a_host(isolated)),
-    ("guests::of_networks_on_the_hosts_interfaces", || lab::on_a_host(direct)),
-    ("guests::survive_kills_of_everybody_else", || lab::on_a_host(killed)),
-    ("guests::addresses_are_told_on_the_bus", || lab::on_a_host(bus)),
-    ("guests::have_ports_of_the_host", || lab::on_a_host(ports)),
-    ("guests::have_what_their_portgroup_says", || lab::on_a_host(portgroups)),
+    ("guests::of_the_default_network", || in_own_network(default)),
+    ("guests::of_an_isolated_network", || in_own_network(isolated)),
+    ("guests::of_networks_on_the_hosts_interfaces", || in_own_network(direct)),
+    ("guests::survive_kills_of_everybody_else", || in_own_network(killed)),
+    ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
+    ("guests::have_ports_of_the_host", || in_own_network(ports)),
+    ("guests::have_what_their_portgroup_says", || in_own_network(portgroups)),
 ];
 
 /// Asks for an address, then tells its name to whoever connects.
@@ -96,17 +96,6 @@ fn hears(daemon: &Daemon, name: &str, address: &str) -> Result<String, String> {
 fn lookup(daemon: &Daemon, name: &str, wanted: &'static str, server: &'static str) -> Result<String, String> {
     let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
     inside(daemon, name, move || run(&[&busybox, "nslookup", "-type=a", wanted, server]))
-}
-
-/// A machine beside the host that knows a way to the guests and answers at port 80.
-fn outside(subnet: &str) -> Result<Machine, String> {
-    let outside = Machine::new()?;
-    outside.cable("wan0", "eth0")?;
-    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wan0"])?;
-    outside.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])?;
-    outside.run(&["ip", "route", "add", subnet, "via", "192.0.2.1"])?;
-    outside.answers(80, "outside")?;
-    Ok(outside)
 }
 
 fn default() -> Outcome {

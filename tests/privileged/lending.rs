@@ -2,17 +2,17 @@
 //! with those.
 
 use std::fs;
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use berth_tests::daemon::{Daemon, Printed, dist};
-use berth_tests::lab::{self, Machine, run};
+use berth_tests::host::in_own_network;
+use berth_tests::lab::{Machine, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
 pub const TESTS: &[Test] = &[
-    ("lending::to_whom_and_how_many", || lab::on_a_host(rules)),
-    ("lending::is_whole_or_nothing_after_a_kill", || lab::on_a_host(killed)),
+    ("lending::to_whom_and_how_many", || in_own_network(rules)),
+    ("lending::is_whole_or_nothing_after_a_kill", || in_own_network(killed)),
 ];
 
 /// The user `nobody`.
@@ -22,38 +22,8 @@ const NETWORK: &str = "<network><name>lab</name><bridge name='lab0'/><ip address
                        <range start='10.13.0.10' end='10.13.0.20'/></dhcp></ip></network>";
 
 /// A container that a user has made without us.
-struct Rootless(Child);
-
-impl Rootless {
-    fn new() -> Result<Self, String> {
-        let mut keeper = Command::new(NOBODY[0])
-            .args(&NOBODY[1..])
-            .args(["unshare", "--user", "--map-root-user", "--net"])
-            .args(["sh", "-c", "ip link set lo up && echo && exec sleep 1000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("cannot make a container of a user: {e}"))?;
-        let mut ready = [0];
-        let output = keeper.stdout.as_mut().ok_or("no output")?;
-        output.read_exact(&mut ready).map_err(|e| format!("the container of a user is not ready: {e}"))?;
-        Ok(Self(keeper))
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    fn links(&self) -> Result<String, String> {
-        run(&["nsenter", "-t", &self.pid(), "-n", "--", "ip", "-o", "link"])
-    }
-}
-
-impl Drop for Rootless {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn rootless() -> Result<Machine, String> {
+    Machine::by(&[NOBODY, &["unshare", "--user", "--map-root-user", "--net"]].concat())
 }
 
 /// `virsh-lite` as the user, where `prefix` leads.
@@ -108,23 +78,25 @@ fn denied(network: &str) -> String {
 
 fn rules() -> Outcome {
     let mut daemon = daemon_with_rows()?;
-    let first = Rootless::new()?;
+    let first = rootless()?;
+    let first_pid = first.pid().to_string();
+    let links = || first.run(&["ip", "-o", "link"]);
     let mac = "52:54:00:00:13:01";
-    let out = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid(), "--mac", mac])?.ok()?;
+    let out = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first_pid, "--mac", mac])?.ok()?;
     ensure_eq!(out, format!("Interface eth0 ({mac}) added as vnet0 on the host\n\n"), "the first");
-    ensure!(first.links()?.contains(mac), "not inside: {}", first.links()?);
+    ensure!(links()?.contains(mac), "not inside: {}", links()?);
     ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='1'>"), "the port");
     // It works.
-    let inside = |words: &[&str]| run(&[&["nsenter", "-t", &first.pid(), "-n", "--"], words].concat());
+    let inside = |words: &[&str]| first.run(words);
     inside(&["ip", "addr", "add", "10.13.0.99/24", "dev", "eth0"])?;
     inside(&["ip", "link", "set", "eth0", "up"])?;
     inside(&["ping", "-c", "1", "-W", "5", "10.13.0.1"])?;
     // No more, nowhere else, in no other network.
-    let error = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid(), "--interface", "eth1"])?;
+    let error = as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first_pid, "--interface", "eth1"])?;
     let most = "error: Failed to add an interface of network lab\n\
                 error: you have 1 interfaces of network 'lab', as many as you may\n";
     ensure_eq!(error.fails()?, most.to_owned(), "one too many");
-    let other = as_nobody(&daemon, &[], &["net-plug", "default", "--pid", &first.pid()])?.fails()?;
+    let other = as_nobody(&daemon, &[], &["net-plug", "default", "--pid", &first_pid])?.fails()?;
     ensure_eq!(other, denied("default"), "a network without a row");
     let roots = Machine::new()?;
     let enter = ["nsenter", "-t", &roots.pid().to_string(), "-n", "--"];
@@ -150,13 +122,13 @@ fn rules() -> Outcome {
                 error: Requested operation is not valid: no interface 'vnet1' was added to a network\n";
     ensure_eq!(error, none.to_owned(), "somebody else's");
     as_nobody(&daemon, &[], &["net-unplug", "vnet0"])?.ok()?;
-    ensure!(!first.links()?.contains("eth0"), "removed");
+    ensure!(!links()?.contains("eth0"), "removed");
     // With the namespace it is gone, and may be had again.
-    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first.pid()])?.ok()?;
+    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first_pid])?.ok()?;
     drop(first);
     wait_for("the end with the namespace", 10, || ends().ok().filter(|e| e.len() == 2))?;
-    let second = Rootless::new()?;
-    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &second.pid()])?.ok()?;
+    let second = rootless()?;
+    as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &second.pid().to_string()])?.ok()?;
     ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='3'>"), "the ports");
     daemon.ok(&["net-destroy", "lab"]).map(drop)
 }

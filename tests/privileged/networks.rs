@@ -5,19 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use berth_tests::daemon::Daemon;
-use berth_tests::host::{Traces, alive, command_line, pids};
-use berth_tests::lab::{self, Machine, run};
+use berth_tests::host::{Traces, alive, command_line, in_own_network, pids};
+use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, roots, wait_for};
 
 pub const TESTS: &[Test] = &[
-    ("networks::come_and_go", || lab::on_a_host(round)),
-    ("networks::guests_get_out_and_nobody_gets_in", || lab::on_a_host(nat)),
-    ("networks::isolated_guests_have_each_other", || lab::on_a_host(isolated)),
-    ("networks::both_families_are_routed", || lab::on_a_host(routed)),
-    ("networks::what_cannot_be_started_leaves_nothing", || lab::on_a_host(refused)),
-    ("networks::daemon_killed_at_each_step", || lab::on_a_host(daemon_killed)),
-    ("networks::a_killed_dnsmasq_is_started_again", || lab::on_a_host(server_killed)),
+    ("networks::come_and_go", || in_own_network(round)),
+    ("networks::guests_get_out_and_nobody_gets_in", || in_own_network(nat)),
+    ("networks::isolated_guests_have_each_other", || in_own_network(isolated)),
+    ("networks::both_families_are_routed", || in_own_network(routed)),
+    ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
+    ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
+    ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
 ];
 
 /// The steps of a start, and of an end.
@@ -111,17 +111,6 @@ impl Guest {
         let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
         self.0.run(&[&busybox, "nslookup", "-type=a", name, server])
     }
-}
-
-/// The world: a machine beside the host that knows a way to the guests.
-fn outside(subnet: &str) -> Result<Machine, String> {
-    let outside = Machine::new()?;
-    outside.cable("wan0", "eth0")?;
-    run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "wan0"])?;
-    outside.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])?;
-    outside.run(&["ip", "route", "add", subnet, "via", "192.0.2.1"])?;
-    outside.answers(80, "outside")?;
-    Ok(outside)
 }
 
 fn define(daemon: &Daemon, name: &str, inner: &str) -> Outcome {
