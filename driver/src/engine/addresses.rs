@@ -69,9 +69,8 @@ async fn leased(networks: &Networks, run: &Run) -> Vec<InterfaceAddresses> {
         let Some(reference) = link.network.as_deref().map(NetworkRef::by_name) else { continue };
         // A network that is gone has given nothing.
         let Ok(network) = networks.find(&reference) else { continue };
-        let Ok(leases) = networks.leases_of(&reference).await else { continue };
-        let own = leases.iter().filter(|l| l.mac.as_deref() == Some(&link.mac));
-        let addresses: Vec<_> = own.map(|l| address(&(l.ip, network.prefix_of(l.ip)))).collect();
+        let Ok(leases) = networks.leases_of(&reference, Some(&link.mac)).await else { continue };
+        let addresses: Vec<_> = leases.iter().map(|l| address(&(l.ip, network.prefix_of(l.ip)))).collect();
         if !addresses.is_empty() {
             let (name, mac) = (link.host.clone(), Some(link.mac.clone()));
             all.push(InterfaceAddresses { name, mac, addresses });

@@ -497,10 +497,18 @@ impl Networks {
         self.ask(&entry, Request::Update(Box::new(change))).await.map(drop)
     }
 
-    /// What guests of a network were given.
-    pub async fn leases_of(&self, reference: &NetworkRef) -> Result<Vec<Lease>, NetworkError> {
+    /// What guests of a network were given, or only the one with this hardware address.
+    pub async fn leases_of(
+        &self,
+        reference: &NetworkRef,
+        mac: Option<&str>,
+    ) -> Result<Vec<Lease>, NetworkError> {
         let snapshot = self.find(reference)?;
-        Ok(read_leases(&self.0, snapshot.uuid).await)
+        let mut all = read_leases(&self.0, snapshot.uuid).await;
+        if let Some(mac) = mac.map(str::to_ascii_lowercase) {
+            all.retain(|lease| lease.mac.as_ref() == Some(&mac));
+        }
+        Ok(all)
     }
 
     /// Takes a port of a network, which is started if it is one that starts when needed. The same port taken again is

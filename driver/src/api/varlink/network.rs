@@ -197,9 +197,7 @@ async fn get_leases(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = GetLeasesIn::from_value(call.parameters)?;
     let reference = reference(p.name, p.uuid)?;
     let snapshot = c.engine.networks.find(&reference)?;
-    let mac = p.mac.map(|m| m.to_ascii_lowercase());
-    let mut all = c.engine.networks.leases_of(&reference).await?;
-    all.retain(|l| mac.is_none() || l.mac == mac);
+    let all = c.engine.networks.leases_of(&reference, p.mac.as_deref()).await?;
     let leases = all.iter().map(|l| lease(l, &snapshot)).collect();
     c.out.good(&GetLeasesOut { leases }, false);
     Ok(())

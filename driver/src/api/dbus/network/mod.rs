@@ -123,9 +123,7 @@ pub async fn call(c: &Call<'_>, method: Network, uuid: Uuid) -> Answer {
         Network::GetDHCPLeases => {
             let (mac, flags): (String, u32) = c.parameters()?;
             only(flags, 0, "virNetworkGetDHCPLeases")?;
-            let mac = (!mac.is_empty()).then(|| mac.to_ascii_lowercase());
-            let mut all = networks.leases_of(&reference).await?;
-            all.retain(|l| mac.is_none() || l.mac == mac);
+            let all = networks.leases_of(&reference, Some(&*mac).filter(|m| !m.is_empty())).await?;
             c.answer(&all.into_iter().map(|l| row(l, &snapshot)).collect::<Vec<_>>())
         }
         Network::GetXMLDesc => {
