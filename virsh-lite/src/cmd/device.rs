@@ -25,8 +25,8 @@ pub const LIVE: Opt = Opt::flag("live", "in what runs now");
 /// What runs, or else the definition.
 pub const CURRENT: Opt = Opt::flag("current", "in what runs now, or else in the definition");
 
-const ABOUT: &str = "A disk, a filesystem or a hostdev, as its element of a document. With --live and --config both get the\n\
-    change or none; what changed in a running domain alone lasts until that ends.";
+const ABOUT: &str = "A disk, a filesystem, a hostdev or an interface, as its element of a document. With --live and --config both\n\
+    get the change or none; what changed in a running domain alone lasts until that ends.";
 
 /// `attach-device`
 pub static ATTACH_DEVICE: Command =
@@ -44,8 +44,8 @@ pub static DETACH_DEVICE: Command =
 pub static UPDATE_DEVICE: Command =
     Command::new("update-device", Group::Domain, "update device from an XML file", update)
         .about(
-            "Puts a disk, a filesystem or a hostdev in the place of the one with the same identity: the target of a\n\
-             disk or filesystem, the source of a hostdev. The old one is there again if the new one cannot be had.",
+            "Puts a device in the place of the one with the same identity: the target of a disk or filesystem, the source\n\
+             of a hostdev, the hardware address of an interface. The old one is there again if the new one cannot be had.",
         )
         .options(&[
             Opt::domain(),
