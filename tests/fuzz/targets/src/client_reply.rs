@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use berth_schemas::wire::reply_bytes;
-use berth_schemas::{domain, node};
+use berth_schemas::{domain, network, node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use virsh_lite::client::decode;
@@ -11,7 +11,7 @@ use virsh_lite::client::decode;
 /// Reads `data` as a reply of the method that its first byte chooses.
 pub fn run(data: &[u8]) {
     let Some((which, message)) = data.split_first() else { return };
-    match which % 16 {
+    match which % 24 {
         0 => reply::<domain::ListOut>(domain::Method::List.name(), message),
         1 => reply::<domain::GetUsageOut>(domain::Method::GetUsage.name(), message),
         2 => reply::<domain::DefineOut>(domain::Method::Define.name(), message),
@@ -27,6 +27,16 @@ pub fn run(data: &[u8]) {
         12 => reply::<node::GetVersionOut>(node::Method::GetVersion.name(), message),
         13 => reply::<node::GetCapabilitiesOut>(node::Method::GetCapabilities.name(), message),
         14 => reply::<node::GetRoleOut>(node::Method::GetRole.name(), message),
+        15 => {
+            reply::<domain::GetInterfaceAddressesOut>(domain::Method::GetInterfaceAddresses.name(), message)
+        }
+        16 => reply::<domain::GetStatsOut>(domain::Method::GetStats.name(), message),
+        17 => reply::<domain::GetResourcesOut>(domain::Method::GetResources.name(), message),
+        18 => reply::<network::ListOut>(network::Method::List.name(), message),
+        19 => reply::<network::DefineOut>(network::Method::Define.name(), message),
+        20 => reply::<network::GetXMLOut>(network::Method::GetXML.name(), message),
+        21 => reply::<network::GetLeasesOut>(network::Method::GetLeases.name(), message),
+        22 => reply::<network::SubscribeOut>(network::Method::Subscribe.name(), message),
         _ => reply::<domain::UndefineOut>(domain::Method::Undefine.name(), message),
     }
 }

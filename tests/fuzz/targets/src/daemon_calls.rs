@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use berth_driver::wire::Channel;
 use berth_schemas::domain::{self, Method as Domain};
+use berth_schemas::network::{self, Method as Network};
 use berth_schemas::node::{self, Method as Node};
 use berth_schemas::wire::{Request, parse_request};
 use tokio::net::UnixStream;
@@ -85,11 +86,28 @@ fn call(message: &[u8]) {
             Domain::GetStats => parameters::<domain::GetStatsIn>(&p),
             Domain::Suspend => parameters::<domain::SuspendIn>(&p),
             Domain::Resume => parameters::<domain::ResumeIn>(&p),
+            Domain::GetInterfaceAddresses => parameters::<domain::GetInterfaceAddressesIn>(&p),
             Domain::AttachDevice => parameters::<domain::AttachDeviceIn>(&p),
             Domain::DetachDevice => parameters::<domain::DetachDeviceIn>(&p),
             Domain::UpdateDevice => parameters::<domain::UpdateDeviceIn>(&p),
             Domain::GetResources => parameters::<domain::GetResourcesIn>(&p),
             Domain::SetResources => parameters::<domain::SetResourcesIn>(&p),
+        }
+    } else if let Some(method) = Network::from_name(&method) {
+        match method {
+            Network::List => parameters::<network::ListIn>(&p),
+            Network::Define => parameters::<network::DefineIn>(&p),
+            Network::Create => parameters::<network::CreateIn>(&p),
+            Network::Start => parameters::<network::StartIn>(&p),
+            Network::Destroy => parameters::<network::DestroyIn>(&p),
+            Network::Undefine => parameters::<network::UndefineIn>(&p),
+            Network::GetXML => parameters::<network::GetXMLIn>(&p),
+            Network::SetAutostart => parameters::<network::SetAutostartIn>(&p),
+            Network::Update => parameters::<network::UpdateIn>(&p),
+            Network::GetLeases => parameters::<network::GetLeasesIn>(&p),
+            Network::AddInterface => parameters::<network::AddInterfaceIn>(&p),
+            Network::RemoveInterface => parameters::<network::RemoveInterfaceIn>(&p),
+            Network::Subscribe => parameters::<network::SubscribeIn>(&p),
         }
     } else if let Some(method) = Node::from_name(&method) {
         match method {
