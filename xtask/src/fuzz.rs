@@ -90,10 +90,12 @@ fn one(programs: &Path, target: &str, executions: u64) -> Result<(), String> {
         fs::create_dir_all(folder).map_err(|e| format!("error: '{}': {e}", folder.display()))?;
     }
     let mut seeds = vec![run::root().join("tests/corpus/fuzz").join(target).join("seeds")];
-    if target == "domain_xml" {
-        let documents = ["tests/corpus/domains", "driver/tests/golden"];
-        seeds.extend(documents.map(|folder| run::root().join(folder)));
-    }
+    let documents: &[&str] = match target {
+        "domain_xml" => &["tests/corpus/domains", "driver/tests/golden"],
+        "network_xml" => &["tests/corpus/networks"],
+        _ => &[],
+    };
+    seeds.extend(documents.iter().map(|folder| run::root().join(folder)));
     seeds.push(run::root().join("tests/corpus/fuzz").join(target).join("findings"));
     run::check(
         std::process::Command::new(programs.join(target))

@@ -11,7 +11,9 @@ pub mod daemon_calls;
 pub mod domain_xml;
 pub mod history;
 pub mod id_table;
+pub mod leases;
 pub mod metadata;
+pub mod network_xml;
 pub mod news;
 pub mod passwd;
 pub mod plan;
@@ -37,7 +39,9 @@ pub const TARGETS: &[Target] = &[
     ("domain_xml", domain_xml::run),
     ("history", history::run),
     ("id_table", id_table::run),
+    ("leases", leases::run),
     ("metadata", metadata::run),
+    ("network_xml", network_xml::run),
     ("news", news::run),
     ("passwd", passwd::run),
     ("plan", plan::run),

@@ -42,6 +42,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
         }
     }
+    if target == "network_xml" {
+        for folder in ["tests/corpus/networks", "tests/corpus/networks/bad"] {
+            seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
+        }
+    }
     assert!(!seeds.is_empty(), "{target} has no seeds");
     seeds
 }
