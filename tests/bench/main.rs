@@ -7,6 +7,7 @@ mod figures;
 mod nic;
 mod peers;
 mod scale;
+mod view;
 
 use std::time::Duration;
 
@@ -17,6 +18,13 @@ use peers::{Lxc, NO_NETWORK};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((view::READER, rest)) = words.split_first().map(|(w, rest)| (w.as_str(), rest)) {
+        if let Err(message) = view::reader(rest) {
+            eprintln!("error: {message}");
+            std::process::exit(1);
+        }
+        return;
+    }
     let value = |name: &str| words.iter().position(|w| w == name).and_then(|at| words.get(at + 1)).cloned();
     let runs = value("--runs").and_then(|r| r.parse().ok()).unwrap_or(30);
     match all(runs) {
@@ -49,6 +57,9 @@ fn all(runs: usize) -> Result<Vec<Row>, String> {
     }
     if wanted("nic") {
         rows.extend(nic::all()?);
+    }
+    if wanted("view") {
+        rows.extend(view::all(runs)?);
     }
     if wanted("controller") {
         rows.extend(controller()?);

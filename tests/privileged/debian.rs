@@ -63,7 +63,8 @@ fn alone(root: &Mutex<()>, suite: &str, session: Session) -> Outcome {
     let name = format!("t-{suite}");
     // Boots write into the root's journal and caches; what must not change is what others would see of it.
     let before = Traces::of(&name, &daemon.root());
-    daemon.define(&name, &domain_xml(&name, &root, &["/sbin/init"], ""))?;
+    let one = domain_xml(&name, &root, &["/sbin/init"], "").replace("  <os>", "  <vcpu>1</vcpu>\n  <os>");
+    daemon.define(&name, &one)?;
     let defined = Traces::of(&name, &daemon.root());
     let mut terminal = start(&daemon, &name)?;
     if let Err(error) = session(&daemon, &name, suite, &mut terminal) {
@@ -137,6 +138,7 @@ fn boots(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) -> O
 fn is_used(daemon: &Daemon, name: &str, _suite: &str, terminal: &mut Terminal) -> Outcome {
     login(terminal)?;
     run(terminal, "stty -echo; PS1='#'")?;
+    sees_its_limits(terminal)?;
     // A user and a package, with the tools of the distribution.
     let user = run(
         terminal,
@@ -162,4 +164,24 @@ fn is_used(daemon: &Daemon, name: &str, _suite: &str, terminal: &mut Terminal) -
     start(daemon, name)?.expect("login:", 60)?;
     daemon.ok(&["shutdown", name])?;
     daemon.wait_state(name, "shut off (shutdown)", 60)
+}
+
+/// The tools of the distribution tell of the container's machine, not of the host's.
+fn sees_its_limits(terminal: &mut Terminal) -> Outcome {
+    let free = run(terminal, "free -m")?;
+    let total = free.lines().find_map(|l| l.strip_prefix("Mem:")?.split_whitespace().next());
+    ensure_eq!(total, Some("256"), "memory by free -m: {free}");
+    ensure_eq!(run(terminal, "nproc")?.trim(), "1", "processors by nproc");
+    let uptime = run(terminal, "uptime; cut -d. -f1 /proc/uptime")?;
+    let seconds: Option<u64> = uptime.lines().last().and_then(|l| l.trim().parse().ok());
+    ensure!(seconds.is_some_and(|s| s < 300) && uptime.contains(" min"), "uptime: {uptime}");
+    let top = run(terminal, "TERM=dumb top -bn1")?;
+    ensure!(top.contains("MiB Mem :    256.0 total"), "memory by top: {top}");
+    let processes: Vec<&str> = top.lines().skip_while(|l| !l.contains("PID USER")).skip(1).collect();
+    ensure!((1..60).contains(&processes.len()), "{} processes by top: {top}", processes.len());
+    println!(
+        "{}",
+        [free.trim(), uptime.trim(), top.lines().take(5).collect::<Vec<_>>().join("\n").trim()].join("\n")
+    );
+    Ok(())
 }

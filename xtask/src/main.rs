@@ -27,7 +27,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                             put the release builds and their documents where a package would
   package [--version V] [--dist DIR]
                             make a Debian package in target/package, of the release builds or those in DIR
-  bench [--runs N] [--only start|controller|list|console|adoption] [--json FILE]
+  bench [--runs N] [--only start|nic|view|controller|list|console|adoption] [--json FILE]
                             measure the budgets of the design beside the peers that are installed
   vm [--only PATTERN] [--keep]
                             run the tests that start containers in a virtual machine: Debian's kernel, AppArmor
