@@ -105,17 +105,9 @@ pub fn reader(words: &[String]) -> Result<(), String> {
     for _ in 0..READS {
         let begin = Instant::now();
         let mut open = fs::File::open(file).map_err(|e| e.to_string())?;
-        let mut bytes = 0;
-        loop {
-            match open.read(&mut buffer).map_err(|e| e.to_string())? {
-                0 => break,
-                n => bytes += n,
-            }
-        }
+        // Which may be at once: a container without a request to a disk has no line in diskstats.
+        while open.read(&mut buffer).map_err(|e| e.to_string())? > 0 {}
         times.push(begin.elapsed().as_secs_f64());
-        if bytes == 0 {
-            return Err("it is empty".into());
-        }
     }
     println!("{}", median(&times));
     Ok(())

@@ -115,12 +115,23 @@ fn documents(version: &str) -> Result<Vec<Entry>, String> {
         text(doc("CHANGES.md"), read("CHANGELOG.md")?),
         text("/usr/share/lintian/overrides/berth".into(), OVERRIDES.to_owned()),
     ];
-    for page in ["apparmor.md", "confinement.md", "dbus.md", "resources.md", "seccomp.md", "systemd.md"] {
-        if run::root().join("docs").join(page).is_file() {
-            all.push(text(doc(page), read(&format!("docs/{page}"))?));
-        }
+    for page in pages()? {
+        all.push(text(doc(&page), read(&format!("docs/{page}"))?));
     }
+    let example = text(doc("examples/desktop.py"), read("docs/examples/desktop.py")?);
+    all.push(Entry { mode: 0o755, ..example });
     Ok(all)
+}
+
+/// Names of the pages of documentation that users read: not the decisions, which are for those who change Berth.
+fn pages() -> Result<Vec<String>, String> {
+    let folder = run::root().join("docs");
+    let fail = |e| format!("error: cannot list '{}': {e}", folder.display());
+    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(fail)?;
+    let names = entries.iter().filter_map(|e| e.file_name().into_string().ok());
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    pages.sort();
+    Ok(pages)
 }
 
 fn maintainer() -> &'static str {
@@ -138,7 +149,7 @@ fn indented(text: &str) -> String {
 fn fields(version: &str, architecture: &str, kib: usize, depends: &str) -> String {
     format!(
         "Package: berth\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {}\n\
-         Installed-Size: {kib}\nDepends: {depends}\nRecommends: {RECOMMENDS}\nSuggests: mmdebstrap\n\
+         Installed-Size: {kib}\nDepends: {depends}\nRecommends: {RECOMMENDS}\nSuggests: mmdebstrap, python3-gi\n\
          Conflicts: libvirt-dbus\n\
          Section: admin\nPriority: optional\nHomepage: https://example.org/berth\nDescription: {DESCRIPTION}\n",
         maintainer()
@@ -220,6 +231,15 @@ mod test {
         // A line of the description begins with a blank, and none is longer than a terminal.
         let description = text.split_once("Description: ").map(|(_, d)| d).unwrap_or_default();
         assert!(description.lines().skip(1).all(|l| l.starts_with(' ') && l.len() <= 80), "{description}");
+    }
+
+    #[test]
+    fn pages_and_examples_are_in_it() -> Result<(), String> {
+        let all = documents("1")?;
+        for name in ["networks.md", "view.md", "interfaces.md", "examples/desktop.py", "changelog"] {
+            assert!(all.iter().any(|e| e.to == format!("/usr/share/doc/berth/{name}")), "{name} is missing");
+        }
+        Ok(())
     }
 
     #[test]
