@@ -32,7 +32,9 @@ impl Session {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("pty");
         let slave = || Stdio::from(pty.slave.try_clone().expect("dup"));
-        let child = Command::new(env!("CARGO_BIN_EXE_virsh-lite"))
+        // Who runs the tests with nohup(1) has them ignore SIGHUP.
+        let child = Command::new("env")
+            .args(["--default-signal", env!("CARGO_BIN_EXE_virsh-lite")])
             .args(words)
             .env("LIBVIRT_DEFAULT_URI", fake.uri())
             .env("XDG_CACHE_HOME", fake.dir.path())
