@@ -147,7 +147,9 @@ async fn script(shared: Shared) {
     };
     loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if let Ok(text) = std::fs::read_to_string(&sign) {
+        // One that is just being written is empty.
+        let read = std::fs::read_to_string(&sign).ok();
+        if let Some(text) = read.filter(|text| !text.is_empty()) {
             let _ = std::fs::remove_file(&sign);
             let mut state = shared.lock().expect("state");
             match text.as_str() {
