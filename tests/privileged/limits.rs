@@ -1,7 +1,7 @@
 //! Limits: each one met by a workload inside, changed while it runs, refused as a whole, and kept.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth_tests::daemon::{Daemon, domain_xml};
@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("limits::dd_meets_its_throttle", throttle),
     ("limits::a_container_gets_its_number_of_cpus", cpus),
     ("limits::processes_have_theirs", processes),
+    ("limits::memory_comes_from_nodes_as_the_document_says", policies),
     ("limits::live_changes_are_made_refused_and_kept", live),
     ("limits::a_partition_is_made_and_removed", partition),
     ("limits::what_the_host_cannot_is_named", missing),
@@ -324,6 +325,57 @@ fn processes() -> Outcome {
         ensure_eq!(score.trim(), "500", "the score");
         daemon.ok(&["destroy", name])?;
     }
+    Ok(())
+}
+
+fn policies() -> Outcome {
+    if !Path::new("/proc/self/numa_maps").exists() {
+        println!("a kernel without CONFIG_NUMA has no policies");
+        return Ok(());
+    }
+    let daemon = Daemon::start()?;
+    for (name, mode, seen) in [
+        ("t-npr", "preferred", "prefer"),
+        ("t-nin", "interleave", "interleave"),
+        ("t-nst", "strict", "default"),
+    ] {
+        let inside = format!("<numatune><memory mode='{mode}' nodeset='0'/></numatune>");
+        start(&daemon, name, WAIT, &inside, "")?;
+        let pid = daemon.pid_of(name, "initPid")?;
+        let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).map_err(|e| e.to_string())?;
+        ensure!(!maps.is_empty(), "no memory");
+        for line in maps.lines() {
+            // Of shared memory of the kernel it says "default" whatever the policy.
+            let policy = line.split_whitespace().nth(1).unwrap_or_default();
+            let fits = policy.starts_with(seen) || line.contains("[vvar") || line.contains("[vdso");
+            ensure!(fits, "{mode}: '{line}'");
+        }
+        daemon.ok(&["destroy", name])?;
+    }
+    let absent = document(
+        &daemon,
+        "t-nno",
+        WAIT,
+        "<numatune><memory mode='interleave' nodeset='0,1023'/></numatune>",
+        "",
+    )?;
+    daemon.define("t-nno", &absent)?;
+    let nodes = Path::new("/sys/devices/system/node/node1023").exists();
+    ensure!(!nodes, "this host has a thousand nodes");
+    // The kernel leaves out nodes that it has not, as long as one is left.
+    daemon.ok(&["start", "t-nno"])?;
+    daemon.ok(&["destroy", "t-nno"])?;
+    let only = document(
+        &daemon,
+        "t-nnone",
+        WAIT,
+        "<numatune><memory mode='preferred' nodeset='1023'/></numatune>",
+        "",
+    )?;
+    daemon.define("t-nnone", &only)?;
+    let error = daemon.virsh(&["start", "t-nnone"])?.fails()?;
+    ensure!(error.contains("set the memory policy for the nodes '1023'"), "{error}");
+    ensure!(error.contains("the host or the control group has no such node"), "{error}");
     Ok(())
 }
 

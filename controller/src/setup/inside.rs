@@ -183,6 +183,8 @@ fn settle<'a>(
     caps::limit(plan.capabilities)?;
     r.enter(Step::Profile);
     apparmor::enter(plan, p.profile.as_ref())?;
+    // Before the filter, which may refuse it to the container.
+    limits::spread_memory(plan)?;
     r.enter(Step::SystemCalls);
     seccomp::install(plan)?;
     user::become_user(&identity)?;

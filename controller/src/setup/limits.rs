@@ -1,14 +1,20 @@
-//! Limits that belong to processes and not to control groups: getrlimit(2) and proc_pid_oom_score_adj(5).
+//! Limits that belong to processes and not to control groups: getrlimit(2), proc_pid_oom_score_adj(5) and
+//! set_mempolicy(2).
 //!
 //! Does not know the limits of the domain's control groups, which the daemon sets. Only the host's own rights raise a
 //! hard limit or lower a score, so the controller does that to the future init, which waits; what is left, it does
 //! itself at the very end, as a small limit would be in the way of the set-up.
 
-use berth_schemas::controller::{LaunchPlan, PlanRlimit};
+use berth_schemas::controller::{LaunchPlan, PlanMemoryMode, PlanRlimit};
+use berth_sys::process::{MemoryPolicy, set_memory_policy};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::failure::{Doing, Outcome, Step};
+
+/// As many as a kernel can have: `MAX_NUMNODES` where CONFIG_NODES_SHIFT is 10, its highest value.
+const MAX_NODES: usize = 1024;
 
 const NAMES: &[(&str, Resource)] = &[
     ("as", Resource::As),
@@ -59,6 +65,28 @@ pub fn allow(plan: &LaunchPlan, pid: i32) -> Outcome<()> {
             .map_err(|e| Doing::new(Step::Limits, "write").path(&path).failed(e))?;
     }
     Ok(())
+}
+
+/// Sets the memory policy of the calling process, which is about to become init: processes inherit it, and keep it over
+/// execve(2).
+pub fn spread_memory(plan: &LaunchPlan) -> Outcome<()> {
+    let Some(wanted) = &plan.memory_policy else { return Ok(()) };
+    let policy = match wanted.mode {
+        PlanMemoryMode::Preferred => MemoryPolicy::Preferred,
+        PlanMemoryMode::Interleave => MemoryPolicy::Interleave,
+    };
+    let shown = wanted.nodes.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    let doing = Doing::new(Step::Limits, "set the memory policy for the nodes").path(&shown);
+    let mut mask = [0u64; MAX_NODES / 64];
+    for node in &wanted.nodes {
+        let node = usize::try_from(*node).ok().filter(|n| *n < MAX_NODES);
+        let node = node.ok_or_else(|| doing.refused("no host has such a node"))?;
+        mask[node / 64] |= 1 << (node % 64);
+    }
+    set_memory_policy(policy, &mask).map_err(|e| match e {
+        Errno::INVAL => doing.failed_because(e, "the host or the control group has no such node"),
+        e => doing.failed(e),
+    })
 }
 
 /// Sets the limits of the calling process, which is about to become init.

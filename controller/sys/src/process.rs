@@ -148,6 +148,26 @@ pub fn set_personality(persona: u64) -> Result<()> {
 /// `PER_LINUX32` of linux/personality.h: uname(2) tells a 32-bit machine.
 pub const LINUX32: u64 = 0x0008;
 
+/// How memory is spread over the nodes of a host: `MPOL_PREFERRED` and `MPOL_INTERLEAVE` of linux/mempolicy.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum MemoryPolicy {
+    /// From one node while that has some.
+    Preferred = 1,
+    /// From each node in turn.
+    Interleave = 3,
+}
+
+/// set_mempolicy(2) for the calling thread and what it starts. The nodes are the bits that are set; one that the host has
+/// not, or that the control group does not allow, is EINVAL.
+pub fn set_memory_policy(policy: MemoryPolicy, nodes: &[u64]) -> Result<()> {
+    // One more than there are bits: the kernel takes the number for that of the first bit that is not there.
+    let bits = nodes.len() * 64 + 1;
+    // SAFETY: the kernel reads `bits - 1` bits of the slice, which is alive during the call.
+    let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, policy as libc::c_int, nodes.as_ptr(), bits) };
+    check(done as libc::c_int).map(drop)
+}
+
 /// _exit(2): ends the process without anything that the parent has registered.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: does not return, touches no memory.

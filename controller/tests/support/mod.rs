@@ -111,6 +111,7 @@ impl World {
             "devices": [],
             "hostInterfaces": [],
             "rlimits": [],
+            "memoryPolicy": null,
             "viewProgram": null,
             "viewArguments": [],
             // Allows everything: a single return.

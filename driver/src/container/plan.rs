@@ -6,12 +6,14 @@ use std::path::Path;
 
 use berth_domain::model::{
     Capabilities, CapabilitiesPolicy, Closed, Filesystem, FsSource, IdRange, LifecycleAction, NamespaceKind,
+    NumaMode, Placement,
 };
 use berth_domain::{Domain, IdMapMode};
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
     LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanHostInterface,
-    PlanIdMap, PlanIdRange, PlanInit, PlanNamespace, PlanNamespaceKind, PlanRlimit, PlanRoot,
+    PlanIdMap, PlanIdRange, PlanInit, PlanMemoryMode, PlanMemoryPolicy, PlanNamespace, PlanNamespaceKind,
+    PlanRlimit, PlanRoot,
 };
 
 use crate::config::IdMapDefault;
@@ -247,6 +249,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         init: init(domain),
         rlimits: limits.rlimits.iter().map(rlimit).collect(),
         oom_score_adj: limits.oom_score.map(i64::from),
+        memory_policy: memory_policy(domain),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter,
@@ -464,6 +467,18 @@ fn action(action: LifecycleAction) -> PlanAction {
             PlanAction::Restart
         }
     }
+}
+
+/// What of `<numatune>` is a matter of processes: the strict modes are limits of the control group.
+fn memory_policy(domain: &Domain) -> Option<PlanMemoryPolicy> {
+    let numa = domain.numatune.as_ref().filter(|n| n.placement == Placement::Static)?;
+    let mode = match numa.mode {
+        NumaMode::Preferred => PlanMemoryMode::Preferred,
+        NumaMode::Interleave => PlanMemoryMode::Interleave,
+        NumaMode::Strict | NumaMode::Restrictive => return None,
+    };
+    let nodes = crate::host::node::list(numa.nodeset.as_deref()?);
+    Some(PlanMemoryPolicy { mode, nodes: nodes.into_iter().map(i64::from).collect() })
 }
 
 fn rlimit(limit: &berth_domain::Rlimit) -> PlanRlimit {

@@ -92,7 +92,6 @@ fn mhz(cpuinfo: &str) -> i64 {
     whole.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-/// Numbers in the kernel's list form, `0-3,8`.
 /// How many CPUs are online, as far as the host says.
 pub fn cpus() -> u32 {
     let online = cpu_numbers(Path::new("/sys/devices/system/cpu/online"));
@@ -103,7 +102,8 @@ fn cpu_numbers(path: &Path) -> Vec<u32> {
     list(fs::read_to_string(path).unwrap_or_default().trim())
 }
 
-pub(super) fn list(text: &str) -> Vec<u32> {
+/// Numbers in the kernel's list form, `0-3,8`.
+pub fn list(text: &str) -> Vec<u32> {
     let ranges = text.split(',').filter_map(|part| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         Some(from.parse().ok()?..=to.parse::<u32>().ok()?.min(65_535))

@@ -125,10 +125,12 @@ fn seclabels(d: &Domain) -> Found {
     found
 }
 
-/// Policies that a process sets for itself; the control group only knows which nodes there are.
+/// A preference is for one node.
 fn policy(d: &Domain) -> Found {
-    let soft = d.numatune.iter().filter(|n| matches!(n.mode, NumaMode::Preferred | NumaMode::Interleave));
-    soft.map(|n| (n.pos, format!("a domain with the NUMA mode '{}'", n.mode))).collect()
+    let several = |set: &String| set.contains([',', '-']);
+    let soft = d.numatune.iter().filter(|n| n.mode == NumaMode::Preferred);
+    let many = soft.filter(|n| n.nodeset.as_ref().is_some_and(several));
+    many.map(|n| (n.pos, "a domain that prefers the memory of several NUMA nodes".to_owned())).collect()
 }
 
 fn timers(d: &Domain) -> Found {

@@ -48,10 +48,10 @@ fn each_category_that_cannot_be_started_is_named() {
             "base label",
         ),
         (
-            "<numatune><memory mode='interleave' nodeset='0'/></numatune>",
+            "<numatune><memory mode='preferred' nodeset='0-1'/></numatune>",
             String::new(),
             "numatune",
-            "'interleave'",
+            "several NUMA nodes",
         ),
         ("<clock offset='utc'><timer name='rtc' present='yes'/></clock>", String::new(), "clock", "'rtc'"),
         ("<clock offset='localtime'><timer name='hpet'/></clock>", String::new(), "clock", "'hpet'"),

@@ -91,6 +91,10 @@ pub struct LaunchPlan {
     #[serde(rename = "oomScoreAdj")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
+    /// From which nodes init and all processes after it get memory; null is the kernel's way, the nearest one.
+    #[serde(rename = "memoryPolicy")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<PlanMemoryPolicy>,
     /// `onPoweroff`.
     #[serde(rename = "onPoweroff")]
     pub on_poweroff: PlanAction,
@@ -123,6 +127,39 @@ pub struct PlanRlimit {
     /// `hard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard: Option<i64>,
+}
+
+/// A memory policy of processes; see set_mempolicy(2). Nodes by their numbers, at least one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanMemoryPolicy {
+    /// `mode`.
+    pub mode: PlanMemoryMode,
+    /// `nodes`.
+    pub nodes: Vec<i64>,
+}
+
+/// How memory is spread over nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PlanMemoryMode {
+    /// `preferred`.
+    #[serde(rename = "preferred")]
+    Preferred,
+    /// `interleave`.
+    #[serde(rename = "interleave")]
+    Interleave,
+}
+
+impl PlanMemoryMode {
+    /// All values.
+    pub const ALL: &'static [PlanMemoryMode] = &[Self::Preferred, Self::Interleave];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preferred => "preferred",
+            Self::Interleave => "interleave",
+        }
+    }
 }
 
 /// What happens when the container ends by itself.
