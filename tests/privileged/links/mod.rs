@@ -325,9 +325,11 @@ fn vlans() -> Outcome {
         "VLAN 1 stays: {ports}"
     );
     lan.inside("t-v2", "ip link add link eth0 name eth0.43 type vlan id 43")?;
-    lan.inside("t-v2", "ip addr add 10.77.0.33/24 dev eth0.43")?;
+    // A network of its own: answers within that of eth0 would leave by eth0.
+    lan.inside("t-v2", "ip addr add 10.78.0.3/24 dev eth0.43")?;
     lan.inside("t-v2", "ip link set eth0.43 up")?;
-    lan.inside("t-v3", "ping -c 1 -W 3 10.77.0.33")?;
+    lan.inside("t-v3", "ip addr add 10.78.0.4/24 dev eth0")?;
+    lan.inside("t-v3", "ping -c 1 -W 3 10.78.0.3")?;
     // Another one while it runs.
     lan.plug("update-device", "t-v1", &bridged(2, "<vlan><tag id='43'/></vlan>"), &["--live"])?.ok()?;
     wait_for("the other LAN", 5, || lan.reaches("t-v1", "10.77.0.4").then_some(()))?;
