@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::files::{Allowance, Buffer, Files, open};
 use super::parse;
+use crate::host::process::parse_parent;
 
 /// The folders of a domain's groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Meter {
             openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok().map(File::from)
         };
         let stat = std::io::read_to_string(file("stat")?).ok()?;
-        if parse::parent(&stat) != Some(controller.into()) {
+        if parse_parent(&stat) != Some(controller) {
             return None;
         }
         let own = std::fs::read_link("/proc/self/ns/net").ok()?;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use files::Allowance;
 pub use files::Buffer;
 pub use meter::{Figures, Meter, Places, Who};
-pub use parse::{parent as parse_parent, pressure as parse_pressure};
+pub use parse::pressure as parse_pressure;
 
 /// Files of a domain that nobody has asked about for so long are closed.
 pub const IDLE: Duration = Duration::from_secs(300);

@@ -143,11 +143,6 @@ pub fn pressure(resource: PressureResource, text: &str) -> Option<PressureStats>
     })
 }
 
-/// The parent in `/proc/PID/stat` (proc_pid_stat(5)). The name before it is the process's own choice.
-pub fn parent(stat: &str) -> Option<i64> {
-    number(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?)
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
@@ -204,12 +199,6 @@ mod test {
         assert_eq!(pressure(PressureResource::Io, ""), None);
     }
 
-    #[test]
-    fn the_parent_of_a_process_that_lies_about_its_name() {
-        assert_eq!(parent("7 (x) S 1) S 42 7 7"), Some(42));
-        assert_eq!(parent("7 x S 1"), None);
-    }
-
     proptest! {
         #[test]
         fn nothing_makes_a_parser_fail(text in "\\PC*|([0-9: =a-zA-Z.\n-]{0,200})") {
@@ -219,7 +208,6 @@ mod test {
             prop_assert!(numbers(&text).is_none_or(|n| !n.is_empty()));
             prop_assert!(limit(&text).is_none_or(|n| n >= 0));
             prop_assert!(pressure(PressureResource::Cpu, &text).is_none_or(|p| p.some_u_sec >= 0));
-            prop_assert!(parent(&text).is_none_or(|p| p >= 0));
         }
     }
 }

@@ -11,8 +11,6 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::account::parse_parent;
-
 /// A process that was alive when it was taken hold of.
 #[derive(Debug)]
 pub struct Process {
@@ -108,12 +106,31 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 
 /// Who started a process.
 pub fn parent(pid: i32) -> io::Result<i32> {
-    of_stat(pid, |stat| i32::try_from(parse_parent(stat)?).ok())
+    of_stat(pid, parse_parent)
+}
+
+/// The same from the text of proc(5)'s stat, in which the name is the process's own choice.
+pub fn parse_parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|pid| *pid >= 0)
 }
 
 #[cfg(test)]
 mod test {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_parent_of_a_process_that_lies_about_its_name() {
+        assert_eq!(parse_parent("7 (x) S 1) S 42 7 7"), Some(42));
+        assert_eq!(parse_parent("7 x S 1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_a_parser_fail(text in "\\PC*|([0-9: =a-zA-Z.\n-]{0,200})") {
+            prop_assert!(parse_parent(&text).is_none_or(|p| p >= 0));
+        }
+    }
 
     #[test]
     fn names_with_parentheses_do_not_confuse() {
