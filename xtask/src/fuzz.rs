@@ -57,10 +57,9 @@ fn workspace() -> PathBuf {
 }
 
 fn targets() -> Result<Vec<String>, String> {
-    let folder = workspace().join("libfuzzer/src/bin");
-    let entries = fs::read_dir(&folder).map_err(|e| format!("error: '{}': {e}", folder.display()))?;
-    let name = |e: fs::DirEntry| e.path().file_stem().map(|n| n.to_string_lossy().into_owned());
-    let mut names: Vec<String> = entries.filter_map(|e| name(e.ok()?)).collect();
+    let programs = run::entries(&workspace().join("libfuzzer/src/bin"))?;
+    let name = |path: &PathBuf| path.file_stem().map(|n| n.to_string_lossy().into_owned());
+    let mut names: Vec<String> = programs.iter().filter_map(name).collect();
     names.sort();
     Ok(names)
 }

@@ -125,10 +125,8 @@ fn documents(version: &str) -> Result<Vec<Entry>, String> {
 
 /// Names of the pages of documentation that users read: not the decisions, which are for those who change Berth.
 fn pages() -> Result<Vec<String>, String> {
-    let folder = run::root().join("docs");
-    let fail = |e| format!("error: cannot list '{}': {e}", folder.display());
-    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(fail)?;
-    let names = entries.iter().filter_map(|e| e.file_name().into_string().ok());
+    let all = run::entries(&run::root().join("docs"))?;
+    let names = all.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
     let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
     pages.sort();
     Ok(pages)

@@ -1,13 +1,20 @@
 //! Running other programs, and where things are.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The top of the checkout.
 pub fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
+}
+
+/// What is in a folder, in no order.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let fail = |e| format!("error: cannot list '{}': {e}", folder.display());
+    fs::read_dir(folder).map_err(fail)?.map(|e| e.map(|e| e.path()).map_err(fail)).collect()
 }
 
 /// Cargo's target folder.

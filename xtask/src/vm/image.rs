@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::kernel::{Kernel, MODULES};
-use super::{entries, remove};
+use super::remove;
 use crate::run;
 
 /// Where our programs are inside the machine.
@@ -95,7 +95,7 @@ pub fn disk(place: &Path, contents: &Contents) -> Result<PathBuf, String> {
         needed.extend(libraries(from)?);
         copy(from, &inside(dir).join(from.file_name().unwrap_or_default()))
     };
-    for program in entries(contents.dist)?.iter().filter(|p| p.is_file()) {
+    for program in run::entries(contents.dist)?.iter().filter(|p| p.is_file()) {
         put(program, PROGRAMS)?;
     }
     for (name, dir, _) in TOOLS {
@@ -175,7 +175,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 
 fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
     make_dir(to)?;
-    for path in entries(from)? {
+    for path in run::entries(from)? {
         let to = to.join(path.file_name().unwrap_or_default());
         if path.is_dir() { copy_tree(&path, &to)? } else { copy(&path, &to)? }
     }
@@ -243,7 +243,7 @@ fn pack(root: &Path, archive: &Path) -> Result<PathBuf, String> {
 /// Lists what is in a folder, each name with a zero byte after it, folders before what is in them.
 fn list(root: &Path, dir: &Path, names: &mut Vec<u8>) -> Result<(), String> {
     use std::os::unix::ffi::OsStrExt;
-    let mut inside = entries(dir)?;
+    let mut inside = run::entries(dir)?;
     inside.sort();
     for path in inside {
         let name = path.strip_prefix(root).unwrap_or(&path);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{entries, remove};
+use super::remove;
 use crate::run;
 
 /// Always Debian's newest kernel without drivers for real hardware.
@@ -104,7 +104,8 @@ impl Kernel {
     /// can be loaded.
     pub fn copy_modules(&self, wanted: &[&str], to: &Path) -> Result<Vec<String>, String> {
         let lib = self.0.join("lib/modules");
-        let release = entries(&lib)?.pop().ok_or_else(|| format!("error: '{}' is empty", lib.display()))?;
+        let release =
+            run::entries(&lib)?.pop().ok_or_else(|| format!("error: '{}' is empty", lib.display()))?;
         let builtin = release.join("modules.builtin");
         let builtin = fs::read_to_string(&builtin)
             .map_err(|e| format!("error: cannot read '{}': {e}", builtin.display()))?;
@@ -175,7 +176,7 @@ fn module_name(path: &Path) -> Option<String> {
 }
 
 fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), String> {
-    for path in entries(dir)? {
+    for path in run::entries(dir)? {
         if path.is_dir() {
             find(&path, files)?;
         } else if let Some(name) = module_name(&path) {
@@ -194,12 +195,12 @@ fn download(place: &Path) -> Result<PathBuf, String> {
     remove(&fresh)?;
     fs::create_dir_all(&fresh).map_err(|e| format!("error: cannot make '{}': {e}", fresh.display()))?;
     run::output(Command::new("apt-get").current_dir(&fresh).args(["download", "-qq"]).arg(&package))?;
-    entries(&fresh)?.pop().ok_or_else(|| format!("error: {package} was not downloaded"))
+    run::entries(&fresh)?.pop().ok_or_else(|| format!("error: {package} was not downloaded"))
 }
 
 fn image(unpacked: &Path) -> Option<PathBuf> {
     let is_kernel = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz-"));
-    entries(&unpacked.join("boot")).ok()?.into_iter().find(is_kernel)
+    run::entries(&unpacked.join("boot")).ok()?.into_iter().find(is_kernel)
 }
 
 /// The package with the kernel in it, of which `PACKAGE` is only another name, from what `apt-cache show` prints.

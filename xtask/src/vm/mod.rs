@@ -190,11 +190,6 @@ fn arguments(only: Option<&str>) -> Vec<String> {
     words
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let fail = |e| format!("error: cannot list '{}': {e}", dir.display());
-    fs::read_dir(dir).map_err(fail)?.map(|e| e.map(|e| e.path()).map_err(fail)).collect()
-}
-
 fn remove(dir: &Path) -> Result<(), String> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
