@@ -1,7 +1,7 @@
 //! Domain documents: what is accepted is written so that it reads the same, and what is said about a document can be
 //! printed on a terminal.
 
-use berth_domain::{Diagnostic, Host, parse};
+use berth_domain::{Diagnostic, Host, ParseError, parse};
 
 /// The host that the documents are for.
 pub fn host() -> Host {
@@ -13,10 +13,7 @@ pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let first = match parse(text, &host()) {
         Ok(first) => first,
-        Err(error) => {
-            assert!((1..=20).contains(&error.diagnostics.len()), "{}", error.diagnostics.len());
-            return calm(&error.diagnostics);
-        }
+        Err(error) => return refused(&error),
     };
     calm(&first.warnings);
     let domain = first.domain;
@@ -40,6 +37,12 @@ fn bounded(domain: &berth_domain::Domain) {
     assert!(devices.interfaces.len() <= 64 && devices.consoles.len() <= 64);
     let limits = domain.seccomp().unwrap_or_else(|e| panic!("accepted with a filter that is none: {e:?}"));
     assert!(limits.allow.len() <= 512 && limits.deny.len() <= 512);
+}
+
+/// A document is refused with at least one reason, and not with more than anybody reads.
+pub fn refused(error: &ParseError) {
+    assert!((1..=20).contains(&error.diagnostics.len()), "{}", error.diagnostics.len());
+    calm(&error.diagnostics);
 }
 
 /// What is said about a document has no control characters in it.

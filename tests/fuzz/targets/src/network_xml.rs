@@ -7,7 +7,7 @@ use std::path::Path;
 use berth_domain::network::{Network, parse_network};
 use berth_driver::network::dnsmasq::{Places, addresses, config, hosts};
 
-use crate::domain_xml::calm;
+use crate::domain_xml::{calm, refused};
 
 /// What a line of the configuration may begin with.
 const OPTIONS: &[&str] = &[
@@ -47,10 +47,7 @@ pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let first = match parse_network(text) {
         Ok(first) => first,
-        Err(error) => {
-            assert!((1..=20).contains(&error.diagnostics.len()), "{}", error.diagnostics.len());
-            return calm(&error.diagnostics);
-        }
+        Err(error) => return refused(&error),
     };
     calm(&first.warnings);
     let network = first.network;

@@ -37,15 +37,13 @@ fn findings(target: &str) -> Vec<(String, Vec<u8>)> {
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = files(&root().join("tests/corpus/fuzz").join(target).join("seeds"));
-    if target == "domain_xml" {
-        for folder in ["tests/corpus/domains", "tests/corpus/domains/bad", "driver/tests/golden"] {
-            seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
-        }
-    }
-    if target == "network_xml" {
-        for folder in ["tests/corpus/networks", "tests/corpus/networks/bad"] {
-            seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
-        }
+    let documents: &[&str] = match target {
+        "domain_xml" => &["tests/corpus/domains", "tests/corpus/domains/bad", "driver/tests/golden"],
+        "network_xml" => &["tests/corpus/networks", "tests/corpus/networks/bad"],
+        _ => &[],
+    };
+    for folder in documents {
+        seeds.extend(files(&root().join(folder)).into_iter().filter(|(name, _)| name.ends_with(".xml")));
     }
     assert!(!seeds.is_empty(), "{target} has no seeds");
     seeds
