@@ -1,6 +1,6 @@
 //! Figures and how they are shown.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One line of the table.
 pub struct Row {
@@ -62,6 +62,13 @@ pub fn time(work: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
     let begin = Instant::now();
     work()?;
     Ok(begin.elapsed().as_secs_f64())
+}
+
+/// The same after a pause, as between the commands of a person: right behind another move between control groups or
+/// unmount, the kernel has its grace periods running already, and whoever comes second does not wait for them.
+pub fn apart(work: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
+    std::thread::sleep(Duration::from_millis(100));
+    time(work)
 }
 
 /// The table.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host;
-use figures::{Row, median, time};
+use figures::{Row, apart, median};
 use peers::{Lxc, NO_NETWORK};
 
 fn main() {
@@ -85,18 +85,12 @@ fn start_and_destroy(runs: usize) -> Result<Vec<Row>, String> {
     let lxc = Lxc::new(daemon.work(), &root, &init, NO_NETWORK)?;
     let (mut starts, mut stops, mut lxc_starts, mut lxc_stops) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    // In turn, so that both see the same machine; the first round is not counted. With a pause before each command, as
-    // between the commands of a person: right behind another move between control groups or unmount, the kernel has
-    // its grace periods running already, and whoever comes second does not wait for them.
-    let apart = |work: &dyn Fn() -> Result<(), String>| {
-        std::thread::sleep(Duration::from_millis(100));
-        time(work)
-    };
+    // In turn, so that both see the same machine; the first round is not counted.
     for round in 0..=runs {
-        let start = apart(&|| daemon.ok(&["start", "bench"]).map(drop))?;
-        let stop = apart(&|| daemon.ok(&["destroy", "bench"]).map(drop))?;
+        let start = apart(|| daemon.ok(&["start", "bench"]).map(drop))?;
+        let stop = apart(|| daemon.ok(&["destroy", "bench"]).map(drop))?;
         let peer = match &lxc {
-            Some(lxc) => Some((apart(&|| lxc.start())?, apart(&|| lxc.stop())?)),
+            Some(lxc) => Some((apart(|| lxc.start())?, apart(|| lxc.stop())?)),
             None => None,
         };
         if round > 0 {

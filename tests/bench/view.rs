@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::{host, wait_for};
 
-use crate::figures::{Row, median, time};
+use crate::figures::{Row, apart, median};
 
 /// The word with which this program calls itself as the reader of [`read_as`].
 pub const READER: &str = "read-as";
@@ -36,8 +36,7 @@ pub fn all(runs: usize) -> Result<Vec<Row>, String> {
     // In turn, so that both see the same machine; the first round is not counted.
     for round in 0..=runs {
         for (name, times) in [("with", &mut with), ("without", &mut without)] {
-            sleep(Duration::from_millis(100));
-            let start = time(|| daemon.ok(&["start", name]).map(drop))?;
+            let start = apart(|| daemon.ok(&["start", name]).map(drop))?;
             daemon.ok(&["destroy", name])?;
             if round > 0 {
                 times.push(start);
