@@ -9,8 +9,6 @@ use std::path::Path;
 use berth_apparmor::load::{Host, LoadError};
 
 fn host(folder: &Path, script: &str) -> Host {
-    // What is executed is a file that nobody writes: a process that another test starts at the same time has a
-    // descriptor of a file that is just being written, for as long as it has not executed its own (ETXTBSY).
     let parser = folder.join("parser");
     if !parser.exists() {
         symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parser"), &parser).expect("parser");

@@ -23,9 +23,11 @@ fn confined() -> Daemon {
     daemon.kill();
     let kernel = daemon.path("kernel");
     std::fs::create_dir(&kernel).expect("folder");
-    // Not written here: a daemon that another test starts at the same time would keep it busy (ETXTBSY).
-    let parser = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/parser");
+    let parser = Path::new(env!("CARGO_MANIFEST_DIR")).join("../apparmor/tests/parser");
     symlink(parser, kernel.join("parser")).expect("parser");
+    let script = "cat > text\n[ ! -e broken ] || { echo 'no such rule' >&2; exit 1; }\n\
+         name=$(sed -n 's/^profile \"\\(.*\\)\" .*/\\1/p' text)\necho \"$name (enforce)\" >> profiles\n";
+    std::fs::write(kernel.join("script"), script).expect("script");
     std::fs::write(kernel.join("profiles"), "custom (enforce)\nlenient (complain)\n").expect("profiles");
     std::fs::write(kernel.join(".remove"), "").expect("remove");
     daemon.environment = vec![("BERTH_TEST_PRETEND_APPARMOR".into(), kernel.display().to_string())];
