@@ -158,8 +158,8 @@ pub enum MemoryPolicy {
     Interleave = 3,
 }
 
-/// set_mempolicy(2) for the calling thread and what it starts. The nodes are the bits that are set; one that the host has
-/// not, or that the control group does not allow, is EINVAL.
+/// set_mempolicy(2) for the calling thread and what it starts. The nodes are the bits that are set. Those that the host has
+/// not, or that the control group does not allow, are left out; EINVAL where none is left.
 pub fn set_memory_policy(policy: MemoryPolicy, nodes: &[u64]) -> Result<()> {
     // One more than there are bits: the kernel takes the number for that of the first bit that is not there.
     let bits = nodes.len() * 64 + 1;
