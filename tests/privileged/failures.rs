@@ -110,7 +110,7 @@ fn later() -> Outcome {
         (
             "numatune",
             domain_xml("t-later", &root, &["/bin/sh"], "")
-                .replace("</os>", "</os>\n  <numatune><memory mode='interleave' nodeset='0'/></numatune>"),
+                .replace("</os>", "</os>\n  <numatune><memory mode='preferred' nodeset='0-1'/></numatune>"),
         ),
     ] {
         daemon.define("t-later", &document)?;
