@@ -55,7 +55,7 @@ fn the_container_sees_its_own_world_and_nothing_else() {
     );
     has("tty: 88 yes");
     has("host: inside");
-    has("env: PATH=/bin container=lxc-libvirt container_ttys=pts/1");
+    has("env: PATH=/bin container=lxc-libvirt container_ttys=pts/1 NOTIFY_SOCKET=/run/host/notify");
     // 10 is the shell's script, 3 the pipe from ls.
     has("fds: 0 1 10 2 3\n");
     has("manager: lxc-libvirt");

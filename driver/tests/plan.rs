@@ -64,6 +64,7 @@ fn plans_are_as_written() {
             kill_at: None,
             usb: &[UsbDevice { bus: 1, device: 4, vendor: 0x1d6b, product: 2 }],
             qemu_nbd: Some(Path::new("/usr/bin/qemu-nbd")),
+            release: Some("ID=host\n"),
             view: domain.has_view(),
             links: &links(&domain),
             profile: (domain.name.as_str() == "two").then_some("berth-x"),

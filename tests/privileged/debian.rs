@@ -105,6 +105,10 @@ fn boots(daemon: &Daemon, name: &str, suite: &str, terminal: &mut Terminal) -> O
         state.contains("running") || !failed.trim().is_empty(),
         "degraded without a failed unit: {state}"
     );
+    ensure!(
+        daemon.ok(&["dominfo", name])?.contains("Ready:          yes\n"),
+        "systemd has not said that it is up"
+    );
     // Units that no container of this kind can run; anything else is our fault.
     let possible = [
         "modprobe",
@@ -161,7 +165,8 @@ fn is_used(daemon: &Daemon, name: &str, _suite: &str, terminal: &mut Terminal) -
     terminal.say("poweroff\r")?;
     daemon.wait_state(name, "shut off (shutdown)", 60)?;
     ensure_eq!(terminal.wait(10)?, 0, "the console after poweroff");
-    start(daemon, name)?.expect("login:", 60)?;
+    let said = daemon.ok(&["start", name, "--wait", "ready", "--timeout", "60"])?;
+    ensure!(said.ends_with(&format!("Domain '{name}' is ready\n\n")), "the wait for systemd: {said}");
     daemon.ok(&["shutdown", name])?;
     daemon.wait_state(name, "shut off (shutdown)", 60)
 }

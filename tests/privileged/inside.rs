@@ -192,6 +192,7 @@ fn environment() -> Outcome {
         "HOME",
         "LIBVIRT_LXC_UUID",
         "LIBVIRT_LXC_NAME",
+        "NOTIFY_SOCKET",
         "FOO",
     ];
     expected.sort_unstable();

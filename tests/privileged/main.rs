@@ -24,6 +24,7 @@ mod links;
 mod networks;
 mod pause;
 mod program;
+mod ready;
 mod soak;
 mod view;
 
@@ -50,6 +51,7 @@ fn main() {
         lending::TESTS,
         guests::TESTS,
         pause::TESTS,
+        ready::TESTS,
         adoption::TESTS,
         soak::TESTS,
         view::TESTS,

@@ -198,6 +198,7 @@ mod test {
             init_pid: None,
             started_u_sec: None,
             restarts: 0,
+            ready: None,
             last_exit: None,
             security: None,
         }

@@ -45,7 +45,8 @@ pub struct DomainRef {
 }
 
 impl DomainRef {
-    fn found(status: DomainStatus, typed: &str) -> Self {
+    /// What the daemon has answered about what the user typed.
+    pub fn found(status: DomainStatus, typed: &str) -> Self {
         Self { name: status.name, uuid: Some(status.uuid), typed: typed.to_owned() }
     }
 }

@@ -208,6 +208,18 @@ fn several_domains_and_patterns() {
         )
     );
     bad(&f, &["start", "x*"], "error: no domain matches 'x*'\n");
+    bad(&f, &["start", "db", "--timeout", "5"], "error: --timeout goes with --wait only\n");
+    bad(&f, &["start", "db", "--wait", "login"], "error: cannot wait for 'login', only for 'ready'\n");
+    bad(
+        &f,
+        &["start", "db", "--wait", "ready", "--timeout", "0"],
+        "error: Numeric value '0' for <timeout> option is malformed or out of range\n",
+    );
+    bad(
+        &f,
+        &["start", "db", "--wait", "ready", "--console"],
+        "error: Options --wait and --console are mutually exclusive\n",
+    );
     good(&f, &["domstate", "web", "db"], "running\nshut off\n\n");
 }
 
@@ -217,7 +229,8 @@ fn information() {
     let web = "Id:             4711\nName:           web\nUUID:           00000000-0000-4000-8000-000000004711\n\
         OS Type:        exe\nState:          running\nCPU(s):         1\nCPU time:       1.2s\nMax memory:     65536 KiB\n\
         Used memory:    1024 KiB\nPersistent:     yes\nAutostart:      disable\nManaged save:   no\nInit PID:       4712\n\
-        Processes:      3\nStarted:        2023-11-14 22:13:20 +0000\nRestarts:       2\n";
+        Processes:      3\nStarted:        2023-11-14 22:13:20 +0000\nRestarts:       2\n\
+        Ready:          yes\n";
     let db = "Id:             -\nName:           db\nUUID:           00000000-0000-4000-8000-000000000001\n\
         OS Type:        exe\nState:          shut off\nCPU(s):         1\nMax memory:     65536 KiB\n\
         Used memory:    1024 KiB\nPersistent:     yes\nAutostart:      enable\nManaged save:   no\n\
@@ -265,7 +278,7 @@ fn json() {
     assert_eq!(list[2]["id"], serde_json::Value::Null);
     assert_eq!(list[2]["lastExit"]["signal"], 11);
     let keys: Vec<&String> = list[0].as_object().expect("object").keys().collect();
-    assert_eq!(keys.len(), 14, "{keys:?}");
+    assert_eq!(keys.len(), 15, "{keys:?}");
     assert_eq!(get(&["--json", "domstate", "web"])["state"], "running");
     assert_eq!(get(&["--json", "domstate", "web*"]).as_array().map(Vec::len), Some(2));
     let info = get(&["dominfo", "web", "--json"]);
@@ -341,7 +354,7 @@ fn edit() {
 #[test]
 fn events() {
     let f = Fake::start();
-    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\n\n");
+    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\nready\n\n");
     bad(&f, &["event"], "error: one of --list, --all, or --event <type> is required\n");
     bad(&f, &["event", "--event", "foo"], "error: unknown event type foo\n");
     bad(

@@ -42,6 +42,11 @@ impl History {
         self.add(ControllerEvent { count: Some(count), ..blank(ControllerEventKind::OomKilled) })
     }
 
+    /// Adds "ready".
+    pub fn ready(&mut self) -> ControllerEvent {
+        self.add(blank(ControllerEventKind::Ready))
+    }
+
     fn add(&mut self, mut event: ControllerEvent) -> ControllerEvent {
         self.sequence += 1;
         event.sequence = self.sequence;

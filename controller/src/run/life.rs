@@ -21,6 +21,7 @@ use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources}
 use super::history::History;
 use super::oom::OomWatch;
 use super::policy::{Brake, End};
+use super::ready::Ready;
 use super::{Controller, record};
 
 /// Longest time that killed processes may take to go, if they hang in the kernel; then the container counts as ended, with them as residue.
@@ -138,6 +139,7 @@ impl Controller {
             created,
             held,
             view: None,
+            ready: Ready::default(),
             brake: Brake::default(),
             restarts: 0,
             started_u_sec: 0,
@@ -159,6 +161,7 @@ impl Controller {
             self.user = started.user;
         }
         self.view = started.view;
+        self.ready = Ready::of(started.notify);
         self.init = Some(Init { pid: started.pid, pidfd: started.pidfd, since: Instant::now(), oom_kills });
         self.started_u_sec = now_u_sec();
         self.phase = Phase::Running;
@@ -189,6 +192,7 @@ impl Controller {
 
     fn begin_emptying(&mut self, exit: ControllerExit, restart_after: Option<Duration>) {
         self.abandon_hotplug();
+        self.ready = Ready::default();
         if let Some(view) = &self.view {
             // Who waits for an answer cannot be killed before that has ended.
             view.stop();

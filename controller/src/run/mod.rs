@@ -9,6 +9,7 @@ pub mod initctl;
 pub mod life;
 pub mod oom;
 pub mod policy;
+pub mod ready;
 pub mod record;
 pub mod shutdown;
 pub mod view;
@@ -30,6 +31,7 @@ use history::History;
 use life::{Init, Phase};
 use oom::OomWatch;
 use policy::Brake;
+use ready::Ready;
 use shutdown::Asking;
 
 /// Everything there is.
@@ -57,6 +59,8 @@ pub struct Controller {
     pub(crate) held: Held,
     /// Its own view of the machine.
     view: Option<View>,
+    /// Whether init has said that it is ready.
+    ready: Ready,
     brake: Brake,
     restarts: i64,
     started_u_sec: i64,
@@ -74,6 +78,7 @@ enum Token {
     Payload,
     Oom,
     View,
+    Ready,
     HostPtys,
     Asking(usize),
     Hotplug,
@@ -118,6 +123,7 @@ impl Controller {
             started_u_sec: self.started_u_sec,
             restarts: self.restarts,
             consoles: self.consoles.status(),
+            ready: self.ready.said(),
             sequence: self.history.sequence(),
         }
     }
@@ -200,6 +206,9 @@ impl Controller {
         if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
             set.add(view.server.as_ref().unwrap_or(&view.device), IN, Token::View);
         }
+        if let Some(socket) = self.ready.listens_on() {
+            set.add(socket, IN, Token::Ready);
+        }
         for (index, asking) in self.asking.iter().enumerate() {
             set.add(&asking.helper, IN, Token::Asking(index));
         }
@@ -254,6 +263,7 @@ impl Controller {
             Token::Payload => self.look_at_payload(),
             Token::Oom => self.oom_woken(),
             Token::View => self.view_woken(events),
+            Token::Ready => self.look_for_ready(),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),
             Token::Hotplug => self.hotplug_news(),

@@ -11,6 +11,7 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 
 use super::handshake::{Handshake, News};
 use super::inside::{Prepared, descriptor};
+use super::notify;
 use super::resolve;
 use super::rootfs::Inside;
 
@@ -45,8 +46,8 @@ pub struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    /// Collects it.
-    pub fn new(p: &'a Prepared<'a>, terminal: Option<OwnedFd>) -> Outcome<Self> {
+    /// Collects it. `notify`: init has where to say that it is ready.
+    pub fn new(p: &'a Prepared<'a>, terminal: Option<OwnedFd>, notify: bool) -> Outcome<Self> {
         let init = &p.plan.init;
         let standard = match terminal {
             Some(terminal) => terminal,
@@ -55,6 +56,8 @@ impl<'a> Ready<'a> {
         };
         let mut environment = strings(&init.env)?;
         environment.extend(strings(&container_ttys(p))?);
+        let own = init.env.iter().any(|e| e.starts_with("NOTIFY_SOCKET="));
+        environment.extend(strings(&(notify && !own).then(|| format!("NOTIFY_SOCKET={}", notify::PATH)))?);
         let passed = p
             .plan
             .init_file_descriptors

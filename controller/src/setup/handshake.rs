@@ -27,6 +27,8 @@ pub enum News {
     Failed(Failure),
     /// It wants to be killed here: pid 1 of a namespace cannot do that itself (pid_namespaces(7)).
     KillMe,
+    /// It has found the socket on which init says that it is ready.
+    FoundNotify,
     /// The next thing is exec.
     Ready,
 }
@@ -97,6 +99,7 @@ impl Handshake {
             News::Born(pid) => self.send(format!("b{pid}").as_bytes()),
             News::Mounted(id) => self.send(format!("m{id}").as_bytes()),
             News::KillMe => self.send(b"k"),
+            News::FoundNotify => self.send(b"n"),
             News::Ready => self.send(b"r"),
         }
     }
@@ -133,6 +136,7 @@ impl News {
             b'b' => text()?.parse().ok().map(News::Born),
             b'm' => text()?.parse().ok().map(News::Mounted),
             b'k' => Some(News::KillMe),
+            b'n' => Some(News::FoundNotify),
             b'r' => Some(News::Ready),
             _ => None,
         }

@@ -13,7 +13,7 @@ use super::dev::Terminal;
 use super::handshake::{Handshake, News};
 use super::sources::Sources;
 use super::{
-    apparmor, caps, devices, directory, exec, filesystems, hide, limits, namespaces, network, rootfs,
+    apparmor, caps, devices, directory, exec, filesystems, hide, limits, namespaces, network, notify, rootfs,
     seccomp, special, user, view,
 };
 
@@ -42,6 +42,8 @@ pub struct Prepared<'a> {
     pub server: Option<BorrowedFd<'a>>,
     /// Where the AppArmor profile is changed.
     pub profile: Option<OwnedFd>,
+    /// Where init says that it is ready, bound nowhere yet.
+    pub notify: OwnedFd,
 }
 
 /// The future init's side of the steps.
@@ -147,7 +149,7 @@ pub fn build<'r>(p: &Prepared<'_>, r: &Reporter<'r>) -> Outcome<(rootfs::Inside<
     r.enter(Step::Devices);
     let slaves = devices::mount(&inside, p)?;
     r.enter(Step::Run);
-    special::mount_run(&inside, &plan.uuid)?;
+    special::mount_run(&inside, p)?;
     r.enter(Step::Filesystems);
     filesystems::mount_all(&inside, p)?;
     r.enter(Step::Readonly);
@@ -179,6 +181,10 @@ fn settle<'a>(
     let identity = user::look_up(inside, &plan.init)?;
     r.enter(Step::Terminal);
     let terminal = devices::take_terminal(slaves, &identity)?;
+    let notify = notify::hand_over(inside, &identity)?;
+    if notify {
+        let _ = r.handshake.tell(&News::FoundNotify);
+    }
     r.enter(Step::Capabilities);
     caps::limit(plan.capabilities)?;
     r.enter(Step::Profile);
@@ -193,7 +199,7 @@ fn settle<'a>(
     directory::enter(inside, plan)?;
     r.enter(Step::Exec);
     exec::check(inside, &plan.init)?;
-    let ready = exec::Ready::new(p, terminal)?;
+    let ready = exec::Ready::new(p, terminal, notify)?;
     limits::take(plan)?;
     Ok(ready)
 }

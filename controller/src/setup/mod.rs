@@ -30,6 +30,7 @@ pub mod nbd;
 pub mod netlink;
 pub mod network;
 pub mod nodes;
+pub mod notify;
 pub mod passwd;
 pub mod procfs;
 pub mod resolve;
@@ -94,6 +95,8 @@ pub struct Started {
     pub user: Option<OwnedFd>,
     /// Its own view of the machine, if it has one.
     pub view: Option<view::View>,
+    /// Where it says that it is ready, if it can reach that.
+    pub notify: Option<OwnedFd>,
 }
 
 /// Kills this process if a test wants it to end at this step.
@@ -143,6 +146,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
         kept_network: request.kept_network,
         user,
         profile: apparmor::door(plan)?,
+        notify: notify::make()?,
     };
     reach(plan, Step::Clone);
     let (pid, pidfd, handshake) = match user {
@@ -150,9 +154,10 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
         Some(user) => mapped::make_init(&prepared, user)?,
     };
     match attend(request, &prepared, held, pid, &pidfd, &handshake, created) {
-        Ok(network) => {
+        Ok(Attended { network, listening }) => {
             held.dev = Some(prepared.dev);
-            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user, view })
+            let notify = listening.then_some(prepared.notify);
+            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user, view, notify })
         }
         Err(failure) => {
             // Who waits for an answer ends no sooner.
@@ -210,7 +215,16 @@ fn clone_into_payload(plan: &LaunchPlan, namespaces: i32) -> Outcome<(Cloned, bo
     }
 }
 
-/// Listens to the future init until it has become init. Answers its network namespace.
+/// What the future init has told.
+#[derive(Debug)]
+struct Attended {
+    /// Its network namespace, if that is its own.
+    network: Option<OwnedFd>,
+    /// It will find the socket of [`notify`].
+    listening: bool,
+}
+
+/// Listens to the future init until it has become init.
 fn attend(
     request: &Request<'_>,
     prepared: &Prepared<'_>,
@@ -219,11 +233,12 @@ fn attend(
     pidfd: &OwnedFd,
     handshake: &Handshake,
     created: &mut Vec<Created>,
-) -> Outcome<Option<OwnedFd>> {
+) -> Outcome<Attended> {
     let plan = request.plan;
     let mut step = Step::Clone;
     let mut ready = false;
     let mut network = None;
+    let mut listening = false;
     let deadline = Instant::now() + DEADLINE;
     handshake.go().map_err(|e| Doing::new(Step::Clone, "handshake").failed(e))?;
     loop {
@@ -252,10 +267,11 @@ fn attend(
                 let _ = send_signal(pidfd.as_fd(), Signal::KILL.as_raw());
             }
             Some(News::Ready) => ready = true,
+            Some(News::FoundNotify) => listening = true,
             Some(News::Born(_) | News::Mounted(_)) => {}
             None if ready => {
                 apparmor::verify(plan, prepared.profile.as_ref(), pid)?;
-                return Ok(network);
+                return Ok(Attended { network, listening });
             }
             None => return Err(died(step, pidfd)),
         }
@@ -299,7 +315,7 @@ fn attend_builder(
             Some(News::KillMe) => {
                 let _ = send_signal(init.as_fd(), Signal::KILL.as_raw());
             }
-            Some(News::Joined | News::Ready | News::Born(_) | News::Mounted(_)) => {}
+            Some(News::Joined | News::Ready | News::FoundNotify | News::Born(_) | News::Mounted(_)) => {}
             None => {
                 let status =
                     waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);

@@ -8,8 +8,9 @@ use rustix::mount::MountAttrFlags;
 
 use crate::failure::{Doing, Outcome, Step};
 
+use super::inside::Prepared;
 use super::rootfs::Inside;
-use super::{mounts, resolve};
+use super::{mounts, notify, resolve};
 
 /// The container's own procfs: /proc/sys read-only, but not what belongs to a network of its own.
 pub fn mount_proc(inside: &Inside<'_>, own_network: bool) -> Outcome<()> {
@@ -67,7 +68,7 @@ pub fn mount_sys(inside: &Inside<'_>) -> Outcome<()> {
 }
 
 /// A tmpfs at /run, if the root has that directory, with what systemd's container interface wants to be told there.
-pub fn mount_run(inside: &Inside<'_>, uuid: &str) -> Outcome<()> {
+pub fn mount_run(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     let found = resolve::open_inside(inside.root(), "/run", OFlags::PATH, ResolveFlags::NO_SYMLINKS);
     let Ok(point) = found else { return Ok(()) };
     if resolve::kind(&point).ok() != Some(FileType::Directory) {
@@ -79,13 +80,31 @@ pub fn mount_run(inside: &Inside<'_>, uuid: &str) -> Outcome<()> {
         .map_err(|e| doing("mount").path("tmpfs").target("/run").failed(e))?;
     mounts::attach(run.as_fd(), point.as_fd())
         .map_err(|e| doing("move_mount").path("tmpfs").target("/run").failed(e))?;
-    mkdirat(&run, "host", Mode::from_raw_mode(0o755))
-        .map_err(|e| doing("mkdir").path("/run/host").failed(e))?;
-    for (name, text) in [("host/container-manager", "lxc-libvirt\n"), ("host/container-uuid", uuid)] {
+    let failed = |operation| move |e| doing(operation).path("/run/host").failed(e);
+    mkdirat(&run, "host", Mode::from_raw_mode(0o755)).map_err(failed("mkdir"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let host = openat(&run, "host", flags, Mode::empty()).map_err(failed("open"))?;
+    let told = [
+        ("container-manager", Some("lxc-libvirt\n")),
+        ("container-uuid", Some(p.plan.uuid.as_str())),
+        ("os-release", p.plan.host_release.as_deref()),
+    ];
+    for (name, text) in told {
+        let Some(text) = text else { continue };
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        openat(&run, name, flags, Mode::from_raw_mode(0o444))
-            .and_then(|file| rustix::io::write(&file, text.as_bytes()))
-            .map_err(|e| doing("write").path(name).target("/run").failed(e))?;
+        openat(&host, name, flags, Mode::from_raw_mode(0o444))
+            .and_then(|file| write_all(&file, text.as_bytes()))
+            .map_err(|e| doing("write").path(name).target("/run/host").failed(e))?;
+    }
+    notify::bind_in(inside, host.as_fd(), p.notify.as_fd())
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes)? {
+            0 => return Err(Errno::IO),
+            written => bytes = &bytes[written..],
+        }
     }
     Ok(())
 }

@@ -111,6 +111,7 @@ impl World {
             "devices": [],
             "hostInterfaces": [],
             "rlimits": [],
+            "hostRelease": "ID=host\n",
             "memoryPolicy": null,
             "viewProgram": null,
             "viewArguments": [],

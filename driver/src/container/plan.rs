@@ -48,6 +48,8 @@ pub struct HostFacts<'a> {
     pub usb: &'a [UsbDevice],
     /// Where qemu-nbd is, if it is installed.
     pub qemu_nbd: Option<&'a Path>,
+    /// What os-release(5) says on the host.
+    pub release: Option<&'a str>,
     /// Whether the program that serves the container's own view comes along, behind all other descriptors.
     pub view: bool,
     /// The profile that was chosen for it.
@@ -250,6 +252,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         rlimits: limits.rlimits.iter().map(rlimit).collect(),
         oom_score_adj: limits.oom_score.map(i64::from),
         memory_policy: memory_policy(domain),
+        host_release: host.release.map(str::to_owned),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter,

@@ -34,6 +34,7 @@ use crate::host::limits::{Limits, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::links::Link;
 use crate::host::namespaces;
+use crate::host::node;
 use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
 use crate::host::resources::LimitError;
@@ -179,11 +180,13 @@ impl Prepared {
             Vec::new()
         };
         let qemu_nbd = process::find_program("qemu-nbd");
+        let release = node::release();
         let view = if domain.has_view() { view_program(engine, domain) } else { None };
         let facts = HostFacts {
             view: view.is_some(),
             usb: &usb,
             qemu_nbd: qemu_nbd.as_deref(),
+            release: release.as_deref(),
             layout: &engine.layout,
             groups: &groups,
             arch: &engine.host.arch,

@@ -33,6 +33,8 @@ pub struct Run {
     pub started_usec: i64,
     /// Restarts since the start.
     pub restarts: i64,
+    /// Whether init has said that it is ready; none where it cannot.
+    pub ready: Option<bool>,
     /// In the order of the definition.
     pub consoles: Vec<ConsoleInfo>,
     /// What runs.

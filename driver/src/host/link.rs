@@ -190,7 +190,14 @@ impl Events {
             if reply.error.is_some() {
                 return None;
             }
-            let out: SubscribeOut = serde_json::from_value(reply.parameters?).ok()?;
+            let out: SubscribeOut = match serde_json::from_value(reply.parameters?) {
+                Ok(out) => out,
+                Err(e) => {
+                    // A controller that is newer than we are may tell what we do not know: no reason to give it up.
+                    tracing::debug!("an event of a controller is not understood: {e}");
+                    continue;
+                }
+            };
             if out.event.is_some() {
                 return out.event;
             }
@@ -298,4 +305,32 @@ async fn exchange<R: DeserializeOwned>(
 /// Borrows many descriptors at once.
 pub fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(AsFd::as_fd).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use berth_schemas::controller::ControllerEventKind;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_later_controller_tells_is_passed_over() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut controller = Channel::new(theirs);
+        let event = |sequence: i64, kind: &str| -> Value {
+            json!({"event": {"sequence": sequence, "kind": kind, "residue": []}, "sequence": sequence})
+        };
+
+        let replies: [Value; 3] = [json!({"sequence": 1}), event(2, "danced"), event(3, "ready")];
+        for reply in replies {
+            let bytes = berth_schemas::wire::reply_bytes(&reply, true);
+            controller.send(&bytes, &[]).await.expect("sent");
+        }
+        let mut events = Events { channel: Channel::new(ours) };
+        let event = events.next().await.expect("an event");
+        assert_eq!((event.sequence, event.kind), (3, ControllerEventKind::Ready));
+        drop(controller);
+        assert!(events.next().await.is_none());
+    }
 }

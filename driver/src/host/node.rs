@@ -25,6 +25,9 @@ pub struct Node {
     pub threads: i64,
 }
 
+/// Longest os-release that is passed on; usual ones have some hundred bytes.
+const MAX_RELEASE: u64 = 64 << 10;
+
 /// Architecture as uname(2) has it.
 pub fn arch() -> String {
     rustix::system::uname().machine().to_string_lossy().into_owned()
@@ -47,6 +50,14 @@ pub fn uuid() -> Option<uuid::Uuid> {
         .filter_map(|path| fs::read_to_string(path).ok())
         .filter_map(|text| uuid::Uuid::parse_str(text.trim()).ok())
         .find(|uuid| !uuid.is_nil() && !uuid.is_max())
+}
+
+/// What os-release(5) says about the host; none where it has no such file, or an odd one.
+pub fn release() -> Option<String> {
+    // Usually the first is a link to the second.
+    let read = |path| crate::files::read(&fs::canonicalize(path).ok()?, MAX_RELEASE).ok();
+    let bytes = read("/etc/os-release").or_else(|| read("/usr/lib/os-release"))?;
+    String::from_utf8(bytes).ok()
 }
 
 /// Looks at the machine.

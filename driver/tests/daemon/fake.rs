@@ -53,6 +53,7 @@ impl State {
                     printed: 0,
                 })
                 .collect(),
+            ready: Some(self.events.iter().any(|e| e.kind == ControllerEventKind::Ready)),
             sequence: self.events.last().map_or(0, |e| e.sequence),
         }
     }

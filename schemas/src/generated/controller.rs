@@ -87,6 +87,10 @@ pub struct LaunchPlan {
     pub view_arguments: Vec<String>,
     /// Limits of init and of all processes after it.
     pub rlimits: Vec<PlanRlimit>,
+    /// What os-release(5) says on the host, which the container finds in /run/host; null if it does not get it.
+    #[serde(rename = "hostRelease")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_release: Option<String>,
     /// How readily the kernel kills inside when memory runs out; null leaves it as it is. See proc_pid_oom_score_adj(5).
     #[serde(rename = "oomScoreAdj")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -546,6 +550,9 @@ pub struct ControllerStatus {
     pub restarts: i64,
     /// `consoles`.
     pub consoles: Vec<ConsoleStatus>,
+    /// Whether init has said that it is ready, see sd_notify(3); null while there is none, or where it cannot say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
     /// Sequence number of the last event.
     pub sequence: i64,
 }
@@ -580,8 +587,8 @@ pub struct ControllerExit {
     pub at_u_sec: i64,
 }
 
-/// Kinds of controller events: init was started again after an end that asks for it, the container is gone, or processes
-/// in it were killed for want of memory.
+/// Kinds of controller events: init was started again after an end that asks for it, the container is gone, processes in
+/// it were killed for want of memory, or init has said that it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ControllerEventKind {
     /// `restarted`.
@@ -593,11 +600,15 @@ pub enum ControllerEventKind {
     /// `oomKilled`.
     #[serde(rename = "oomKilled")]
     OomKilled,
+    /// `ready`.
+    #[serde(rename = "ready")]
+    Ready,
 }
 
 impl ControllerEventKind {
     /// All values.
-    pub const ALL: &'static [ControllerEventKind] = &[Self::Restarted, Self::Ended, Self::OomKilled];
+    pub const ALL: &'static [ControllerEventKind] =
+        &[Self::Restarted, Self::Ended, Self::OomKilled, Self::Ready];
 
     /// The value as it is on the wire.
     pub fn as_str(self) -> &'static str {
@@ -605,6 +616,7 @@ impl ControllerEventKind {
             Self::Restarted => "restarted",
             Self::Ended => "ended",
             Self::OomKilled => "oomKilled",
+            Self::Ready => "ready",
         }
     }
 }

@@ -228,6 +228,10 @@ pub struct DomainStatus {
     pub started_u_sec: Option<i64>,
     /// How many times the container restarted since it was started.
     pub restarts: i64,
+    /// Whether init has said that it is ready, see sd_notify(3); null unless active, or where it cannot say it, because its
+    /// root has no /run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
     /// How it ended last time; null if it never ran since the daemon knows it.
     #[serde(rename = "lastExit")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -924,6 +928,9 @@ pub enum EventKind {
     /// `pressure`.
     #[serde(rename = "pressure")]
     Pressure,
+    /// `ready`.
+    #[serde(rename = "ready")]
+    Ready,
 }
 
 impl EventKind {
@@ -940,6 +947,7 @@ impl EventKind {
         Self::Resumed,
         Self::OomKilled,
         Self::Pressure,
+        Self::Ready,
     ];
 
     /// The value as it is on the wire.
@@ -956,6 +964,7 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::OomKilled => "oomKilled",
             Self::Pressure => "pressure",
+            Self::Ready => "ready",
         }
     }
 }

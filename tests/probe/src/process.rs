@@ -40,6 +40,7 @@ const ENVIRONMENT: &[&str] = &[
     "container",
     "container_uuid",
     "container_ttys",
+    "NOTIFY_SOCKET",
     "LIBVIRT_LXC_UUID",
     "LIBVIRT_LXC_NAME",
     "LIBVIRT_LXC_CMDLINE",

@@ -9,12 +9,13 @@ use berth_schemas::domain::{
 };
 use berth_schemas::network;
 
+use crate::cmd::ready::{self, Wait};
 use crate::cmd::{console, net, start};
 use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::output::colour;
 use crate::parse::Args;
-use crate::session::Session;
+use crate::session::{DomainRef, Session};
 use crate::snippet::{self, Severity};
 
 const FILE: Opt = Opt::text("file", "file with the XML of the domain, or - for standard input")
@@ -39,6 +40,8 @@ pub static CREATE: Command =
             Opt::flag("console", "connect to its console right away"),
             Opt::flag("autodestroy", "destroy it when virsh-lite ends"),
             Opt::text("pass-fds", "pass the open file descriptors N,M,... to init"),
+            ready::WAIT,
+            ready::TIMEOUT,
             Opt::flag("validate", "refuse the document if any of it has no meaning here"),
             Opt::flag("paused", "").refused("a container cannot be started paused"),
             Opt::flag("reset-nvram", "").refused("containers have no NVRAM"),
@@ -170,6 +173,7 @@ fn create(session: &mut Session, args: &Args) -> Result<(), Failure> {
     if args.has("validate") {
         validate(session, &document, &what)?;
     }
+    let wait = Wait::of(args)?;
     let descriptors = start::descriptors(session, args)?;
     let ask = CreateIn {
         xml: document.xml.clone(),
@@ -186,6 +190,12 @@ fn create(session: &mut Session, args: &Args) -> Result<(), Failure> {
     if args.has("console") {
         let domain = session.domain(&out.domain.uuid)?;
         console::attach(session, &domain, &console::Wishes::default())?;
+    }
+    if let Some(wait) = wait {
+        let typed = out.domain.uuid.clone();
+        let domain = DomainRef::found(out.domain, &typed);
+        wait.wait(session, &domain)?;
+        session.out.extra(&format!("Domain '{}' is ready\n", domain.name));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::terminal::Signals;
 use crate::times;
 
 /// The types of events.
-const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill", "pressure"];
+const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill", "pressure", "ready"];
 
 /// `event`
 pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events", event)
@@ -202,6 +202,7 @@ fn type_of(kind: EventKind) -> &'static str {
         EventKind::Metadata => "metadata-change",
         EventKind::OomKilled => "oom-kill",
         EventKind::Pressure => "pressure",
+        EventKind::Ready => "ready",
         _ => "lifecycle",
     }
 }
@@ -243,7 +244,7 @@ fn text(event: &Event) -> String {
         EventKind::Resumed => lifecycle("Resumed", "unpaused"),
         EventKind::Stopped => lifecycle("Stopped", "shutdown"),
         EventKind::Crashed => lifecycle("Crashed", "panicked"),
-        EventKind::Rebooted => String::new(),
+        EventKind::Rebooted | EventKind::Ready => String::new(),
         EventKind::OomKilled => {
             format!(": processes killed for want of memory: {}", event.count.unwrap_or(1))
         }

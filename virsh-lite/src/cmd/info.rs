@@ -63,6 +63,7 @@ pub struct StatusJson<'a> {
     #[serde(rename = "startedUSec")]
     started_usec: Option<i64>,
     restarts: i64,
+    ready: Option<bool>,
     last_exit: Option<ExitJson>,
     security: Option<SecurityJson<'a>>,
 }
@@ -113,6 +114,7 @@ impl<'a> From<&'a DomainStatus> for StatusJson<'a> {
             init_pid: d.init_pid,
             started_usec: d.started_u_sec,
             restarts: d.restarts,
+            ready: d.ready,
             last_exit: d.last_exit.as_ref().map(ExitJson::from),
             security: d.security.as_ref().map(SecurityJson::from),
         }
@@ -273,6 +275,9 @@ fn info_rows(status: &DomainStatus, usage: &DomainUsage) -> String {
     if let Some(started) = status.started_u_sec {
         rows.push(("Started:", times::local(started)));
         rows.push(("Restarts:", status.restarts.to_string()));
+    }
+    if let Some(ready) = status.ready {
+        rows.push(("Ready:", yes(ready, "yes", "no")));
     }
     if let Some(exit) = &status.last_exit {
         rows.push(("Last exit:", exit_text(exit)));

@@ -30,6 +30,7 @@ pub mod metadata;
 pub mod net;
 pub mod nic;
 pub mod pause;
+pub mod ready;
 pub mod resources;
 pub mod start;
 pub mod stop;

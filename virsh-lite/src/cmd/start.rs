@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cmd::define::Document;
+use crate::cmd::ready::{self, Wait};
 use crate::cmd::{console, document};
 use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
@@ -25,6 +26,8 @@ pub static START: Command =
             Opt::flag("console", "connect to its console right away"),
             Opt::flag("autodestroy", "destroy it when virsh-lite ends"),
             Opt::text("pass-fds", "pass the open file descriptors N,M,... to init"),
+            ready::WAIT,
+            ready::TIMEOUT,
             Opt::flag("paused", "").refused("a container cannot be started paused"),
             Opt::flag("bypass-cache", "").refused("there is no saved state to load"),
             Opt::flag("force-boot", "accepted; a start always is a boot"),
@@ -36,6 +39,7 @@ fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
     if args.has("console") && session.expand(args)?.len() > 1 {
         return Err(Failure::line("--console goes with one domain only"));
     }
+    let wait = Wait::of(args)?;
     session.each_domain(args, |session, domain| {
         let ask = StartIn {
             name: Some(domain.name.clone()),
@@ -50,6 +54,10 @@ fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
         if args.has("console") {
             console::attach(session, domain, &console::Wishes::default())?;
+        }
+        if let Some(wait) = wait {
+            wait.wait(session, domain)?;
+            session.out.extra(&format!("Domain '{}' is ready\n", domain.name));
         }
         Ok(())
     })

@@ -35,7 +35,7 @@ fn uuid(n: u32) -> String {
 fn active(name: &str, id: u32) -> Value {
     json!({"name": name, "uuid": uuid(id), "id": id, "state": "running", "reason": "booted", "persistent": true,
         "autostart": false, "pendingChange": false, "initPid": id + 1, "startedUSec": 1_700_000_000_000_000_i64,
-        "restarts": 2})
+        "restarts": 2, "ready": true})
 }
 
 fn inactive(name: &str, n: u32) -> Value {

@@ -104,9 +104,11 @@ pub fn event(kind: EventKind, detail: Option<&str>) -> Option<(i32, i32)> {
             (5, why)
         }
         EventKind::Crashed => (8, 0),
-        EventKind::Rebooted | EventKind::Metadata | EventKind::OomKilled | EventKind::Pressure => {
-            return None;
-        }
+        EventKind::Rebooted
+        | EventKind::Metadata
+        | EventKind::OomKilled
+        | EventKind::Pressure
+        | EventKind::Ready => return None,
     })
 }
 

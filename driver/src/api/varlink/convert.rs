@@ -27,6 +27,7 @@ pub fn status(snapshot: &Snapshot, model: Option<&str>) -> DomainStatus {
         init_pid: run.and_then(|r| r.init_pid),
         started_u_sec: run.map(|r| r.started_usec),
         restarts: run.map_or(0, |r| r.restarts),
+        ready: run.and_then(|r| r.ready),
         last_exit: snapshot.last_exit.clone(),
         security: model.map(|model| security(run.and_then(|r| r.label.as_ref()), model)),
     }

@@ -161,6 +161,7 @@ fn found_run(found: &Found) -> Run {
             init_pid: record.init_pid,
             started_usec: record.started_usec,
             restarts: record.restarts,
+            ready: None,
             consoles: record.consoles.clone(),
             live: found.live.clone(),
             ids: record.ids,

@@ -124,6 +124,7 @@ impl Task {
                     active.run.restarts += 1;
                     active.run.init_pid = event.init_pid;
                     active.run.started_usec = now_usec();
+                    active.run.ready = active.run.ready.map(|_| false);
                 }
                 active.shutdown_asked = false;
                 // It was made anew, and runs.
@@ -138,6 +139,12 @@ impl Task {
                 self.register();
             }
             ControllerEventKind::OomKilled => self.publish(vec![active::oom_draft(&event)]).await,
+            ControllerEventKind::Ready => {
+                if event.sequence > active.replayed {
+                    active.run.ready = Some(true);
+                }
+                self.publish(vec![Draft::blank(EventKind::Ready)]).await;
+            }
             ControllerEventKind::Ended => {
                 active.ended = Some(active::ended_event(&event));
                 for left in &event.residue {
@@ -229,6 +236,7 @@ impl Task {
                     drafts.extend(active::restart_drafts(&active::exit_of(event)).0);
                 }
                 ControllerEventKind::OomKilled => drafts.push(active::oom_draft(event)),
+                ControllerEventKind::Ready => drafts.push(Draft::blank(EventKind::Ready)),
                 ControllerEventKind::Ended => {}
             }
         }
@@ -291,6 +299,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, give
         init_pid: status.init_pid,
         started_usec: status.started_u_sec,
         restarts: status.restarts,
+        ready: status.ready,
         consoles,
         live,
         ids: given.ids,
