@@ -354,7 +354,7 @@ fn edit() {
 #[test]
 fn events() {
     let f = Fake::start();
-    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\nready\n\n");
+    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\nready\ndevice-added\ndevice-removed\ntunable\n\n");
     bad(&f, &["event"], "error: one of --list, --all, or --event <type> is required\n");
     bad(&f, &["event", "--event", "foo"], "error: unknown event type foo\n");
     bad(
@@ -375,7 +375,9 @@ fn events() {
          event 'lifecycle' for domain 'web': Suspended Paused\n\
          event 'oom-kill' for domain 'web': processes killed for want of memory: 3\n\
          event 'pressure' for domain 'web': memory: tasks waited for 12.50 % of the last 10 s, all of them for 4.25 %\n\
-         event loop timed out\nevents received: 5\n\n",
+         event 'ready' for domain 'web'\nevent 'device-added' for domain 'web': sdb\n\
+         event 'tunable' for domain 'web':\n\tcputune.cpu_shares: 2048\n\tcputune.vcpu_quota: -1\n\
+         event loop timed out\nevents received: 8\n\n",
     );
     assert_eq!(f.last("Subscribe")["name"], "web");
     let (_, stdout, _) = run(&f, &["event", "--event", "oom-kill", "--json"]);

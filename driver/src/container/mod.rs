@@ -3,6 +3,7 @@
 //! Does not know clients.
 
 mod active;
+mod changes;
 pub mod hotplug;
 pub mod lifecycle;
 pub mod links;

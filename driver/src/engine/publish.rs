@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_schemas::domain::{EventKind, Exit, PressureStats};
+use berth_schemas::domain::{EventKind, Exit, PressureStats, Tunable};
 use rustix::fs::OFlags;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -44,6 +44,8 @@ pub struct Happened {
     pub count: Option<i64>,
     /// How much waiting there is.
     pub pressure: Option<PressureStats>,
+    /// What has another value now.
+    pub tunables: Vec<Tunable>,
 }
 
 /// Something that is about to be told.
@@ -59,6 +61,8 @@ pub struct Draft {
     pub count: Option<i64>,
     /// How much waiting there is.
     pub pressure: Option<PressureStats>,
+    /// What has another value now.
+    pub tunables: Vec<Tunable>,
 }
 
 impl Draft {
@@ -69,7 +73,7 @@ impl Draft {
 
     /// With nothing but a kind.
     pub fn blank(kind: EventKind) -> Self {
-        Self { kind, detail: None, exit: None, count: None, pressure: None }
+        Self { kind, detail: None, exit: None, count: None, pressure: None, tunables: Vec::new() }
     }
 }
 
@@ -187,6 +191,7 @@ impl Publisher {
             exit: draft.exit,
             count: draft.count,
             pressure: draft.pressure,
+            tunables: draft.tunables,
         });
         if memory.events.len() == REMEMBERED {
             memory.events.pop_front();

@@ -931,6 +931,15 @@ pub enum EventKind {
     /// `ready`.
     #[serde(rename = "ready")]
     Ready,
+    /// `deviceAdded`.
+    #[serde(rename = "deviceAdded")]
+    DeviceAdded,
+    /// `deviceRemoved`.
+    #[serde(rename = "deviceRemoved")]
+    DeviceRemoved,
+    /// `tunable`.
+    #[serde(rename = "tunable")]
+    Tunable,
 }
 
 impl EventKind {
@@ -948,6 +957,9 @@ impl EventKind {
         Self::OomKilled,
         Self::Pressure,
         Self::Ready,
+        Self::DeviceAdded,
+        Self::DeviceRemoved,
+        Self::Tunable,
     ];
 
     /// The value as it is on the wire.
@@ -965,8 +977,20 @@ impl EventKind {
             Self::OomKilled => "oomKilled",
             Self::Pressure => "pressure",
             Self::Ready => "ready",
+            Self::DeviceAdded => "deviceAdded",
+            Self::DeviceRemoved => "deviceRemoved",
+            Self::Tunable => "tunable",
         }
     }
+}
+
+/// A setting of a running domain, by libvirt's name for it, for example "cputune.cpu_shares".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tunable {
+    /// `name`.
+    pub name: String,
+    /// `value`.
+    pub value: i64,
 }
 
 /// One event.
@@ -984,7 +1008,9 @@ pub struct Event {
     /// `uuid`.
     pub uuid: String,
     /// Of defined: "added" or "updated". Of undefined: "removed". Of started: "booted" or "restarted".
-    /// Of stopped: "shutdown", "destroyed", "crashed" or "failed". Of metadata: the namespace, or null.
+    /// Of stopped: "shutdown", "destroyed", "crashed" or "failed". Of metadata: the namespace, or null. Of deviceAdded and
+    /// deviceRemoved: the device, by its alias or what tells it from others: the target of a disk or file system, the hardware
+    /// address of an interface, the source of a host device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Of stopped, crashed and rebooted: how init ended.
@@ -998,6 +1024,9 @@ pub struct Event {
     /// asks for it, at most once in ten seconds for each resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pressure: Option<PressureStats>,
+    /// Of tunable: what has another value now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunables: Option<Vec<Tunable>>,
 }
 
 /// Parameters of `List`.

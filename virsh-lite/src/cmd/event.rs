@@ -5,7 +5,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use berth_schemas::domain::{Event, EventKind, Method, PressureStats, SubscribeIn, SubscribeOut};
+use berth_schemas::domain::{Event, EventKind, Method, PressureStats, SubscribeIn, SubscribeOut, Tunable};
 use berth_schemas::wire::CallKind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,7 +23,17 @@ use crate::terminal::Signals;
 use crate::times;
 
 /// The types of events.
-const TYPES: &[&str] = &["lifecycle", "reboot", "metadata-change", "oom-kill", "pressure", "ready"];
+const TYPES: &[&str] = &[
+    "lifecycle",
+    "reboot",
+    "metadata-change",
+    "oom-kill",
+    "pressure",
+    "ready",
+    "device-added",
+    "device-removed",
+    "tunable",
+];
 
 /// `event`
 pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events", event)
@@ -39,7 +49,7 @@ pub static EVENT: Command = Command::new("event", Group::Events, "Domain Events"
         Opt::flag("list", "list the types"),
         Opt::flag("timestamp", "print when each event happened"),
     ])
-    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit, count, pressure");
+    .json("one object on a line of its own for each event: sequence, atUSec, type, kind, name, uuid, detail, exit, count, pressure, tunables");
 
 /// Why waiting ended.
 #[derive(PartialEq, Eq)]
@@ -65,6 +75,7 @@ struct EventJson<'a> {
     exit: Option<ExitJson>,
     count: Option<i64>,
     pressure: Option<&'a PressureStats>,
+    tunables: Option<&'a [Tunable]>,
 }
 
 fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -203,6 +214,9 @@ fn type_of(kind: EventKind) -> &'static str {
         EventKind::OomKilled => "oom-kill",
         EventKind::Pressure => "pressure",
         EventKind::Ready => "ready",
+        EventKind::DeviceAdded => "device-added",
+        EventKind::DeviceRemoved => "device-removed",
+        EventKind::Tunable => "tunable",
         _ => "lifecycle",
     }
 }
@@ -220,6 +234,7 @@ fn print(session: &mut Session, event: &Event, timestamp: bool) {
             exit: event.exit.as_ref().map(ExitJson::from),
             count: event.count,
             pressure: event.pressure.as_ref(),
+            tunables: event.tunables.as_deref(),
         });
         return;
     }
@@ -245,6 +260,13 @@ fn text(event: &Event) -> String {
         EventKind::Stopped => lifecycle("Stopped", "shutdown"),
         EventKind::Crashed => lifecycle("Crashed", "panicked"),
         EventKind::Rebooted | EventKind::Ready => String::new(),
+        EventKind::DeviceAdded | EventKind::DeviceRemoved => {
+            format!(": {}", event.detail.as_deref().unwrap_or_default())
+        }
+        EventKind::Tunable => {
+            let all = event.tunables.iter().flatten();
+            all.fold(":".to_owned(), |text, t| format!("{text}\n\t{}: {}", t.name, t.value))
+        }
         EventKind::OomKilled => {
             format!(": processes killed for want of memory: {}", event.count.unwrap_or(1))
         }

@@ -194,6 +194,14 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
                         "someAvg300": 0.5, "someUSec": 1_500_000, "fullAvg10": 4.25});
                     pressure
                 },
+                event(12, "ready", Value::Null),
+                event(13, "deviceAdded", json!("sdb")),
+                {
+                    let mut tuned = event(14, "tunable", Value::Null);
+                    tuned["event"]["tunables"] = json!([{"name": "cputune.cpu_shares", "value": 2048},
+                        {"name": "cputune.vcpu_quota", "value": -1}]);
+                    tuned
+                },
             ])
         }
         "GetInfo" => Ok(vec![

@@ -91,7 +91,8 @@ check 'which is a clean stop too' within 30 sh -c 'virsh-lite domstate web2 --re
 check 'web2 starts once more' virsh-lite start web2
 mount /dev/vdb /srv/deb
 check 'a Debian is defined' virsh-lite define /root/deb.xml
-check 'and started' virsh-lite start deb
+check 'and started, until its systemd says so' virsh-lite start deb --wait ready --timeout 240
+check 'which is shown' sh -c 'virsh-lite dominfo deb | grep -q "^Ready: *yes"'
 inside() { script -qec 'machinectl --quiet shell deb /bin/ps -p 1 -o comm=' /dev/null < /dev/null | grep -q systemd; }
 check 'machinectl shell enters it' within 240 inside
 check 'systemctl looks into it' sh -c 'systemctl -M deb list-units | grep -q dbus.service'

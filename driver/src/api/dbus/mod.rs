@@ -6,7 +6,6 @@
 mod access;
 mod bus;
 mod call;
-mod changes;
 mod connect;
 mod console;
 mod domain;

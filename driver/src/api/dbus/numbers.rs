@@ -108,7 +108,10 @@ pub fn event(kind: EventKind, detail: Option<&str>) -> Option<(i32, i32)> {
         | EventKind::Metadata
         | EventKind::OomKilled
         | EventKind::Pressure
-        | EventKind::Ready => return None,
+        | EventKind::Ready
+        | EventKind::DeviceAdded
+        | EventKind::DeviceRemoved
+        | EventKind::Tunable => return None,
     })
 }
 

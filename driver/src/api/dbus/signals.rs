@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use berth_domain::Domain;
 use berth_schemas::dbus::{self, Interface};
-use berth_schemas::domain::{EventKind, PressureStats};
+use berth_schemas::domain::{EventKind, PressureStats, Tunable};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -16,9 +15,9 @@ use zbus::wire::DynamicType;
 use zbus::{Message, ObjectPath, Variant};
 
 use crate::api::dbus::bus::Bus;
+use crate::api::dbus::numbers;
 use crate::api::dbus::objects::{CONNECT, domain_path, domain_reference};
 use crate::api::dbus::properties::{Map, of_domain};
-use crate::api::dbus::{changes, numbers};
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
 
@@ -92,27 +91,15 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
             }
         }
     }
-    if let (Some(old), Some(new)) = (&before.run, &now.run)
-        && old.id == new.id
-        && old.live != new.live
-    {
-        look_at_run(bus, &path, &old.live, &new.live).await;
-    }
 }
 
-/// The same of what runs.
-async fn look_at_run(bus: &Bus, path: &str, before: &Domain, now: &Domain) {
-    let (old, new) = (changes::devices(before), changes::devices(now));
-    for device in new.difference(&old) {
-        emit(bus, path, dbus::DOMAIN.name, "DeviceAdded", &device.as_str()).await;
-    }
-    for device in old.difference(&new) {
-        emit(bus, path, dbus::DOMAIN.name, "DeviceRemoved", &device.as_str()).await;
-    }
-    let tuned = changes::tunables(before, now);
-    if !tuned.map().is_empty() {
-        emit(bus, path, dbus::DOMAIN.name, "Tunable", tuned.map()).await;
-    }
+/// With the type that libvirt gives it: a quota can be negative.
+fn tuned(tunable: &Tunable) -> (&str, Variant<'static>) {
+    let value = match tunable.name.as_str() {
+        "cputune.vcpu_quota" => Variant::from(tunable.value),
+        _ => Variant::from(number(tunable.value)),
+    };
+    (tunable.name.as_str(), value)
 }
 
 fn number(n: i64) -> u64 {
@@ -148,6 +135,16 @@ async fn happened(bus: &Bus, event: &Happened) {
         (EventKind::Rebooted, _) => emit(bus, &path, dbus::DOMAIN.name, "Reboot", &()).await,
         (EventKind::Metadata, Some(uri)) => {
             emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &(ELEMENT, uri.as_str())).await;
+        }
+        (EventKind::DeviceAdded, Some(device)) => {
+            emit(bus, &path, dbus::DOMAIN.name, "DeviceAdded", &device.as_str()).await;
+        }
+        (EventKind::DeviceRemoved, Some(device)) => {
+            emit(bus, &path, dbus::DOMAIN.name, "DeviceRemoved", &device.as_str()).await;
+        }
+        (EventKind::Tunable, _) => {
+            let values: BTreeMap<&str, Variant<'_>> = event.tunables.iter().map(tuned).collect();
+            emit(bus, &path, dbus::DOMAIN.name, "Tunable", &values).await;
         }
         _ => {}
     }

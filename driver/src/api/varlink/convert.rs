@@ -76,6 +76,7 @@ pub fn event(from: &Happened) -> Event {
         exit: from.exit.clone(),
         count: from.count,
         pressure: from.pressure.clone(),
+        tunables: (!from.tunables.is_empty()).then(|| from.tunables.clone()),
     }
 }
 

@@ -20,6 +20,7 @@ use berth_schemas::domain::{Exit, PressureStats, Reason, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::container::active::Ended;
+use crate::container::changes;
 use crate::container::hotplug::{DeviceChange, targets};
 use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
 use crate::container::plug::Plugged;
@@ -364,7 +365,7 @@ impl Task {
         }
     }
 
-    async fn publish(&mut self, drafts: Vec<Draft>) {
+    async fn publish(&mut self, mut drafts: Vec<Draft>) {
         let snapshot = Snapshot {
             name: self.entry.name.clone(),
             uuid: self.entry.uuid,
@@ -376,6 +377,7 @@ impl Task {
             next: self.next.clone(),
             last_exit: self.last_exit.clone(),
         };
+        drafts.extend(changes::drafts(&self.entry.snapshot(), &snapshot));
         let record = self.record();
         self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await;
     }

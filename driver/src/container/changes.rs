@@ -1,18 +1,21 @@
 //! What is different between two documents of one domain that runs: its devices, and its share of the processors.
 //!
-//! Pure. Does not know why anything changed.
+//! Pure. Does not know why anything changed, nor who wants to know.
 
 use std::collections::BTreeSet;
 
 use berth_domain::Domain;
 use berth_domain::model::{Hostdev, HostdevSource};
 
-use crate::api::dbus::typed::Out;
+use berth_schemas::domain::{EventKind, Tunable};
+
+use crate::engine::publish::Draft;
+use crate::engine::snapshot::Snapshot;
 
 /// What a device is called in signals: the alias that its user gave it, else what tells it from the others of its kind,
 /// as it stands in the document: the target of a disk or file system, the hardware address of an interface, the source
 /// of a host device.
-pub fn devices(domain: &Domain) -> BTreeSet<String> {
+fn devices(domain: &Domain) -> BTreeSet<String> {
     let all = &domain.devices;
     let disks = all.disks.iter().map(|d| (&d.alias, d.target.clone()));
     let filesystems = all.filesystems.iter().map(|f| (&f.alias, f.target.clone()));
@@ -33,27 +36,41 @@ fn source(device: &Hostdev) -> String {
 }
 
 /// Shares, period and quota, as `GetSchedulerParameters` tells them.
-fn scheduler(domain: &Domain) -> (u64, u64, i64) {
+fn scheduler(domain: &Domain) -> (i64, i64, i64) {
     let tune = domain.cputune.as_ref();
-    let shares = tune.and_then(|t| t.shares).unwrap_or(1024);
-    let period = tune.and_then(|t| t.period).unwrap_or(100_000);
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let shares = number(tune.and_then(|t| t.shares).unwrap_or(1024));
+    let period = number(tune.and_then(|t| t.period).unwrap_or(100_000));
     (shares, period, tune.and_then(|t| t.quota).unwrap_or(-1))
 }
 
+/// What is told about a run that goes on as another than before.
+pub fn drafts(before: &Snapshot, now: &Snapshot) -> Vec<Draft> {
+    let (Some(old), Some(new)) = (&before.run, &now.run) else { return Vec::new() };
+    if old.id != new.id || old.live == new.live {
+        return Vec::new();
+    }
+    let (had, has) = (devices(&old.live), devices(&new.live));
+    let added = has.difference(&had).map(|d| Draft::new(EventKind::DeviceAdded, d));
+    let removed = had.difference(&has).map(|d| Draft::new(EventKind::DeviceRemoved, d));
+    let mut drafts: Vec<Draft> = added.chain(removed).collect();
+    let tunables = tunables(&old.live, &new.live);
+    if !tunables.is_empty() {
+        drafts.push(Draft { tunables, ..Draft::blank(EventKind::Tunable) });
+    }
+    drafts
+}
+
 /// What libvirt's event of tunables carries, as far as it has names for what a container has.
-pub fn tunables(before: &Domain, now: &Domain) -> Out {
+fn tunables(before: &Domain, now: &Domain) -> Vec<Tunable> {
     let (old, new) = (scheduler(before), scheduler(now));
-    let mut out = Out::default();
-    if old.0 != new.0 {
-        out.put("cputune.cpu_shares", new.0);
-    }
-    if old.1 != new.1 {
-        out.put("cputune.vcpu_period", new.1);
-    }
-    if old.2 != new.2 {
-        out.put("cputune.vcpu_quota", new.2);
-    }
-    out
+    let all = [
+        ("cputune.cpu_shares", old.0, new.0),
+        ("cputune.vcpu_period", old.1, new.1),
+        ("cputune.vcpu_quota", old.2, new.2),
+    ];
+    let changed = all.into_iter().filter(|(_, old, new)| old != new);
+    changed.map(|(name, _, value)| Tunable { name: name.to_owned(), value }).collect()
 }
 
 #[cfg(test)]
@@ -88,8 +105,8 @@ mod test {
     #[test]
     fn only_what_changed_is_told() {
         let with = |quota: i64| domain(&format!("<cputune><quota>{quota}</quota></cputune>"), "");
-        assert!(tunables(&with(5000), &with(5000)).map().is_empty());
-        let told = tunables(&domain("", ""), &with(5000));
-        assert_eq!(told.map().keys().collect::<Vec<_>>(), ["cputune.vcpu_quota"]);
+        assert_eq!(tunables(&with(5000), &with(5000)), []);
+        let told = Tunable { name: "cputune.vcpu_quota".into(), value: 5000 };
+        assert_eq!(tunables(&domain("", ""), &with(5000)), [told]);
     }
 }
