@@ -53,6 +53,9 @@ fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
 }
 
 /// What is done with a domain that runs and has its console on a terminal; it is off afterwards.
+const ONE_PROCESSOR_AND_A_SECRET: &str = "  <metadata><berth:settings xmlns:berth='urn:berth:domain:1'><berth:credential \
+    name='berth.test' value='in confidence'/></berth:settings></metadata>\n  <vcpu>1</vcpu>\n  <os>";
+
 type Session = fn(&Daemon, &str, &str, &mut Terminal) -> Outcome;
 
 fn alone(root: &Mutex<()>, suite: &str, session: Session) -> Outcome {
@@ -63,7 +66,7 @@ fn alone(root: &Mutex<()>, suite: &str, session: Session) -> Outcome {
     let name = format!("t-{suite}");
     // Boots write into the root's journal and caches; what must not change is what others would see of it.
     let before = Traces::of(&name, &daemon.root());
-    let one = domain_xml(&name, &root, &["/sbin/init"], "").replace("  <os>", "  <vcpu>1</vcpu>\n  <os>");
+    let one = domain_xml(&name, &root, &["/sbin/init"], "").replace("  <os>", ONE_PROCESSOR_AND_A_SECRET);
     daemon.define(&name, &one)?;
     let defined = Traces::of(&name, &daemon.root());
     let mut terminal = start(&daemon, &name)?;
@@ -143,6 +146,15 @@ fn is_used(daemon: &Daemon, name: &str, _suite: &str, terminal: &mut Terminal) -
     login(terminal)?;
     run(terminal, "stty -echo; PS1='#'")?;
     sees_its_limits(terminal)?;
+    // As its services would get it.
+    let secret = run(
+        terminal,
+        "printf '[Service]\\nType=oneshot\\nLoadCredential=berth.test\\nExecStart=/bin/cp %%d/berth.test /run/told\\n' > /run/systemd/system/told.service; systemctl start told || journalctl -u told --no-pager | tail; cat /run/told; echo; systemd-creds --system list --no-legend",
+    )?;
+    ensure!(
+        secret.starts_with("in confidence\n") && secret.contains("berth.test"),
+        "the credential: {secret}"
+    );
     // A user and a package, with the tools of the distribution.
     let user = run(
         terminal,

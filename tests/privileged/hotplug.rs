@@ -16,6 +16,7 @@ use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("hotplug::a_folder_comes_and_goes", folder),
+    ("hotplug::namespaces_inside_see_it_too", inner),
     ("hotplug::readonly_is_locked_inside", readonly),
     ("hotplug::without_ids_of_its_own", unmapped),
     ("hotplug::files_memory_and_binds", kinds),
@@ -155,6 +156,27 @@ fn folder() -> Outcome {
     guest.plug(&daemon, "attach-device", &xml, &["--live"])?.ok()?;
     daemon.ok(&["destroy", "t-comes"])?;
     ensure!(!guest.root.join("mnt").exists(), "the mount point is left after the end");
+    Ok(())
+}
+
+/// What services of systemd live in: a mount namespace that hears of the container's own.
+fn inner() -> Outcome {
+    let daemon = Daemon::start()?;
+    for (name, change) in [("t-inner", ""), ("t-innerh", NO_IDS)] {
+        let guest =
+            Guest::start(&daemon, name, |xml| xml.replace("</domain>", &format!("{change}</domain>")))?;
+        let source = guest.folder("web")?;
+        guest.run("(unshare -m --propagation slave sh -c 'while :; do cat /srv/web/name > /seen; sleep 0.1; done' 2> /dev/null) &")?;
+        let seen = || fs::read_to_string(guest.root.join("seen")).unwrap_or_default();
+        guest.plug(&daemon, "attach-device", &mount(&source, "/srv/web", ""), &[])?.ok()?;
+        wait_for("the mount in another namespace", 10, || (seen() == "web\n").then_some(()))?;
+        // It is not held there, but for the moments in which it is read.
+        let detach =
+            || guest.plug(&daemon, "detach-device", &mount(&source, "/srv/web", ""), &[]).ok()?.ok().ok();
+        wait_for("the detachment", 10, detach)?;
+        wait_for("its end there", 10, || seen().is_empty().then_some(()))?;
+        daemon.ok(&["destroy", name])?;
+    }
     Ok(())
 }
 

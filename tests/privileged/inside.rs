@@ -1,5 +1,6 @@
 //! What a container sees: its namespaces, file systems, environment, user, and descriptors.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -134,8 +135,22 @@ fn mounts() -> Outcome {
     for (path, _, _) in &mounted {
         ensure!(!path.contains("oldroot") && !path.contains(&work), "a mount of the host is visible: {path}");
     }
-    ensure!(!text.contains("shared:"), "a mount is shared with the host: {text}");
+    // Shared with what is made inside, as systemd expects it, and with nobody else: nothing comes from the host, nothing
+    // goes there. The numbers of groups are the kernel's, one count for all namespaces.
+    ensure!(!text.contains("master:"), "a mount hears of the host: {text}");
+    let own = groups(&text);
+    ensure_eq!(own.len(), mounted.len(), "mounts that are shared inside: {text}");
+    for host in ["/proc/1/mountinfo", "/proc/self/mountinfo"] {
+        let host = groups(&fs::read_to_string(host).map_err(|e| e.to_string())?);
+        ensure!(own.is_disjoint(&host), "a mount is shared with the host: {text}");
+    }
     Ok(())
+}
+
+/// The groups in which mounts are shared: proc_pid_mountinfo(5).
+fn groups(mountinfo: &str) -> BTreeSet<String> {
+    let words = mountinfo.lines().flat_map(|l| l.split(' ').take_while(|w| *w != "-"));
+    words.filter_map(|w| w.strip_prefix("shared:")).map(str::to_owned).collect()
 }
 
 fn dev() -> Outcome {

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("ready::a_wait_ends_without_an_answer", unheard),
     ("ready::only_its_owner_reaches_the_socket", owner),
     ("ready::a_talkative_container_gets_nowhere", talkative),
+    ("ready::credentials_are_for_root_inside_alone", credentials),
 ];
 
 /// An init that does nothing, until it is told to go.
@@ -130,7 +131,7 @@ fn owner() -> Outcome {
             let _ = fs::remove_file(&out);
             let xml = domain_xml("t-own", &root, &["/bin/sh", "-c", script], "")
                 .replace("</os>", &format!("{user}</os>"))
-                .replace("</domain>", &settings(map));
+                .replace("</domain>", &settings(map, ""));
             daemon.define("t-own", &xml)?;
             daemon.ok(&["start", "t-own"])?;
             daemon.wait_state("t-own", "shut off (shutdown)", 10)?;
@@ -142,9 +143,9 @@ fn owner() -> Outcome {
     Ok(())
 }
 
-fn settings(map: &str) -> String {
+fn settings(map: &str, more: &str) -> String {
     format!(
-        "<metadata><berth:settings xmlns:berth='urn:berth:domain:1'><berth:idmap mode='{map}'/></berth:settings></metadata></domain>"
+        "<metadata><berth:settings xmlns:berth='urn:berth:domain:1'><berth:idmap mode='{map}'/>{more}</berth:settings></metadata></domain>"
     )
 }
 
@@ -182,4 +183,47 @@ fn talkative() -> Outcome {
     wait_ready(&daemon, "t-talk", true)?;
     ensure_eq!(open()?, before - 1, "descriptors of the controller, without the socket");
     daemon.ok(&["destroy", "t-talk"]).map(drop)
+}
+
+fn credentials() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-cred")?;
+    let out = root.join("tmp/out");
+    let secret = daemon.work().join("secret");
+    let of_file = format!("<berth:credential name='db.password' file='{}'/>", secret.display());
+    let both = format!("{of_file}<berth:credential name='greeting' value='hi'/>");
+    // Seen by root, then tried by somebody else; once more after a reboot, for which the host's file does not matter.
+    let script = "{ echo $CREDENTIALS_DIRECTORY; cd $CREDENTIALS_DIRECTORY; stat -c '%n %u %a' . *; cat *; echo
+        echo x > new || echo no new; echo x >> greeting || echo no change; rm -f greeting || echo no removal
+        su nobody -s /bin/sh -c 'cat /run/host/credentials/greeting' || echo not for nobody; } > /tmp/out 2>/dev/null
+        [ -e /tmp/again ] && exit 0; touch /tmp/again; reboot -f";
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nnobody:x:99:99::/:/bin/sh\n")
+        .map_err(|e| e.to_string())?;
+    for map in ["none", "auto"] {
+        let _ = fs::remove_file(root.join("tmp/again"));
+        let _ = fs::remove_file(&out);
+        fs::write(&secret, "pass word").map_err(|e| e.to_string())?;
+        let xml = domain_xml("t-cred", &root, &["/bin/sh", "-c", script], "");
+        let with = |more: &str| xml.replace("</domain>", &settings(map, more));
+        daemon.define("t-cred", &with(&both))?;
+        daemon.ok(&["start", "t-cred"])?;
+        daemon.wait_state("t-cred", "shut off (shutdown)", 10)?;
+        ensure!(root.join("tmp/again").exists(), "{map}: there was no second life");
+        let text = fs::read_to_string(&out).map_err(|e| e.to_string())?;
+        let want = "/run/host/credentials\n. 0 500\ndb.password 0 400\ngreeting 0 400\npass wordhi\n\
+            no new\nno change\nno removal\nnot for nobody\n";
+        ensure_eq!(text, want.to_owned(), "{map}");
+        fs::remove_file(&secret).map_err(|e| e.to_string())?;
+        let error = daemon.virsh(&["start", "t-cred"])?.fails()?;
+        for word in ["credential 'db.password'", &secret.display().to_string(), "No such file"] {
+            ensure!(error.contains(word), "'{word}' is not in: {error}");
+        }
+    }
+    fs::remove_dir(root.join("run")).map_err(|e| e.to_string())?;
+    let xml = domain_xml("t-cred", &root, &["/bin/sh", "-c", script], "");
+    let value = "<berth:credential name='greeting' value='hi'/>";
+    daemon.define("t-cred", &xml.replace("</domain>", &settings("auto", value)))?;
+    let error = daemon.virsh(&["start", "t-cred"])?.fails()?;
+    ensure!(error.contains("credentials need such a directory"), "{error}");
+    Ok(())
 }

@@ -354,7 +354,11 @@ fn edit() {
 #[test]
 fn events() {
     let f = Fake::start();
-    good(&f, &["event", "--list"], "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\nready\ndevice-added\ndevice-removed\ntunable\n\n");
+    good(
+        &f,
+        &["event", "--list"],
+        "lifecycle\nreboot\nmetadata-change\noom-kill\npressure\nready\ndevice-added\ndevice-removed\ntunable\n\n",
+    );
     bad(&f, &["event"], "error: one of --list, --all, or --event <type> is required\n");
     bad(&f, &["event", "--event", "foo"], "error: unknown event type foo\n");
     bad(

@@ -11,9 +11,9 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 
 use super::handshake::{Handshake, News};
 use super::inside::{Prepared, descriptor};
-use super::notify;
 use super::resolve;
 use super::rootfs::Inside;
+use super::{credentials, notify};
 
 /// Looks at the program, so that the usual mistakes are told as what they are: execve(2) says EACCES to three of them.
 pub fn check(inside: &Inside<'_>, init: &PlanInit) -> Outcome<()> {
@@ -56,8 +56,14 @@ impl<'a> Ready<'a> {
         };
         let mut environment = strings(&init.env)?;
         environment.extend(strings(&container_ttys(p))?);
-        let own = init.env.iter().any(|e| e.starts_with("NOTIFY_SOCKET="));
-        environment.extend(strings(&(notify && !own).then(|| format!("NOTIFY_SOCKET={}", notify::PATH)))?);
+        // What the document says comes first.
+        let own = |name: &str| init.env.iter().any(|e| e.split('=').next() == Some(name));
+        let told = !p.plan.credentials.is_empty();
+        for (is, name, path) in
+            [(notify, "NOTIFY_SOCKET", notify::PATH), (told, "CREDENTIALS_DIRECTORY", credentials::PATH)]
+        {
+            environment.extend(strings(&(is && !own(name)).then(|| format!("{name}={path}")))?);
+        }
         let passed = p
             .plan
             .init_file_descriptors

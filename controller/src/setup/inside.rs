@@ -118,6 +118,7 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     namespaces::join(p, join_payload)?;
     r.wait_here()?;
     let (inside, slaves) = build(p, r)?;
+    namespaces::share_mounts()?;
     settle(p, &inside, slaves, r)
 }
 
@@ -128,6 +129,7 @@ fn mapped_recipe<'a>(p: &'a Prepared<'a>, r: &Reporter<'_>) -> Outcome<exec::Rea
     r.wait_here()?;
     // Everything in this copy is locked, as it comes from a namespace of the host's: mount_namespaces(7).
     namespaces::copy_mounts()?;
+    namespaces::share_mounts()?;
     let root = rootfs::open_root().map_err(|e| Doing::new(Step::Namespaces, "open").path("/").failed(e))?;
     let inside = rootfs::Inside::new(root, p.plan, r.handshake)?;
     let slaves = devices::open_consoles(&inside, p)?;

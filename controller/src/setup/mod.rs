@@ -6,6 +6,7 @@
 pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
+pub mod credentials;
 pub mod dev;
 pub mod device_program;
 pub mod devices;

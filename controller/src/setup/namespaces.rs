@@ -4,6 +4,7 @@ use berth_schemas::controller::{LaunchPlan, PlanNamespaceKind};
 use berth_sys::process::{LINUX32, namespace, set_personality, setns, unshare};
 
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::failure::{Doing, Outcome, Step};
@@ -117,6 +118,15 @@ pub fn begin_time(plan: &LaunchPlan, pid: i32) {
 /// Goes to a mount namespace of our own user namespace, with the same mounts.
 pub fn copy_mounts() -> Outcome<()> {
     unshare(namespace::MOUNT).map_err(|e| Doing::new(Step::Namespaces, "unshare").path("mnt").failed(e))
+}
+
+/// Lets what is mounted inside reach the mount namespaces that are made inside. So far nothing goes anywhere, not even to the
+/// host, and that stays: the group is the container's own. An init that is told to be in a container leaves this to
+/// whoever made it, and without it a service of systemd gets none of its credentials: systemd's container interface,
+/// "Execution Environment".
+pub fn share_mounts() -> Outcome<()> {
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .map_err(|e| Doing::new(Step::Namespaces, "make shared").path("/").failed(e))
 }
 
 /// Host name and personality.

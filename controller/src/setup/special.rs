@@ -10,7 +10,7 @@ use crate::failure::{Doing, Outcome, Step};
 
 use super::inside::Prepared;
 use super::rootfs::Inside;
-use super::{mounts, notify, resolve};
+use super::{credentials, mounts, notify, resolve};
 
 /// The container's own procfs: /proc/sys read-only, but not what belongs to a network of its own.
 pub fn mount_proc(inside: &Inside<'_>, own_network: bool) -> Outcome<()> {
@@ -70,10 +70,12 @@ pub fn mount_sys(inside: &Inside<'_>) -> Outcome<()> {
 /// A tmpfs at /run, if the root has that directory, with what systemd's container interface wants to be told there.
 pub fn mount_run(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     let found = resolve::open_inside(inside.root(), "/run", OFlags::PATH, ResolveFlags::NO_SYMLINKS);
-    let Ok(point) = found else { return Ok(()) };
-    if resolve::kind(&point).ok() != Some(FileType::Directory) {
-        return Ok(());
-    }
+    let point = found.ok().filter(|point| resolve::kind(point).ok() == Some(FileType::Directory));
+    let Some(point) = point else {
+        let doing = Doing::new(Step::Run, "open").path("/run");
+        let wanted = !p.plan.credentials.is_empty();
+        return if wanted { Err(doing.refused("credentials need such a directory")) } else { Ok(()) };
+    };
     let doing = |operation| Doing::new(Step::Run, operation);
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let run = mounts::make("tmpfs", &[("mode", "0755")], attributes)
@@ -96,6 +98,7 @@ pub fn mount_run(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
             .and_then(|file| write_all(&file, text.as_bytes()))
             .map_err(|e| doing("write").path(name).target("/run/host").failed(e))?;
     }
+    credentials::mount(p.plan, p.descriptors, host.as_fd())?;
     notify::bind_in(inside, host.as_fd(), p.notify.as_fd())
 }
 

@@ -112,6 +112,7 @@ impl World {
             "hostInterfaces": [],
             "rlimits": [],
             "hostRelease": "ID=host\n",
+            "credentials": [],
             "memoryPolicy": null,
             "viewProgram": null,
             "viewArguments": [],

@@ -4,6 +4,7 @@
 
 mod active;
 mod changes;
+pub mod credentials;
 pub mod hotplug;
 pub mod lifecycle;
 pub mod links;

@@ -11,9 +11,9 @@ use berth_domain::model::{
 use berth_domain::{Domain, IdMapMode};
 use berth_schemas::LAUNCH_PLAN_VERSION;
 use berth_schemas::controller::{
-    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanFilesystem, PlanFilesystemKind, PlanHostInterface,
-    PlanIdMap, PlanIdRange, PlanInit, PlanMemoryMode, PlanMemoryPolicy, PlanNamespace, PlanNamespaceKind,
-    PlanRlimit, PlanRoot,
+    LaunchPlan, PlanAction, PlanCgroups, PlanConsole, PlanCredential, PlanFilesystem, PlanFilesystemKind,
+    PlanHostInterface, PlanIdMap, PlanIdRange, PlanInit, PlanMemoryMode, PlanMemoryPolicy, PlanNamespace,
+    PlanNamespaceKind, PlanRlimit, PlanRoot,
 };
 
 use crate::config::IdMapDefault;
@@ -229,6 +229,8 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let calls = domain.seccomp().unwrap_or_default();
     let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, |name| is_given(domain, name))?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
+    let first_of_credentials = first_of_init + host.init_descriptors;
+    let names: Vec<String> = domain.credentials().into_iter().map(|c| c.name).collect();
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
     let limits = domain.limit_settings();
     let view_arguments = view_arguments(host.groups, id_map.as_ref());
@@ -253,13 +255,18 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         oom_score_adj: limits.oom_score.map(i64::from),
         memory_policy: memory_policy(domain),
         host_release: host.release.map(str::to_owned),
+        credentials: names
+            .iter()
+            .zip(first_of_credentials..)
+            .map(|(name, index)| PlanCredential { name: name.clone(), file_descriptor: number(index) })
+            .collect(),
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
         cgroups: plan_groups(host.groups),
-        view_program: host.view.then(|| number(first_of_init + host.init_descriptors)),
+        view_program: host.view.then(|| number(first_of_credentials + names.len())),
         view_arguments: if host.view { view_arguments } else { Vec::new() },
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),

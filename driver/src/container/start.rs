@@ -13,12 +13,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::CredentialSource;
 use berth_domain::apparmor::Confinement;
 use berth_domain::model::{NamespaceKind, NamespaceShare, NamespaceSource};
 use berth_domain::{Domain, PressureSettings};
 use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
 use tokio::sync::oneshot;
 
+use crate::container::credentials;
 use crate::container::links::{self, Owner};
 use crate::container::messages::step_failed;
 use crate::container::plan::{HostFacts, plan, plan_groups};
@@ -206,6 +208,16 @@ impl Prepared {
         for fd in &spec.descriptors {
             let copy = fd.try_clone();
             descriptors.push(copy.map_err(|e| step_failed("descriptors", "copy a descriptor", None, &e))?);
+        }
+        for credential in domain.credentials() {
+            descriptors.push(credentials::take(&credential).map_err(|e| {
+                let path = match &credential.source {
+                    CredentialSource::File(path) => Some(Path::new(path)),
+                    CredentialSource::Value(_) => None,
+                };
+                let operation = format!("take the credential '{}' from", credential.name);
+                step_failed("credentials", &operation, path, &e)
+            })?);
         }
         descriptors.extend(view);
         let socket = Layout::socket_name(domain.uuid);

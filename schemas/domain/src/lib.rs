@@ -14,6 +14,7 @@
 //! assert!(parsed.warnings.is_empty());
 //! ```
 
+mod credentials;
 mod devices;
 mod format;
 mod forwards;
@@ -38,6 +39,7 @@ pub mod syscalls;
 
 use std::fmt;
 
+pub use credentials::{Credential, CredentialSource};
 pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use limits::{LimitSettings, Rlimit, RlimitName};

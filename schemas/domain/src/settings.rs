@@ -66,7 +66,9 @@ impl Domain {
         for element in settings.elements() {
             let name = local(element);
             // These have modules of their own, which are as strict.
-            if ["seccomp", "apparmor", "limits", "rlimit", "pressure", "forward"].contains(&name) {
+            if ["seccomp", "apparmor", "limits", "rlimit", "pressure", "forward", "credential"]
+                .contains(&name)
+            {
                 continue;
             }
             let Some((_, modes)) = MODES.iter().find(|(n, _)| *n == name) else {
@@ -98,6 +100,7 @@ impl Domain {
         self.read_limits(&mut remarks.errors);
         self.read_pressure(&mut remarks.errors);
         self.read_forwards(&mut remarks.errors);
+        self.read_credentials(&mut remarks.errors);
         remarks
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use berth_domain::{LimitSettings, Rlimit, RlimitName};
+use berth_domain::{Credential, CredentialSource, LimitSettings, Rlimit, RlimitName};
 
 fn with(inside: &str) -> String {
     format!(
@@ -55,6 +55,48 @@ fn pressure_is_a_percentage_of_each_resource() {
         let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
         assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
     }
+}
+
+#[test]
+fn credentials_have_a_name_and_one_source() {
+    let xml = with(
+        "<berth:credential name='a.b@c' file='/srv/x'/><berth:credential name='d' value='v &amp; w'/>\
+         <berth:credential name='empty' value=''/>",
+    );
+    let parsed = berth_domain::parse(&xml, &common::host()).expect("good");
+    assert_eq!(parsed.warnings, Vec::new());
+    let of = |name: &str, source| Credential { name: name.into(), source };
+    let value = |text: &str| CredentialSource::Value(text.into());
+    let wanted = [
+        of("a.b@c", CredentialSource::File("/srv/x".into())),
+        of("d", value("v & w")),
+        of("empty", value("")),
+    ];
+    assert_eq!(parsed.domain.credentials(), wanted);
+    let again = berth_domain::parse(&parsed.domain.to_xml(), &common::host()).expect("good");
+    assert_eq!(again.domain.credentials(), wanted);
+    let both = "one of the attributes 'file' and 'value' must be there, and not both";
+    for (inside, reason) in [
+        ("<berth:credential value='v'/>", "the attribute 'name' is missing"),
+        ("<berth:credential name='' value='v'/>", "'' is no name of a credential"),
+        ("<berth:credential name='..' value='v'/>", "'..' is no name of a credential"),
+        ("<berth:credential name='a/b' value='v'/>", "'a/b' is no name of a credential"),
+        ("<berth:credential name='a b' value='v'/>", "'a b' is no name of a credential"),
+        ("<berth:credential name='a'/>", both),
+        ("<berth:credential name='a' file='/x' value='v'/>", both),
+        ("<berth:credential name='a' file='x'/>", "the path 'x' is not absolute"),
+        ("<berth:credential name='a' text='x'/>", "the attribute 'text' is unknown"),
+        (
+            "<berth:credential name='a' value=''/><berth:credential name='a' value='v'/>",
+            "there is a second one with the name 'a'",
+        ),
+    ] {
+        let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
+        assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
+    }
+    let many: String = (0..65).map(|n| format!("<berth:credential name='c{n}' value=''/>")).collect();
+    let error = berth_domain::parse(&with(&many), &common::host()).expect_err("65 of them");
+    assert!(error.to_string().contains("there are more than 64 credentials"), "{error}");
 }
 
 #[test]

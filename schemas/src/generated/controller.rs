@@ -91,6 +91,8 @@ pub struct LaunchPlan {
     #[serde(rename = "hostRelease")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_release: Option<String>,
+    /// What services inside are told in confidence.
+    pub credentials: Vec<PlanCredential>,
     /// How readily the kernel kills inside when memory runs out; null leaves it as it is. See proc_pid_oom_score_adj(5).
     #[serde(rename = "oomScoreAdj")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +120,16 @@ pub struct LaunchPlan {
     #[serde(rename = "killAtStep")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_at_step: Option<String>,
+}
+
+/// A file in /run/host/credentials that root inside may read; see systemd.exec(5), "CREDENTIALS".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanCredential {
+    /// `name`.
+    pub name: String,
+    /// Index of a descriptor with what it says.
+    #[serde(rename = "fileDescriptor")]
+    pub file_descriptor: i64,
 }
 
 /// A limit of processes; see getrlimit(2). Null means no limit.
