@@ -84,6 +84,26 @@ pub fn restart_drafts(exit: &Exit) -> (Vec<Draft>, Reason) {
     (drafts, Reason::Restarted)
 }
 
+/// An event as a line of the log: what happened, more about it in brackets, and how init ended.
+pub fn line(draft: &Draft) -> String {
+    let mut text = draft.kind.as_str().to_owned();
+    if let Some(detail) = &draft.detail {
+        text.push_str(&format!(" ({detail})"));
+    }
+    if let Some(count) = draft.count {
+        text.push_str(&format!(" ({count} processes)"));
+    }
+    for tunable in &draft.tunables {
+        text.push_str(&format!(" ({}={})", tunable.name, tunable.value));
+    }
+    if let Some(exit) = &draft.exit {
+        text.push_str(&format!(": {}", exit.kind.as_str()));
+        text.extend(exit.status.map(|status| format!(" with status {status}")));
+        text.extend(exit.signal.map(|signal| format!(" by signal {signal}")));
+    }
+    text
+}
+
 /// The end itself, and the restart that failed before it, if one did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
@@ -123,6 +143,18 @@ mod test {
         assert_eq!(reason(&end("reboot", None), false, true), Reason::Failed);
         assert_eq!(reason(&end("destroyed", None), false, false), Reason::Destroyed);
         assert_eq!(reason(&end("from the future", None), false, false), Reason::Crashed);
+    }
+
+    #[test]
+    fn lines_say_what_and_why() {
+        assert_eq!(line(&Draft::new(EventKind::Started, "booted")), "started (booted)");
+        let exited =
+            Draft { exit: Some(end("exited", Some(3))), ..Draft::new(EventKind::Stopped, "crashed") };
+        assert_eq!(line(&exited), "stopped (crashed): exited with status 3");
+        assert_eq!(
+            line(&Draft { count: Some(2), ..Draft::blank(EventKind::OomKilled) }),
+            "oomKilled (2 processes)"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use berth_schemas::controller::{ControllerEvent, ControllerStatus};
 use berth_schemas::domain::{Exit, PressureStats, Reason, State};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::container::active::Ended;
+use crate::container::active::{self, Ended};
 use crate::container::changes;
 use crate::container::hotplug::{DeviceChange, targets};
 use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
@@ -378,6 +378,9 @@ impl Task {
             last_exit: self.last_exit.clone(),
         };
         drafts.extend(changes::drafts(&self.entry.snapshot(), &snapshot));
+        for draft in &drafts {
+            tracing::info!("domain '{}': {}", self.entry.name, active::line(draft));
+        }
         let record = self.record();
         self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await;
     }
