@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_schemas::LAUNCH_PLAN_VERSION;
-use berth_schemas::controller::{Error, LaunchIn, LaunchOut, LaunchPlan, Method};
+use berth_schemas::controller::{
+    Error, LaunchIn, LaunchOut, LaunchPlan, Method, PlanIdMap, PrepareNetworkIn, PrepareNetworkOut,
+};
 use berth_schemas::name::DomainName;
 use berth_sys::poll::{IN, OUT, PollSet};
 use rustix::fs::Mode;
@@ -16,7 +18,8 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 use crate::run::Controller;
 use crate::serve::call::{self, Wanted};
 use crate::serve::connection::Connection;
-use crate::setup::reach;
+use crate::setup::idmap::{Early, make_namespaces};
+use crate::setup::{interfaces, reach};
 
 /// SIGINT and SIGTERM end the controller and its container. SIGURG, on which nobody else acts, asks init to power off.
 const SIGNALS: &[i32] = &[2, 15, 23];
@@ -59,9 +62,11 @@ pub fn launch(socket: OwnedFd) -> i32 {
     };
     berth_sys::signal::ignore(libc_sigpipe());
     let mut connection = Connection::new(0, socket);
-    let Some((plan, oneway)) = wait_for_plan(&mut connection, &signals) else { return 1 };
+    let mut early = Early::default();
+    let Some((plan, oneway)) = wait_for_plan(&mut connection, &signals, &mut early) else { return 1 };
     let descriptors = connection.take_descriptors();
-    let result = check(&plan, &descriptors).and_then(|()| Controller::launch(plan, descriptors, signals));
+    let result =
+        check(&plan, &descriptors).and_then(|()| Controller::launch(plan, descriptors, signals, early));
     match result {
         Ok(mut controller) => {
             if !oneway {
@@ -83,13 +88,17 @@ fn libc_sigpipe() -> i32 {
 }
 
 /// The plan; `None` if the daemon left or a signal came.
-fn wait_for_plan(connection: &mut Connection, signals: &OwnedFd) -> Option<(LaunchPlan, bool)> {
+fn wait_for_plan(
+    connection: &mut Connection,
+    signals: &OwnedFd,
+    early: &mut Early,
+) -> Option<(LaunchPlan, bool)> {
     let mut set = PollSet::default();
     loop {
         loop {
             match connection.take_message() {
                 Ok(Some(message)) => {
-                    if let Some(found) = answer_early(connection, &message) {
+                    if let Some(found) = answer_early(connection, &message, early) {
                         return Some(found);
                     }
                 }
@@ -116,7 +125,11 @@ fn wait_for_plan(connection: &mut Connection, signals: &OwnedFd) -> Option<(Laun
 }
 
 /// Answers a call that comes before the container is there; the plan if it is the one that is waited for.
-fn answer_early(connection: &mut Connection, message: &[u8]) -> Option<(LaunchPlan, bool)> {
+fn answer_early(
+    connection: &mut Connection,
+    message: &[u8],
+    early: &mut Early,
+) -> Option<(LaunchPlan, bool)> {
     let call = match call::read(message) {
         Ok(call) => call,
         Err(e) => {
@@ -125,18 +138,41 @@ fn answer_early(connection: &mut Connection, message: &[u8]) -> Option<(LaunchPl
             return None;
         }
     };
+    let mut descriptor = None;
     let bytes = match call.wanted {
         Wanted::Answered(bytes) => bytes,
         Wanted::Method(Method::Launch) => match call::parameters::<LaunchIn>(call.parameters) {
             Ok(found) => return Some((found.plan, call.oneway)),
             Err(bytes) => bytes,
         },
+        Wanted::Method(Method::PrepareNetwork) => match call::parameters::<PrepareNetworkIn>(call.parameters)
+        {
+            Ok(wanted) => match prepare_network(wanted.id_map.as_ref(), early) {
+                Ok(network) => {
+                    descriptor = Some(network);
+                    call::good(&PrepareNetworkOut { file_descriptor: 0 })
+                }
+                Err(failure) => call::error(&Error::LaunchFailed { failure: *failure }),
+            },
+            Err(bytes) => bytes,
+        },
         _ => call::error(&Error::InvalidState { message: "nothing has been launched yet".into() }),
     };
     if !call.oneway {
-        connection.send(bytes, None);
+        connection.send(bytes, descriptor);
     }
     None
+}
+
+/// Makes the namespaces that links can be made in; answers the network's.
+fn prepare_network(ids: Option<&PlanIdMap>, early: &mut Early) -> Outcome<OwnedFd> {
+    let doing = |operation| Doing::new(Step::Namespaces, operation);
+    let made = make_namespaces(ids, true)?;
+    let network = made.network.as_ref().ok_or_else(|| doing("open").refused("there is no network"))?;
+    interfaces::loopback_up(network.as_fd())?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(network, 3).map_err(|e| doing("keep").failed(e))?;
+    *early = made;
+    Ok(copy)
 }
 
 /// Refuses a plan and descriptors that cannot be meant, before anything is done.

@@ -16,6 +16,7 @@ use crate::failure::{Outcome, Step};
 use crate::hotplug::Hotplug;
 use crate::serve::call;
 use crate::setup::held::Held;
+use crate::setup::idmap::Early;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
@@ -93,7 +94,12 @@ pub fn now_u_sec() -> i64 {
 
 impl Controller {
     /// Launches the container. When that fails nothing of it is left.
-    pub fn launch(plan: LaunchPlan, descriptors: Vec<OwnedFd>, signals: OwnedFd) -> Outcome<Self> {
+    pub fn launch(
+        plan: LaunchPlan,
+        descriptors: Vec<OwnedFd>,
+        signals: OwnedFd,
+        early: Early,
+    ) -> Outcome<Self> {
         let mut held = Held::take(&plan)?;
         let root_lock = sources::lock_root(&plan, &held)?;
         let consoles = Consoles::make(&plan.consoles)?;
@@ -102,8 +108,9 @@ impl Controller {
         let request = Request {
             plan: &plan,
             descriptors: &descriptors,
-            kept_network: None,
-            kept_user: None,
+            is_first: true,
+            kept_network: early.network.as_ref().map(AsFd::as_fd),
+            kept_user: early.user.as_ref().map(AsFd::as_fd),
             signals: signals.as_fd(),
         };
         let started = match setup::start(&request, &mut held, &mut created) {
@@ -134,7 +141,7 @@ impl Controller {
             signals,
             next_connection: 0,
             network: None,
-            user: None,
+            user: early.user,
             root_lock: Some(root_lock),
             created,
             held,
@@ -286,6 +293,7 @@ impl Controller {
         let request = Request {
             plan: &self.plan,
             descriptors: &self.descriptors,
+            is_first: false,
             kept_network: self.network.as_ref().map(AsFd::as_fd),
             kept_user: self.user.as_ref().map(AsFd::as_fd),
             signals: self.signals.as_fd(),

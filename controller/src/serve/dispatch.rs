@@ -98,7 +98,7 @@ impl Controller {
         oneway: bool,
     ) -> Handled {
         match method {
-            Method::Launch => Err(call::error(&Error::InvalidState {
+            Method::Launch | Method::PrepareNetwork => Err(call::error(&Error::InvalidState {
                 message: "the container has been launched already".into(),
             })),
             Method::GetStatus => {

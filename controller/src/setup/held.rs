@@ -71,7 +71,7 @@ impl Held {
     }
 
     /// Moves the plan's interfaces into the container's network namespace; those of a run before are there already.
-    pub fn move_interfaces(&mut self, plan: &LaunchPlan, network: &OwnedFd) -> Outcome<()> {
+    pub fn move_interfaces(&mut self, plan: &LaunchPlan, network: &OwnedFd, is_new: bool) -> Outcome<()> {
         if plan.host_interfaces.is_empty() {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl Held {
         self.network = Some(rustix::io::fcntl_dupfd_cloexec(network, 3).map_err(failed)?);
         for wanted in &plan.host_interfaces {
             if !self.interfaces.iter().any(|moved| moved.name == wanted.name) {
-                self.interfaces.push(interfaces::move_in(wanted, network.as_fd())?);
+                self.interfaces.push(interfaces::move_in(wanted, network.as_fd(), is_new)?);
             }
         }
         Ok(())

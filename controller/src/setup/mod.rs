@@ -73,8 +73,10 @@ pub struct Request<'a> {
     pub plan: &'a LaunchPlan,
     /// The descriptors that came with it.
     pub descriptors: &'a [OwnedFd],
-    /// Network namespace of the run before, at a restart.
+    /// Network namespace of the run before, at a restart, or the one that was made for the daemon to put links in.
     pub kept_network: Option<BorrowedFd<'a>>,
+    /// Nothing of the container has run yet.
+    pub is_first: bool,
     /// User namespace of the run before, at a restart: the kept network belongs to it.
     pub kept_user: Option<BorrowedFd<'a>>,
     /// The controller's signals: one of them ends the set-up.
@@ -116,7 +118,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     let view = view::View::make(plan, request.descriptors)?;
     reach(plan, Step::Ids);
     let new_user = match &plan.id_map {
-        Some(map) if request.kept_user.is_none() => Some(idmap::make_namespace(map)?),
+        Some(map) if request.kept_user.is_none() => idmap::make_namespaces(Some(map), false)?.user,
         _ => None,
     };
     let user = new_user.as_ref().map(AsFd::as_fd).or(request.kept_user);
@@ -254,7 +256,7 @@ fn attend(
                 if namespaces::has_own_network(plan) {
                     let opened = open_network(pid)?;
                     reach(plan, Step::Interfaces);
-                    held.move_interfaces(plan, &opened)?;
+                    held.move_interfaces(plan, &opened, request.is_first)?;
                     network = Some(opened);
                 }
                 if prepared.user.is_some() {

@@ -2,6 +2,8 @@
 //!
 //! Does not know how a link is made, nor when a domain starts or ends.
 
+use std::os::fd::BorrowedFd;
+
 use berth_domain::Domain;
 use berth_domain::model::{Interface, InterfaceSource};
 use berth_schemas::controller::StepFailure;
@@ -102,12 +104,13 @@ pub async fn resolve(
     Ok(spec(interface, Some(&connection)))
 }
 
-/// Makes the link of one interface.
+/// Makes the link of one interface, its end in the container's network namespace where that is there.
 pub async fn make(
     engine: &Engine,
     owner: Owner<'_>,
     interface: &Interface,
     link: &mut Link,
+    network: Option<BorrowedFd<'_>>,
 ) -> Result<(), LinkError> {
     if let Some(other) = user_of(engine, owner.uuid, &link.host) {
         return Err(LinkError {
@@ -118,7 +121,7 @@ pub async fn make(
         });
     }
     let spec = resolve(engine, owner, interface).await?;
-    engine.links.make(link, &spec, owner.uuid).await?;
+    engine.links.make(link, &spec, owner.uuid, network).await?;
     note_bridge(link, &spec);
     Ok(())
 }

@@ -111,7 +111,7 @@ async fn take(
     match step {
         Step::Attach(_) => {
             let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;
-            let made = links::make(engine, owner, interface, &mut link).await.map_err(failed);
+            let made = links::make(engine, owner, interface, &mut link, None).await.map_err(failed);
             killpoint::reached("plug-linked");
             let done = match made {
                 Ok(()) => ask(engine, owner, step).await,

@@ -8,7 +8,7 @@
 //! Does not know whether the domain may be started, nor who asked.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -458,8 +458,12 @@ impl Grouped {
     /// What fails, fails with all that may be there by then.
     async fn link(mut self, engine: &Engine) -> Result<Linked, (Linked, StepFailure)> {
         let domain = self.prepared.domain.clone();
+        let network = match self.network(engine).await {
+            Ok(network) => network,
+            Err(failure) => return Err((Linked { grouped: self }, failure)),
+        };
         for index in 0..self.prepared.links.len() {
-            if let Err(failure) = self.link_one(engine, &domain, index).await {
+            if let Err(failure) = self.link_one(engine, &domain, index, network.as_ref()).await {
                 return Err((Linked { grouped: self }, failure));
             }
             killpoint::reached("linking");
@@ -467,13 +471,42 @@ impl Grouped {
         Ok(Linked { grouped: self })
     }
 
-    async fn link_one(&mut self, engine: &Engine, domain: &Domain, index: usize) -> Result<(), StepFailure> {
+    /// The container's network namespace, if links are to be made in it: moving one there takes longer than the rest of a
+    /// start. Its controller makes it, and so is there sooner.
+    async fn network(&mut self, engine: &Engine) -> Result<Option<OwnedFd>, StepFailure> {
+        let Self { prepared, record, .. } = self;
+        if prepared.links.is_empty() || !engine.links.want_namespace() {
+            return Ok(None);
+        }
+        if prepared.newborn.is_none() {
+            let (newborn, process) = spawn(engine, &prepared.name).map_err(|failure| *failure)?;
+            prepared.newborn = Some(newborn);
+            record.process = Some(process);
+            if let Err(e) = engine.publisher.note(record.clone()).await {
+                return Err(step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e));
+            }
+        }
+        let Some(newborn) = prepared.newborn.as_mut() else { return Ok(None) };
+        match newborn.prepare_network(prepared.plan.id_map.clone()).await {
+            Ok(network) => Ok(Some(network)),
+            Err(LaunchError::Step(failure)) => Err(failure),
+            Err(LaunchError::Call(e)) => Err(prepared.lost(engine, &e)),
+        }
+    }
+
+    async fn link_one(
+        &mut self,
+        engine: &Engine,
+        domain: &Domain,
+        index: usize,
+        network: Option<&OwnedFd>,
+    ) -> Result<(), StepFailure> {
         let Self { prepared, record, .. } = self;
         let owner = Owner { name: &prepared.name, uuid: record.uuid, domain: Some(domain) };
         let Some(interface) = links::interface_of(domain, &prepared.links[index].mac) else { return Ok(()) };
         let link = &mut prepared.links[index];
         for _ in 0..links::TRIES {
-            match links::make(engine, owner, interface, link).await {
+            match links::make(engine, owner, interface, link, network.map(AsFd::as_fd)).await {
                 Ok(()) => return Ok(()),
                 Err(e) if e.is_taken() => {
                     if !links::rename(engine, interface, link).await.map_err(|e| links::failure(&e))? {

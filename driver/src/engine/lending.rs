@@ -149,7 +149,7 @@ impl Engine {
             self.note_lent(lent).await?;
             killpoint::reached("lent-noted");
             let owner = Owner { name: "", uuid: lent.owner, domain: None };
-            match links::make(self, owner, interface, &mut lent.link).await {
+            match links::make(self, owner, interface, &mut lent.link, None).await {
                 Err(e) if e.is_taken() && tries > 0 => {
                     tries -= 1;
                     links::rename(self, interface, &mut lent.link).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use berth_schemas::controller::{
     ControllerEvent, ControllerStatus, Error as Refusal, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan,
-    Method, StepFailure, SubscribeIn, SubscribeOut,
+    Method, PlanIdMap, PrepareNetworkIn, PrepareNetworkOut, StepFailure, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::wire::{CallKind, call_bytes, parse_reply};
 use rustix::fs::OFlags;
@@ -130,6 +130,20 @@ pub enum LaunchError {
 }
 
 impl Newborn {
+    /// Has the container's network namespace made; answers it.
+    pub async fn prepare_network(&mut self, ids: Option<PlanIdMap>) -> Result<OwnedFd, LaunchError> {
+        let wanted = PrepareNetworkIn { id_map: ids };
+        let bytes = call_bytes(Method::PrepareNetwork.name(), &wanted, CallKind::Once);
+        match exchange::<PrepareNetworkOut>(&mut self.channel, &bytes, &[], CALL).await {
+            Ok((out, descriptors)) => usize::try_from(out.file_descriptor)
+                .ok()
+                .and_then(|at| descriptors.into_iter().nth(at))
+                .ok_or_else(|| LaunchError::Call(CallError::Odd("no descriptor came with it".into()))),
+            Err(CallError::Refused(Refusal::LaunchFailed { failure })) => Err(LaunchError::Step(failure)),
+            Err(e) => Err(LaunchError::Call(e)),
+        }
+    }
+
     /// Hands over the plan and waits for the container.
     pub async fn launch(
         &mut self,

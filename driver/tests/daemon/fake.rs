@@ -193,6 +193,7 @@ async fn answer(
     descriptors: Vec<OwnedFd>,
 ) -> Option<()> {
     let bytes = match method {
+        Method::PrepareNetwork => unreachable!("links are pretended"),
         Method::Launch => panic!("launched twice"),
         Method::GetStatus => reply_bytes(&GetStatusOut { status: shared.lock().ok()?.status() }, false),
         Method::Subscribe => {

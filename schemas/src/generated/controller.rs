@@ -689,6 +689,32 @@ pub struct ExitRecord {
     pub events: Vec<ControllerEvent>,
 }
 
+/// Parameters of `PrepareNetwork`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct PrepareNetworkIn {
+    /// `idMap`.
+    #[serde(rename = "idMap")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<PlanIdMap>,
+}
+
+impl Parameters for PrepareNetworkIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self { id_map: crate::wire::take_optional(&mut members, "idMap")? };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `PrepareNetwork`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrepareNetworkOut {
+    /// Index of the descriptor of the network namespace that comes with the answer.
+    #[serde(rename = "fileDescriptor")]
+    pub file_descriptor: i64,
+}
+
 /// Parameters of `Launch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaunchIn {
@@ -1033,7 +1059,10 @@ pub struct ResizeConsoleOut {}
 /// The methods of the interface: a closed set, so that a table over it that lacks one does not compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// Sets up the container. Only once, as the first call, and only on the connection that the controller was born with.
+    /// Makes the network namespace of the container that comes next, and the user namespace that it belongs to, so that
+    /// interfaces can be made in it. Only before Launch, on the same connection, and with the ids of the plan.
+    PrepareNetwork,
+    /// Sets up the container. Only once, and only on the connection that the controller was born with.
     Launch,
     /// The status.
     GetStatus,
@@ -1063,6 +1092,7 @@ pub enum Method {
 impl Method {
     /// All methods.
     pub const ALL: &'static [Method] = &[
+        Self::PrepareNetwork,
         Self::Launch,
         Self::GetStatus,
         Self::Subscribe,
@@ -1079,6 +1109,7 @@ impl Method {
     /// Full name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::PrepareNetwork => "io.berth.Controller.PrepareNetwork",
             Self::Launch => "io.berth.Controller.Launch",
             Self::GetStatus => "io.berth.Controller.GetStatus",
             Self::Subscribe => "io.berth.Controller.Subscribe",

@@ -99,13 +99,15 @@ impl Kernel {
         }
     }
 
-    /// Makes a pair: one end with a name and an address, in a bridge or not, and the other. Both are down.
+    /// Makes a pair: one end with a name and an address, in a bridge or not, and the other, in a network namespace if one is
+    /// given. Both are down.
     pub async fn make_pair(
         &self,
         host: (&str, Mac),
         peer: (&str, Mac),
         mtu: Option<u32>,
         bridge: Option<u32>,
+        namespace: Option<BorrowedFd<'_>>,
     ) -> Result<(), LinkError> {
         let mut other = LinkMessageBuilder::<LinkUnspec>::new().name(peer.0).address(peer.1.to_vec());
         let mut message = LinkVeth::new(host.0, peer.0).address(host.1.to_vec());
@@ -114,6 +116,9 @@ impl Kernel {
         }
         if let Some(bridge) = bridge {
             message = message.controller(bridge);
+        }
+        if let Some(namespace) = namespace {
+            other = other.setns_by_fd(namespace.as_raw_fd());
         }
         let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(other.build())));
         self.add(message.build(), host.0).await

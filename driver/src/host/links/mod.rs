@@ -178,15 +178,27 @@ impl Links {
         }
     }
 
-    /// Makes a link with these names. What there is of it when this fails, [`Self::remove`] takes away.
-    pub async fn make(&self, link: &Link, spec: &LinkSpec, domain: Uuid) -> Result<(), LinkError> {
+    /// Whether links can be made in the container's network namespace.
+    pub fn want_namespace(&self) -> bool {
+        self.pretended.is_none()
+    }
+
+    /// Makes a link with these names. What there is of it when this fails, [`Self::remove`] takes away. With the network
+    /// namespace the container's end of a pair is made in there; else on the host, under a name of its own.
+    pub async fn make(
+        &self,
+        link: &Link,
+        spec: &LinkSpec,
+        domain: Uuid,
+        namespace: Option<BorrowedFd<'_>>,
+    ) -> Result<(), LinkError> {
         if let Some(folder) = &self.pretended {
             return pretend_to_make(folder, link, spec);
         }
         let kernel = Kernel::open()?;
         match &spec.kind {
             LinkKind::Macvlan { dev, mode } => make_macvlan(&kernel, link, spec, dev, *mode).await,
-            LinkKind::Pair(pair) => make_pair(&kernel, link, spec, pair, domain).await,
+            LinkKind::Pair(pair) => make_pair(&kernel, link, spec, pair, domain, namespace).await,
         }
     }
 
@@ -283,6 +295,7 @@ async fn make_pair(
     spec: &LinkSpec,
     pair: &Pair,
     domain: Uuid,
+    namespace: Option<BorrowedFd<'_>>,
 ) -> Result<(), LinkError> {
     let bridge = match pair.port.as_ref().filter(|p| p.switch.is_none()) {
         Some(port) => Some((port, bridge_of(kernel, port).await?)),
@@ -291,10 +304,10 @@ async fn make_pair(
     let of_host = host_mac(spec.mac);
     // One that an earlier run has left under the name that the document gives.
     remove_named(kernel, &link.host, Some(of_host)).await?;
-    let peer = link.peer();
+    let peer = if namespace.is_some() { link.inside.clone() } else { link.peer() };
     let mtu = spec.mtu.or(bridge.as_ref().map(|(_, b)| b.mtu).filter(|m| *m > 0));
     let master = bridge.as_ref().map(|(_, b)| b.index);
-    kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master).await?;
+    kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master, namespace).await?;
     let made = kernel.find(&link.host).await?;
     let index = made.ok_or_else(|| LinkError::of("find the interface", &link.host, Errno::NODEV))?.index;
     if let Some((port, bridge)) = &bridge {
@@ -474,8 +487,8 @@ mod test {
         assert_eq!((&*link.host, link.peer().len(), link.shaper().len()), ("vnet0", 14, 14));
         assert!(link.is_possible());
         let spec = spec::spec(&interface(None), None);
-        links.make(&link, &spec, Uuid::nil()).await.expect("made");
-        assert!(links.make(&link, &spec, Uuid::nil()).await.expect_err("taken").is_taken());
+        links.make(&link, &spec, Uuid::nil(), None).await.expect("made");
+        assert!(links.make(&link, &spec, Uuid::nil(), None).await.expect_err("taken").is_taken());
         assert_eq!(links.remove(&[link]).await, Vec::<String>::new());
     }
 }
