@@ -418,6 +418,11 @@ fn missing() -> Outcome {
         "hint: make it, or correct the <source> of the <interface>: see ip link",
     )?;
     refused(
+        "<interface type='bridge'><source bridge='tbr0'/><guest dev='lo'/></interface>",
+        "the container has an interface 'lo' already",
+        "",
+    )?;
+    refused(
         "<interface type='bridge'><source bridge='tout0'/></interface>",
         "cannot add interface to bridge 'tout0': it is not a bridge",
         "",

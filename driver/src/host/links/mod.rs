@@ -307,7 +307,16 @@ async fn make_pair(
     let peer = if namespace.is_some() { link.inside.clone() } else { link.peer() };
     let mtu = spec.mtu.or(bridge.as_ref().map(|(_, b)| b.mtu).filter(|m| *m > 0));
     let master = bridge.as_ref().map(|(_, b)| b.index);
-    kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master, namespace).await?;
+    let made = kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master, namespace).await;
+    if let (Err(e), Some(_)) = (&made, namespace)
+        && e.is_taken()
+        && kernel.find(&link.host).await?.is_none()
+    {
+        // Another name on the host would not help.
+        let detail = format!("the container has an interface '{peer}' already");
+        return Err(LinkError::other("make the interface", &link.host, &detail));
+    }
+    made?;
     let made = kernel.find(&link.host).await?;
     let index = made.ok_or_else(|| LinkError::of("find the interface", &link.host, Errno::NODEV))?.index;
     if let Some((port, bridge)) = &bridge {
