@@ -54,6 +54,7 @@ fn call(message: &[u8]) {
             assert_eq!(bytes.iter().position(|b| *b == 0), Some(bytes.len() - 1), "one message");
         }
         Wanted::Method(method) => match method {
+            Method::PrepareNetwork => parameters::<controller::PrepareNetworkIn>(&p),
             Method::Launch => parameters::<controller::LaunchIn>(&p),
             Method::GetStatus => parameters::<controller::GetStatusIn>(&p),
             Method::Subscribe => parameters::<controller::SubscribeIn>(&p),
