@@ -18,6 +18,7 @@ use crate::api::dbus::bus::Bus;
 use crate::api::dbus::numbers;
 use crate::api::dbus::objects::{CONNECT, domain_path, domain_reference};
 use crate::api::dbus::properties::{Map, of_domain};
+use crate::api::dbus::typed::Out;
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
 
@@ -93,13 +94,16 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
     }
 }
 
-/// With the type that libvirt gives it: a quota can be negative.
-fn tuned(tunable: &Tunable) -> (&str, Variant<'static>) {
-    let value = match tunable.name.as_str() {
-        "cputune.vcpu_quota" => Variant::from(tunable.value),
-        _ => Variant::from(number(tunable.value)),
-    };
-    (tunable.name.as_str(), value)
+/// With the types that libvirt gives them: a quota can be negative.
+fn tuned(tunables: &[Tunable]) -> Out {
+    let mut out = Out::default();
+    for tunable in tunables {
+        match tunable.name.as_str() {
+            "cputune.vcpu_quota" => out.put(tunable.name.as_str(), tunable.value),
+            name => out.put(name, number(tunable.value)),
+        }
+    }
+    out
 }
 
 fn number(n: i64) -> u64 {
@@ -143,8 +147,7 @@ async fn happened(bus: &Bus, event: &Happened) {
             emit(bus, &path, dbus::DOMAIN.name, "DeviceRemoved", &device.as_str()).await;
         }
         (EventKind::Tunable, _) => {
-            let values: BTreeMap<&str, Variant<'_>> = event.tunables.iter().map(tuned).collect();
-            emit(bus, &path, dbus::DOMAIN.name, "Tunable", &values).await;
+            emit(bus, &path, dbus::DOMAIN.name, "Tunable", tuned(&event.tunables).map()).await;
         }
         _ => {}
     }
