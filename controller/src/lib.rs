@@ -6,6 +6,7 @@
 mod birth;
 mod console;
 mod failure;
+mod files;
 mod hotplug;
 mod run;
 mod serve;

@@ -4,6 +4,8 @@ use berth_schemas::controller::ExitRecord;
 use rustix::fs::{Mode, OFlags, open, rename, unlink};
 use rustix::io::Errno;
 
+use crate::files::write_all;
+
 /// Writes it whole or not at all.
 pub fn write(path: &str, record: &ExitRecord) -> Result<(), Errno> {
     let bytes = serde_json::to_vec(record).map_err(|_| Errno::INVAL)?;
@@ -15,12 +17,8 @@ pub fn write(path: &str, record: &ExitRecord) -> Result<(), Errno> {
     written
 }
 
-fn write_new(path: &str, mut bytes: &[u8]) -> Result<(), Errno> {
+fn write_new(path: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = open(path, flags, Mode::from_raw_mode(0o600))?;
-    while !bytes.is_empty() {
-        let n = rustix::io::write(&file, bytes)?;
-        bytes = &bytes[n..];
-    }
-    Ok(())
+    write_all(&file, bytes)
 }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::LaunchPlan;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
-use rustix::io::{Errno, pread, write};
+use rustix::io::{Errno, pread};
 
 use crate::failure::{Doing, Outcome, Step};
+use crate::files::write_all;
 
 use super::inside::descriptor;
 use super::mounts;
@@ -47,10 +48,7 @@ fn copy(from: BorrowedFd<'_>, to: &OwnedFd) -> Result<(), Errno> {
         if length == 0 {
             return Ok(());
         }
-        let mut rest = &buffer[..length];
-        while !rest.is_empty() {
-            rest = &rest[write(to, rest)?..];
-        }
+        write_all(to, &buffer[..length])?;
         at += length as u64;
     }
 }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use crate::failure::{Doing, Outcome, Step};
+use crate::files::write_all;
 
 use super::inside::Prepared;
 use super::rootfs::Inside;
@@ -71,12 +72,12 @@ pub fn mount_sys(inside: &Inside<'_>) -> Outcome<()> {
 pub fn mount_run(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     let found = resolve::open_inside(inside.root(), "/run", OFlags::PATH, ResolveFlags::NO_SYMLINKS);
     let point = found.ok().filter(|point| resolve::kind(point).ok() == Some(FileType::Directory));
-    let Some(point) = point else {
-        let doing = Doing::new(Step::Run, "open").path("/run");
-        let wanted = !p.plan.credentials.is_empty();
-        return if wanted { Err(doing.refused("credentials need such a directory")) } else { Ok(()) };
-    };
     let doing = |operation| Doing::new(Step::Run, operation);
+    let Some(point) = point else {
+        let wanted = !p.plan.credentials.is_empty();
+        let refused = || doing("open").path("/run").refused("credentials need such a directory");
+        return if wanted { Err(refused()) } else { Ok(()) };
+    };
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let run = mounts::make("tmpfs", &[("mode", "0755")], attributes)
         .map_err(|e| doing("mount").path("tmpfs").target("/run").failed(e))?;
@@ -100,14 +101,4 @@ pub fn mount_run(inside: &Inside<'_>, p: &Prepared<'_>) -> Outcome<()> {
     }
     credentials::mount(p.plan, p.descriptors, host.as_fd())?;
     notify::bind_in(inside, host.as_fd(), p.notify.as_fd())
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes)? {
-            0 => return Err(Errno::IO),
-            written => bytes = &bytes[written..],
-        }
-    }
-    Ok(())
 }
