@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Prepared (namespaces, socket, plan) -> Confined (record, profile; with systemd controller and scope)
-//!     -> Grouped (control groups) -> Linked (host ends of interfaces) -> Spawned (controller) -> Launched
+//!     -> Grouped (control groups) -> Linked (interfaces; with them controller) -> Spawned (controller) -> Launched
 //! ```
 //!
 //! Does not know whether the domain may be started, nor who asked.
@@ -472,26 +472,16 @@ impl Grouped {
     }
 
     /// The container's network namespace, if links are to be made in it: moving one there takes longer than the rest of a
-    /// start. Its controller makes it, and so is there sooner.
+    /// start. Its controller makes it, and so is spawned sooner.
     async fn network(&mut self, engine: &Engine) -> Result<Option<OwnedFd>, StepFailure> {
         let Self { prepared, record, .. } = self;
         if prepared.links.is_empty() || !engine.links.want_namespace() {
             return Ok(None);
         }
-        if prepared.newborn.is_none() {
-            let (newborn, process) = spawn(engine, &prepared.name).map_err(|failure| *failure)?;
-            prepared.newborn = Some(newborn);
-            record.process = Some(process);
-            if let Err(e) = engine.publisher.note(record.clone()).await {
-                return Err(step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e));
-            }
-        }
-        let Some(newborn) = prepared.newborn.as_mut() else { return Ok(None) };
-        match newborn.prepare_network(prepared.plan.id_map.clone()).await {
-            Ok(network) => Ok(Some(network)),
-            Err(LaunchError::Step(failure)) => Err(failure),
-            Err(LaunchError::Call(e)) => Err(prepared.lost(engine, &e)),
-        }
+        let (mut newborn, _) = take_or_spawn(engine, prepared, record).await?;
+        let made = newborn.prepare_network(prepared.plan.id_map.clone()).await;
+        prepared.newborn = Some(newborn);
+        made.map(Some).map_err(|e| prepared.refused(engine, e))
     }
 
     async fn link_one(
@@ -540,23 +530,28 @@ impl Linked {
     }
 
     async fn spawn(mut self, engine: &Engine) -> Result<Spawned, (Self, StepFailure)> {
-        if let (Some(newborn), Some(process)) =
-            (self.grouped.prepared.newborn.take(), self.grouped.record.process)
-        {
-            return Ok(Spawned { linked: self, newborn, process });
+        let Grouped { prepared, record, .. } = &mut self.grouped;
+        match take_or_spawn(engine, prepared, record).await {
+            Ok((newborn, process)) => Ok(Spawned { linked: self, newborn, process }),
+            Err(failure) => Err((self, failure)),
         }
-        let (newborn, process) = match spawn(engine, &self.grouped.prepared.name) {
-            Ok(spawned) => spawned,
-            Err(failure) => return Err((self, *failure)),
-        };
-        let record = &mut self.grouped.record;
-        record.process = Some(process);
-        if let Err(e) = engine.publisher.note(record.clone()).await {
-            let path = engine.layout.record(record.uuid);
-            return Err((self, step_failed("record", "write", Some(&path), &e)));
-        }
-        Ok(Spawned { linked: self, newborn, process })
     }
+}
+
+/// The controller that was spawned before it was needed, or one that is spawned and noted now.
+async fn take_or_spawn(
+    engine: &Engine,
+    prepared: &mut Prepared,
+    record: &mut Record,
+) -> Result<(Newborn, ProcessRecord), StepFailure> {
+    if let (Some(newborn), Some(process)) = (prepared.newborn.take(), record.process) {
+        return Ok((newborn, process));
+    }
+    let (newborn, process) = spawn(engine, &prepared.name).map_err(|failure| *failure)?;
+    record.process = Some(process);
+    let noted = engine.publisher.note(record.clone()).await;
+    noted.map_err(|e| step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e))?;
+    Ok((newborn, process))
 }
 
 /// Runs a controller. Without a plan it ends by itself when the connection is dropped.
@@ -582,11 +577,8 @@ impl Spawned {
     async fn launch(&mut self, engine: &Engine) -> Result<ControllerStatus, StepFailure> {
         let prepared = &self.linked.grouped.prepared;
         let descriptors = link::borrow(&prepared.descriptors);
-        match self.newborn.launch(prepared.plan.clone(), &descriptors).await {
-            Ok(status) => Ok(status),
-            Err(LaunchError::Step(failure)) => Err(failure),
-            Err(LaunchError::Call(e)) => Err(self.linked.grouped.prepared.lost(engine, &e)),
-        }
+        let launched = self.newborn.launch(prepared.plan.clone(), &descriptors).await;
+        launched.map_err(|e| prepared.refused(engine, e))
     }
 
     async fn undo(self, engine: &Engine) -> Vec<String> {
@@ -625,6 +617,13 @@ impl Spawned {
 }
 
 impl Prepared {
+    fn refused(&self, engine: &Engine, error: LaunchError) -> StepFailure {
+        match error {
+            LaunchError::Step(failure) => failure,
+            LaunchError::Call(e) => self.lost(engine, &e),
+        }
+    }
+
     fn lost(&self, engine: &Engine, error: &CallError) -> StepFailure {
         let log = engine.layout.controller_log(&self.name);
         let mut failure = plain("controller", "set up the container", error.to_string());

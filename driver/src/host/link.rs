@@ -129,6 +129,15 @@ pub enum LaunchError {
     Call(CallError),
 }
 
+impl From<CallError> for LaunchError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(Refusal::LaunchFailed { failure }) => Self::Step(failure),
+            other => Self::Call(other),
+        }
+    }
+}
+
 impl Newborn {
     /// Has the container's network namespace made; answers it.
     pub async fn prepare_network(&mut self, ids: Option<PlanIdMap>) -> Result<OwnedFd, LaunchError> {
@@ -139,8 +148,7 @@ impl Newborn {
                 .ok()
                 .and_then(|at| descriptors.into_iter().nth(at))
                 .ok_or_else(|| LaunchError::Call(CallError::Odd("no descriptor came with it".into()))),
-            Err(CallError::Refused(Refusal::LaunchFailed { failure })) => Err(LaunchError::Step(failure)),
-            Err(e) => Err(LaunchError::Call(e)),
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -153,8 +161,7 @@ impl Newborn {
         let bytes = call_bytes(Method::Launch.name(), &LaunchIn { plan }, CallKind::Once);
         match exchange::<LaunchOut>(&mut self.channel, &bytes, descriptors, LAUNCH).await {
             Ok((out, _)) => Ok(out.status),
-            Err(CallError::Refused(Refusal::LaunchFailed { failure })) => Err(LaunchError::Step(failure)),
-            Err(e) => Err(LaunchError::Call(e)),
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -335,7 +342,6 @@ mod test {
         let event = |sequence: i64, kind: &str| -> Value {
             json!({"event": {"sequence": sequence, "kind": kind, "residue": []}, "sequence": sequence})
         };
-
         let replies: [Value; 3] = [json!({"sequence": 1}), event(2, "danced"), event(3, "ready")];
         for reply in replies {
             let bytes = berth_schemas::wire::reply_bytes(&reply, true);
