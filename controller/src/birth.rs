@@ -18,8 +18,8 @@ use crate::failure::{Doing, Failure, Outcome, Step};
 use crate::run::Controller;
 use crate::serve::call::{self, Wanted};
 use crate::serve::connection::Connection;
-use crate::setup::idmap::{Early, make_namespaces};
-use crate::setup::{interfaces, reach};
+use crate::setup::network::{Early, make_early};
+use crate::setup::reach;
 
 /// SIGINT and SIGTERM end the controller and its container. SIGURG, on which nobody else acts, asks init to power off.
 const SIGNALS: &[i32] = &[2, 15, 23];
@@ -62,7 +62,7 @@ pub fn launch(socket: OwnedFd) -> i32 {
     };
     berth_sys::signal::ignore(libc_sigpipe());
     let mut connection = Connection::new(0, socket);
-    let mut early = Early::default();
+    let mut early = None;
     let Some((plan, oneway)) = wait_for_plan(&mut connection, &signals, &mut early) else { return 1 };
     let descriptors = connection.take_descriptors();
     let result =
@@ -91,7 +91,7 @@ fn libc_sigpipe() -> i32 {
 fn wait_for_plan(
     connection: &mut Connection,
     signals: &OwnedFd,
-    early: &mut Early,
+    early: &mut Option<Early>,
 ) -> Option<(LaunchPlan, bool)> {
     let mut set = PollSet::default();
     loop {
@@ -128,7 +128,7 @@ fn wait_for_plan(
 fn answer_early(
     connection: &mut Connection,
     message: &[u8],
-    early: &mut Early,
+    early: &mut Option<Early>,
 ) -> Option<(LaunchPlan, bool)> {
     let call = match call::read(message) {
         Ok(call) => call,
@@ -164,14 +164,12 @@ fn answer_early(
     None
 }
 
-/// Makes the namespaces that links can be made in; answers the network's.
-fn prepare_network(ids: Option<&PlanIdMap>, early: &mut Early) -> Outcome<OwnedFd> {
-    let doing = |operation| Doing::new(Step::Namespaces, operation);
-    let made = make_namespaces(ids, true)?;
-    let network = made.network.as_ref().ok_or_else(|| doing("open").refused("there is no network"))?;
-    interfaces::loopback_up(network.as_fd())?;
-    let copy = rustix::io::fcntl_dupfd_cloexec(network, 3).map_err(|e| doing("keep").failed(e))?;
-    *early = made;
+/// Makes the namespaces that links can be made in; answers a copy of the network's.
+fn prepare_network(ids: Option<&PlanIdMap>, early: &mut Option<Early>) -> Outcome<OwnedFd> {
+    let made = make_early(ids)?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(&made.network, 3)
+        .map_err(|e| Doing::new(Step::Namespaces, "keep").failed(e))?;
+    *early = Some(made);
     Ok(copy)
 }
 

@@ -72,7 +72,7 @@ impl Controller {
                 doing.failed(rustix::io::Errno::MFILE)
             })?);
         }
-        self.held.interfaces.push(move_in(wanted, network.as_fd(), false)?);
+        self.held.interfaces.push(move_in(wanted, network.as_fd())?);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::failure::{Outcome, Step};
 use crate::hotplug::Hotplug;
 use crate::serve::call;
 use crate::setup::held::Held;
-use crate::setup::idmap::Early;
+use crate::setup::network::Early;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
 use super::history::History;
@@ -98,7 +98,7 @@ impl Controller {
         plan: LaunchPlan,
         descriptors: Vec<OwnedFd>,
         signals: OwnedFd,
-        early: Early,
+        early: Option<Early>,
     ) -> Outcome<Self> {
         let mut held = Held::take(&plan)?;
         let root_lock = sources::lock_root(&plan, &held)?;
@@ -108,9 +108,9 @@ impl Controller {
         let request = Request {
             plan: &plan,
             descriptors: &descriptors,
-            is_first: true,
-            kept_network: early.network.as_ref().map(AsFd::as_fd),
-            kept_user: early.user.as_ref().map(AsFd::as_fd),
+            is_linked: early.is_some(),
+            kept_network: early.as_ref().map(|e| e.network.as_fd()),
+            kept_user: early.as_ref().and_then(|e| e.user.as_ref()).map(AsFd::as_fd),
             signals: signals.as_fd(),
         };
         let started = match setup::start(&request, &mut held, &mut created) {
@@ -141,7 +141,7 @@ impl Controller {
             signals,
             next_connection: 0,
             network: None,
-            user: early.user,
+            user: early.and_then(|e| e.user),
             root_lock: Some(root_lock),
             created,
             held,
@@ -293,7 +293,7 @@ impl Controller {
         let request = Request {
             plan: &self.plan,
             descriptors: &self.descriptors,
-            is_first: false,
+            is_linked: false,
             kept_network: self.network.as_ref().map(AsFd::as_fd),
             kept_user: self.user.as_ref().map(AsFd::as_fd),
             signals: self.signals.as_fd(),

@@ -70,8 +70,9 @@ impl Held {
         self.devices.iter().try_for_each(|device| nodes::make(dev, &device.name, &device.host, owner))
     }
 
-    /// Moves the plan's interfaces into the container's network namespace; those of a run before are there already.
-    pub fn move_interfaces(&mut self, plan: &LaunchPlan, network: &OwnedFd, is_new: bool) -> Outcome<()> {
+    /// Moves the plan's interfaces into the container's network namespace; those of a run before are there already, and, if
+    /// it is linked, those that the daemon has made.
+    pub fn move_interfaces(&mut self, plan: &LaunchPlan, network: &OwnedFd, is_linked: bool) -> Outcome<()> {
         if plan.host_interfaces.is_empty() {
             return Ok(());
         }
@@ -80,7 +81,9 @@ impl Held {
         self.network = Some(rustix::io::fcntl_dupfd_cloexec(network, 3).map_err(failed)?);
         for wanted in &plan.host_interfaces {
             if !self.interfaces.iter().any(|moved| moved.name == wanted.name) {
-                self.interfaces.push(interfaces::move_in(wanted, network.as_fd(), is_new)?);
+                let is_there = is_linked && wanted.made == Some(true);
+                let bring = if is_there { interfaces::take_in } else { interfaces::move_in };
+                self.interfaces.push(bring(wanted, network.as_fd())?);
             }
         }
         Ok(())

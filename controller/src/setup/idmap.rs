@@ -65,24 +65,16 @@ fn lines(ranges: &[PlanIdRange]) -> String {
     })
 }
 
-/// Namespaces that are there before there is a container.
-#[derive(Debug, Default)]
-pub struct Early {
-    /// The user namespace, if it has ids of its own.
-    pub user: Option<OwnedFd>,
-    /// The network namespace, which belongs to that.
-    pub network: Option<OwnedFd>,
+/// Makes a user namespace with the map.
+pub fn make_namespace(map: &PlanIdMap) -> Outcome<OwnedFd> {
+    with_helper(Step::Ids, namespace::USER, |pid| furnish(pid, map))
 }
 
-/// Makes a user namespace with the map, if there is one, and perhaps a network namespace. A helper is born into them and ends
-/// when they are held.
-pub fn make_namespaces(map: Option<&PlanIdMap>, network: bool) -> Outcome<Early> {
-    let step = if map.is_some() { Step::Ids } else { Step::Namespaces };
+/// Has a helper born into namespaces, who ends when `take` has taken hold of them: its pid is not another's before.
+pub fn with_helper<T>(step: Step, namespaces: i32, take: impl FnOnce(i32) -> Outcome<T>) -> Outcome<T> {
     let doing = |operation| Doing::new(step, operation);
-    let user = if map.is_some() { namespace::USER } else { 0 };
-    let flags = user | if network { namespace::NET } else { 0 };
     let (ours, theirs) = Handshake::pair().map_err(|e| doing("socketpair").failed(e))?;
-    match clone(flags, None).map_err(|e| doing("clone3").failed(e))? {
+    match clone(namespaces, None).map_err(|e| doing("clone3").failed(e))? {
         Cloned::Child => {
             drop(ours);
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -92,21 +84,20 @@ pub fn make_namespaces(map: Option<&PlanIdMap>, network: bool) -> Outcome<Early>
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let made = furnish(pid, map, network);
+            let taken = take(pid);
             drop(ours);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-            made
+            taken
         }
     }
 }
 
 /// Writes the maps of a child that has not been reaped, and opens its namespace. Through a procfs of our own, so that
 /// nothing that is mounted over the host's gets the map (invariant I2).
-fn furnish(pid: i32, map: Option<&PlanIdMap>, network: bool) -> Outcome<Early> {
+pub fn furnish(pid: i32, map: &PlanIdMap) -> Outcome<OwnedFd> {
     let doing = |operation| Doing::new(Step::Ids, operation);
     let proc = procfs::private(Step::Ids)?;
-    let maps = map.iter().flat_map(|m| [("uid_map", &m.uids), ("gid_map", &m.gids)]);
-    for (name, ranges) in maps {
+    for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
         let path = format!("{pid}/{name}");
         let file = openat(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| doing("open").path(&path).failed(e))?;
@@ -114,14 +105,9 @@ fn furnish(pid: i32, map: Option<&PlanIdMap>, network: bool) -> Outcome<Early> {
         rustix::io::write(&file, lines(ranges).as_bytes())
             .map_err(|e| doing("write").path(name).failed(e))?;
     }
-    let open = |kind: &str| {
-        let path = format!("{pid}/ns/{kind}");
-        openat(&proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| doing("open").path(&path).failed(e))
-    };
-    let user = map.map(|_| open("user")).transpose()?;
-    let network = network.then(|| open("net")).transpose()?;
-    Ok(Early { user, network })
+    let path = format!("{pid}/ns/user");
+    openat(&proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| doing("open").path(&path).failed(e))
 }
 
 /// Gives a detached tree of the host's `path` the map of a user namespace, with all that is mounted below it.

@@ -118,7 +118,6 @@ fn recipe<'a>(p: &'a Prepared<'a>, join_payload: bool, r: &Reporter<'_>) -> Outc
     namespaces::join(p, join_payload)?;
     r.wait_here()?;
     let (inside, slaves) = build(p, r)?;
-    namespaces::share_mounts()?;
     settle(p, &inside, slaves, r)
 }
 
@@ -129,7 +128,6 @@ fn mapped_recipe<'a>(p: &'a Prepared<'a>, r: &Reporter<'_>) -> Outcome<exec::Rea
     r.wait_here()?;
     // Everything in this copy is locked, as it comes from a namespace of the host's: mount_namespaces(7).
     namespaces::copy_mounts()?;
-    namespaces::share_mounts()?;
     let root = rootfs::open_root().map_err(|e| Doing::new(Step::Namespaces, "open").path("/").failed(e))?;
     let inside = rootfs::Inside::new(root, p.plan, r.handshake)?;
     let slaves = devices::open_consoles(&inside, p)?;
@@ -173,6 +171,7 @@ fn settle<'a>(
     r: &Reporter<'_>,
 ) -> Outcome<exec::Ready<'a>> {
     let plan = p.plan;
+    namespaces::share_mounts()?;
     r.enter(Step::Network);
     if namespaces::has_own_network(plan) && p.kept_network.is_none() {
         network::loopback_up()?;

@@ -32,7 +32,7 @@ fn own_namespace() -> Result<OwnedFd, Errno> {
 }
 
 /// Does something in another network namespace. The controller has one thread, so nobody else is taken along.
-fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
+pub fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
     let home = own_namespace()?;
     setns(there, namespace::NET)?;
     let done = work(&home);
@@ -41,46 +41,32 @@ fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<
     Ok(done)
 }
 
-/// Sets up the loopback interface of a network namespace.
-pub fn loopback_up(network: BorrowedFd<'_>) -> Outcome<()> {
-    let doing = Doing::new(Step::Network, "set up the interface").path("lo");
-    let done = within(network, |_| Netlink::open().and_then(|netlink| netlink.set_up(LOOPBACK, true)));
-    done.and_then(|done| done).map_err(|e| doing.failed(e))
+/// Makes an interface ready that the daemon has made in a network namespace in which nobody else has been: moving it there
+/// would wait for grace periods of RCU, longer than the rest of a start.
+pub fn take_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Moved> {
+    let mut moved = Moved { name: plan.name.clone(), index: 0, made: true };
+    make_ready(plan, network, &mut moved)?;
+    Ok(moved)
 }
 
-/// Its number in every network namespace.
-const LOOPBACK: u32 = 1;
-
-/// Makes an interface ready that was made in the network namespace; `None` if it was not.
-fn take_in(plan: &PlanHostInterface, inside: &str, network: BorrowedFd<'_>) -> Outcome<Option<Moved>> {
+/// Finds an interface by its name in a network namespace, and gives it what the plan says.
+fn make_ready(plan: &PlanHostInterface, network: BorrowedFd<'_>, moved: &mut Moved) -> Outcome<()> {
     let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
-    let found = within(network, |_| {
+    within(network, |_| {
         let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
-        match netlink.index(inside) {
-            Ok(index) => Ok(Some((netlink, index))),
-            Err(Errno::NODEV) => Ok(None),
-            Err(e) => Err(doing("find the interface").failed(e)),
-        }
-    });
-    // The socket stays with the namespace that it was made in.
-    let Some((netlink, index)) = found.map_err(|e| doing("enter the network of").failed(e))?? else {
-        return Ok(None);
-    };
-    furnish(plan, &netlink, index)?;
-    Ok(Some(Moved { name: plan.name.clone(), index, made: true }))
+        moved.index = netlink.index(inside(plan)).map_err(|e| doing("find the interface").failed(e))?;
+        furnish(plan, &netlink, moved.index)
+    })
+    .map_err(|e| doing("enter the network of").failed(e))?
 }
 
-/// Moves an interface into a network namespace and makes it ready there. It is the host's again if that fails. One that was
-/// made there for the container is only made ready: moving waits for two grace periods of RCU, half of a whole start.
-/// `is_new`: nobody has been in that namespace, so what is there is the daemon's.
-pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>, is_new: bool) -> Outcome<Moved> {
-    let inside = plan.inside.as_deref().unwrap_or(&plan.name);
-    if is_new
-        && plan.made == Some(true)
-        && let Some(taken) = take_in(plan, inside, network)?
-    {
-        return Ok(taken);
-    }
+/// Its name in the container.
+fn inside(plan: &PlanHostInterface) -> &str {
+    plan.inside.as_deref().unwrap_or(&plan.name)
+}
+
+/// Moves an interface into a network namespace and makes it ready there. It is the host's again if that fails.
+pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Moved> {
     let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
     let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
     let index = netlink.index(&plan.name).map_err(|e| match e {
@@ -88,18 +74,11 @@ pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>, is_new: bool) 
         e => doing("find the interface").failed(e),
     })?;
     let mut moved = Moved { name: plan.name.clone(), index: 0, made: plan.made == Some(true) };
-    let arrived = netlink.move_to(index, inside, network).map_err(|e| doing("move the interface").failed(e));
+    let arrived =
+        netlink.move_to(index, inside(plan), network).map_err(|e| doing("move the interface").failed(e));
     // What has the name of one that did not arrive is the container's own; but nobody guesses those that were made.
     let ours = arrived.is_ok() || moved.made;
-    let furnished = arrived.and_then(|()| {
-        within(network, |_| {
-            let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
-            moved.index = netlink.index(inside).map_err(|e| doing("find the interface").failed(e))?;
-            furnish(plan, &netlink, moved.index)
-        })
-        .map_err(|e| doing("enter the network of").failed(e))?
-    });
-    match furnished {
+    match arrived.and_then(|()| make_ready(plan, network, &mut moved)) {
         Ok(()) => Ok(moved),
         Err(failure) => {
             // One that has not come so far is found by its name on the host.

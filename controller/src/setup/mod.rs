@@ -73,11 +73,11 @@ pub struct Request<'a> {
     pub plan: &'a LaunchPlan,
     /// The descriptors that came with it.
     pub descriptors: &'a [OwnedFd],
-    /// Network namespace of the run before, at a restart, or the one that was made for the daemon to put links in.
+    /// Network namespace of the run before, at a restart, or the one that was made for this start.
     pub kept_network: Option<BorrowedFd<'a>>,
-    /// Nothing of the container has run yet.
-    pub is_first: bool,
-    /// User namespace of the run before, at a restart: the kept network belongs to it.
+    /// The kept network was made for this start, and what the daemon has made for the container is in it.
+    pub is_linked: bool,
+    /// User namespace that the kept network belongs to.
     pub kept_user: Option<BorrowedFd<'a>>,
     /// The controller's signals: one of them ends the set-up.
     pub signals: BorrowedFd<'a>,
@@ -118,7 +118,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     let view = view::View::make(plan, request.descriptors)?;
     reach(plan, Step::Ids);
     let new_user = match &plan.id_map {
-        Some(map) if request.kept_user.is_none() => idmap::make_namespaces(Some(map), false)?.user,
+        Some(map) if request.kept_user.is_none() => Some(idmap::make_namespace(map)?),
         _ => None,
     };
     let user = new_user.as_ref().map(AsFd::as_fd).or(request.kept_user);
@@ -256,7 +256,7 @@ fn attend(
                 if namespaces::has_own_network(plan) {
                     let opened = open_network(pid)?;
                     reach(plan, Step::Interfaces);
-                    held.move_interfaces(plan, &opened, request.is_first)?;
+                    held.move_interfaces(plan, &opened, request.is_linked)?;
                     network = Some(opened);
                 }
                 if prepared.user.is_some() {

@@ -124,7 +124,7 @@ impl Kernel {
         self.add(message.build(), host.0).await
     }
 
-    /// Makes a macvlan of a device.
+    /// Makes a macvlan of a device, in a network namespace if one is given.
     pub async fn make_macvlan(
         &self,
         name: &str,
@@ -132,8 +132,12 @@ impl Kernel {
         mtu: Option<u32>,
         dev: u32,
         mode: DirectMode,
+        namespace: Option<BorrowedFd<'_>>,
     ) -> Result<(), LinkError> {
         let mut message = LinkMacVlan::new(name, dev, macvlan_mode(mode)).address(mac.to_vec());
+        if let Some(namespace) = namespace {
+            message = message.setns_by_fd(namespace.as_raw_fd());
+        }
         if let Some(mtu) = mtu {
             message = message.mtu(mtu);
         }

@@ -183,8 +183,8 @@ impl Links {
         self.pretended.is_none()
     }
 
-    /// Makes a link with these names. What there is of it when this fails, [`Self::remove`] takes away. With the network
-    /// namespace the container's end of a pair is made in there; else on the host, under a name of its own.
+    /// Makes a link with these names. What there is of it when this fails, [`Self::remove`] takes away. With a network
+    /// namespace what the container gets is made in there; else on the host, under a name of its own.
     pub async fn make(
         &self,
         link: &Link,
@@ -196,9 +196,18 @@ impl Links {
             return pretend_to_make(folder, link, spec);
         }
         let kernel = Kernel::open()?;
-        match &spec.kind {
-            LinkKind::Macvlan { dev, mode } => make_macvlan(&kernel, link, spec, dev, *mode).await,
-            LinkKind::Pair(pair) => make_pair(&kernel, link, spec, pair, domain, namespace).await,
+        let end = End { name: namespace.map_or_else(|| link.peer(), |_| link.inside.clone()), namespace };
+        let made = match &spec.kind {
+            LinkKind::Macvlan { dev, mode } => make_macvlan(&kernel, &end, spec, dev, *mode).await,
+            LinkKind::Pair(pair) => make_pair(&kernel, link, &end, spec, pair, domain).await,
+        };
+        match made {
+            // Another name on the host would not help.
+            Err(e) if namespace.is_some() && e.is_taken() && kernel.find(&link.host).await?.is_none() => {
+                let detail = format!("the container has an interface '{}' already", end.name);
+                Err(LinkError::other("make the interface", &link.host, &detail))
+            }
+            made => made,
         }
     }
 
@@ -289,13 +298,19 @@ async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
     Ok(found)
 }
 
+/// What the container gets of a link, where it is made.
+struct End<'a> {
+    name: String,
+    namespace: Option<BorrowedFd<'a>>,
+}
+
 async fn make_pair(
     kernel: &Kernel,
     link: &Link,
+    end: &End<'_>,
     spec: &LinkSpec,
     pair: &Pair,
     domain: Uuid,
-    namespace: Option<BorrowedFd<'_>>,
 ) -> Result<(), LinkError> {
     let bridge = match pair.port.as_ref().filter(|p| p.switch.is_none()) {
         Some(port) => Some((port, bridge_of(kernel, port).await?)),
@@ -304,19 +319,9 @@ async fn make_pair(
     let of_host = host_mac(spec.mac);
     // One that an earlier run has left under the name that the document gives.
     remove_named(kernel, &link.host, Some(of_host)).await?;
-    let peer = if namespace.is_some() { link.inside.clone() } else { link.peer() };
     let mtu = spec.mtu.or(bridge.as_ref().map(|(_, b)| b.mtu).filter(|m| *m > 0));
     let master = bridge.as_ref().map(|(_, b)| b.index);
-    let made = kernel.make_pair((&link.host, of_host), (&peer, spec.mac), mtu, master, namespace).await;
-    if let (Err(e), Some(_)) = (&made, namespace)
-        && e.is_taken()
-        && kernel.find(&link.host).await?.is_none()
-    {
-        // Another name on the host would not help.
-        let detail = format!("the container has an interface '{peer}' already");
-        return Err(LinkError::other("make the interface", &link.host, &detail));
-    }
-    made?;
+    kernel.make_pair((&link.host, of_host), (&end.name, spec.mac), mtu, master, end.namespace).await?;
     let made = kernel.find(&link.host).await?;
     let index = made.ok_or_else(|| LinkError::of("find the interface", &link.host, Errno::NODEV))?.index;
     if let Some((port, bridge)) = &bridge {
@@ -424,7 +429,7 @@ const EXCLUSIVE_TRIES: (u32, Duration) = (40, Duration::from_millis(25));
 
 async fn make_macvlan(
     kernel: &Kernel,
-    link: &Link,
+    end: &End<'_>,
     spec: &LinkSpec,
     dev: &str,
     mode: DirectMode,
@@ -433,7 +438,7 @@ async fn make_macvlan(
     let parent = parent.ok_or_else(|| LinkError::of("make a macvlan of", dev, Errno::NODEV))?.index;
     let (mut tries, pause) = EXCLUSIVE_TRIES;
     loop {
-        let made = kernel.make_macvlan(&link.peer(), spec.mac, spec.mtu, parent, mode).await;
+        let made = kernel.make_macvlan(&end.name, spec.mac, spec.mtu, parent, mode, end.namespace).await;
         tries -= 1;
         match made {
             Err(e) if mode == DirectMode::Passthrough && e.errno == Some(Errno::INVAL.raw_os_error()) => {
