@@ -52,10 +52,11 @@ fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
     Ok(text.trim_end_matches("end\r\n").replace('\r', ""))
 }
 
-/// What is done with a domain that runs and has its console on a terminal; it is off afterwards.
+/// What is put before `<os>` in the documents here.
 const ONE_PROCESSOR_AND_A_SECRET: &str = "  <metadata><berth:settings xmlns:berth='urn:berth:domain:1'><berth:credential \
     name='berth.test' value='in confidence'/></berth:settings></metadata>\n  <vcpu>1</vcpu>\n  <os>";
 
+/// What is done with a domain that runs and has its console on a terminal; it is off afterwards.
 type Session = fn(&Daemon, &str, &str, &mut Terminal) -> Outcome;
 
 fn alone(root: &Mutex<()>, suite: &str, session: Session) -> Outcome {

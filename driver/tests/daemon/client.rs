@@ -55,6 +55,11 @@ impl Client {
         self.try_reply().expect("a reply, not the end")
     }
 
+    /// The next event that a listener hears of.
+    pub fn event(&mut self) -> Value {
+        self.reply()["parameters"]["event"].clone()
+    }
+
     pub fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.send_call(method, parameters, "");
         self.reply()

@@ -97,6 +97,14 @@ impl Daemon {
         Client::connect(&self.path("run/berth/io.berth")).expect("connected")
     }
 
+    /// Somebody who hears of all events from now on.
+    pub fn listener(&self) -> Client {
+        let mut listener = self.client();
+        listener.send_call("Subscribe", &serde_json::json!({}), "more");
+        listener.reply();
+        listener
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }

@@ -56,12 +56,10 @@ fn config() {
 fn live() {
     let mut daemon = Daemon::start();
     daemon.begin("run");
-    let mut listener = daemon.client();
-    listener.send_call("Subscribe", &json!({}), "more");
-    listener.reply();
+    let mut listener = daemon.listener();
     let mut client = daemon.client();
     client.good("AttachDevice", &ask("run", &data("/a"), &["live"]));
-    let event = listener.reply()["parameters"]["event"].clone();
+    let event = listener.event();
     assert_eq!((&event["kind"], &event["detail"]), (&json!("deviceAdded"), &json!("/data")));
     assert_eq!(sources(&mut client, "run"), (vec!["/a".into()], vec![]));
     assert_eq!(daemon.status("run")["pendingChange"], json!(true));
@@ -69,11 +67,9 @@ fn live() {
     daemon.restart();
     let mut client = daemon.client();
     assert_eq!(sources(&mut client, "run"), (vec!["/b".into()], vec![]));
-    let mut listener = daemon.client();
-    listener.send_call("Subscribe", &json!({}), "more");
-    listener.reply();
+    let mut listener = daemon.listener();
     client.good("DetachDevice", &ask("run", &data("/b"), &["live"]));
-    let event = listener.reply()["parameters"]["event"].clone();
+    let event = listener.event();
     assert_eq!((&event["kind"], &event["detail"]), (&json!("deviceRemoved"), &json!("/data")));
     assert_eq!(daemon.status("run")["pendingChange"], json!(false));
     // A live change lasts until the domain ends.

@@ -49,12 +49,10 @@ fn start() {
 fn change() {
     let mut daemon = Daemon::start();
     daemon.begin("web");
-    let mut listener = daemon.client();
-    listener.send_call("Subscribe", &json!({}), "more");
-    listener.reply();
+    let mut listener = daemon.listener();
     let mut client = daemon.client();
     client.good("SetResources", &ask("web", json!({ "pids": 9, "cpuQuota": 50_000 }), &["live"]));
-    let event = listener.reply()["parameters"]["event"].clone();
+    let event = listener.event();
     let quota = json!([{ "name": "cputune.vcpu_quota", "value": 50_000 }]);
     assert_eq!((&event["kind"], &event["tunables"]), (&json!("tunable"), &quota));
     assert_eq!(file(&daemon, "web", "pids.max").as_deref(), Some("9"));

@@ -58,9 +58,7 @@ fn round() {
     let daemon = Daemon::start();
     daemon.begin("web");
     let group = group(&daemon, BOTH);
-    let mut listener = daemon.client();
-    listener.send_call("Subscribe", &json!({}), "more");
-    listener.reply();
+    let mut listener = daemon.listener();
     let mut client = daemon.client();
     client.good("Suspend", &json!({ "name": "web" }));
     assert_eq!(freeze_file(&group), "1");
@@ -164,12 +162,10 @@ fn ended() {
 fn oom() {
     let daemon = Daemon::start();
     daemon.begin("web");
-    let mut listener = daemon.client();
-    listener.send_call("Subscribe", &json!({}), "more");
-    listener.reply();
+    let mut listener = daemon.listener();
     let uuid = daemon.status("web")["uuid"].as_str().expect("uuid").to_owned();
     std::fs::write(daemon.path(&format!("run/berth/state/{uuid}.exit.sign")), "oom").expect("written");
-    let event = listener.reply()["parameters"]["event"].clone();
+    let event = listener.event();
     assert_eq!(
         (&event["kind"], &event["count"], &event["exit"]),
         (&json!("oomKilled"), &json!(2), &Value::Null)

@@ -187,15 +187,13 @@ fn create(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.stderr(&document.remarks(Severity::Warning, &out.warnings));
     }
     session.out.extra(&format!("Domain '{}' created from {}\n", out.domain.name, document.file));
+    let typed = out.domain.uuid.clone();
+    let domain = DomainRef::found(out.domain, &typed);
     if args.has("console") {
-        let domain = session.domain(&out.domain.uuid)?;
         console::attach(session, &domain, &console::Wishes::default())?;
     }
     if let Some(wait) = wait {
-        let typed = out.domain.uuid.clone();
-        let domain = DomainRef::found(out.domain, &typed);
         wait.wait(session, &domain)?;
-        session.out.extra(&format!("Domain '{}' is ready\n", domain.name));
     }
     Ok(())
 }

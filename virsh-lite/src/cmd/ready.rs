@@ -41,7 +41,7 @@ impl Wait {
         }
     }
 
-    /// Waits, on a domain that has been started just now.
+    /// Waits for a domain that has been started just now, and says when it is ready.
     pub fn wait(self, session: &mut Session, domain: &DomainRef) -> Result<(), Failure> {
         let ask = SubscribeIn {
             name: Some(domain.name.clone()),
@@ -68,14 +68,18 @@ impl Wait {
             end => end?,
         };
         match (found, end) {
-            (Some(found), _) => found,
-            (None, End::Interrupted) => Err(Failure::line("interrupted; the domain goes on")),
-            (None, End::TimedOut) => Err(Failure::line(format!(
-                "domain '{}' runs, but has not said within {} s that it is ready",
-                domain.name, self.seconds
-            ))),
-            (None, End::Done) => Err(Failure::line("the daemon has ended the wait")),
+            (Some(found), _) => found?,
+            (None, End::Interrupted) => return Err(Failure::line("interrupted; the domain goes on")),
+            (None, End::TimedOut) => {
+                return Err(Failure::line(format!(
+                    "domain '{}' runs, but has not said within {} s that it is ready",
+                    domain.name, self.seconds
+                )));
+            }
+            (None, End::Done) => return Err(Failure::line("the daemon has ended the wait")),
         }
+        session.out.extra(&format!("Domain '{}' is ready\n", domain.name));
+        Ok(())
     }
 }
 

@@ -57,7 +57,6 @@ fn start(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
         if let Some(wait) = wait {
             wait.wait(session, domain)?;
-            session.out.extra(&format!("Domain '{}' is ready\n", domain.name));
         }
         Ok(())
     })
