@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use berth_domain::Domain;
 use berth_domain::model::{Hostdev, HostdevSource};
-
 use berth_schemas::domain::{EventKind, Tunable};
 
 use crate::engine::publish::Draft;
@@ -35,13 +34,16 @@ fn source(device: &Hostdev) -> String {
     }
 }
 
-/// Shares, period and quota, as `GetSchedulerParameters` tells them.
-fn scheduler(domain: &Domain) -> (i64, i64, i64) {
+/// Shares, period and quota, as `GetSchedulerParameters` tells them, by the names of libvirt's event of tunables.
+fn scheduler(domain: &Domain) -> [Tunable; 3] {
     let tune = domain.cputune.as_ref();
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let shares = number(tune.and_then(|t| t.shares).unwrap_or(1024));
-    let period = number(tune.and_then(|t| t.period).unwrap_or(100_000));
-    (shares, period, tune.and_then(|t| t.quota).unwrap_or(-1))
+    [
+        ("cputune.cpu_shares", number(tune.and_then(|t| t.shares).unwrap_or(1024))),
+        ("cputune.vcpu_period", number(tune.and_then(|t| t.period).unwrap_or(100_000))),
+        ("cputune.vcpu_quota", tune.and_then(|t| t.quota).unwrap_or(-1)),
+    ]
+    .map(|(name, value)| Tunable { name: name.to_owned(), value })
 }
 
 /// What is told about a run that goes on as another than before.
@@ -61,16 +63,10 @@ pub fn drafts(before: &Snapshot, now: &Snapshot) -> Vec<Draft> {
     drafts
 }
 
-/// What libvirt's event of tunables carries, as far as it has names for what a container has.
+/// What has another value, of what a container has of libvirt's tunables.
 fn tunables(before: &Domain, now: &Domain) -> Vec<Tunable> {
-    let (old, new) = (scheduler(before), scheduler(now));
-    let all = [
-        ("cputune.cpu_shares", old.0, new.0),
-        ("cputune.vcpu_period", old.1, new.1),
-        ("cputune.vcpu_quota", old.2, new.2),
-    ];
-    let changed = all.into_iter().filter(|(_, old, new)| old != new);
-    changed.map(|(name, _, value)| Tunable { name: name.to_owned(), value }).collect()
+    let old = scheduler(before);
+    scheduler(now).into_iter().filter(|tunable| !old.contains(tunable)).collect()
 }
 
 #[cfg(test)]

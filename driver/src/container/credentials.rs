@@ -2,15 +2,14 @@
 //!
 //! Does not know what a credential is for. Blocks while files are read.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use berth_domain::{Credential, CredentialSource};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::files;
+use crate::host::program::sealed;
 
 /// Longest credential, as in systemd: `CREDENTIAL_SIZE_MAX`, 1 MiB.
 const LONGEST: u64 = 1 << 20;
@@ -25,15 +24,14 @@ pub fn take(credential: &Credential) -> io::Result<OwnedFd> {
         // A link is as good as what it leads to: secrets are often kept that way.
         CredentialSource::File(path) => files::read(&std::fs::canonicalize(Path::new(path))?, LONGEST)?,
     };
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = File::from(memfd_create(c"berth-credential", flags)?);
-    copy.write_all(&bytes)?;
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(copy.into())
+    sealed(c"berth-credential", &bytes)
 }
 
 #[cfg(test)]
 mod test {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
 
     fn of(source: CredentialSource) -> Credential {

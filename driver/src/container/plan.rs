@@ -230,7 +230,13 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, |name| is_given(domain, name))?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let first_of_credentials = first_of_init + host.init_descriptors;
-    let names: Vec<String> = domain.credentials().into_iter().map(|c| c.name).collect();
+    let credentials: Vec<_> = domain
+        .credentials()
+        .into_iter()
+        .zip(first_of_credentials..)
+        .map(|(credential, index)| PlanCredential { name: credential.name, file_descriptor: number(index) })
+        .collect();
+    let view_program = host.view.then(|| number(first_of_credentials + credentials.len()));
     let uts_shared = shares.iter().any(|s| s.kind == NamespaceKind::Uts);
     let limits = domain.limit_settings();
     let view_arguments = view_arguments(host.groups, id_map.as_ref());
@@ -255,18 +261,14 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         oom_score_adj: limits.oom_score.map(i64::from),
         memory_policy: memory_policy(domain),
         host_release: host.release.map(str::to_owned),
-        credentials: names
-            .iter()
-            .zip(first_of_credentials..)
-            .map(|(name, index)| PlanCredential { name: name.clone(), file_descriptor: number(index) })
-            .collect(),
+        credentials,
         init_file_descriptors: (first_of_init..first_of_init + host.init_descriptors).map(number).collect(),
         capabilities: capabilities(domain.features.capabilities.as_ref()),
         system_call_filter,
         no_new_privileges: calls.profile == berth_domain::seccomp::SeccompProfile::Application,
         apparmor_profile: host.profile.map(str::to_owned),
         cgroups: plan_groups(host.groups),
-        view_program: host.view.then(|| number(first_of_credentials + names.len())),
+        view_program,
         view_arguments: if host.view { view_arguments } else { Vec::new() },
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),

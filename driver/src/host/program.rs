@@ -5,14 +5,18 @@
 //! made once for each daemon, so all its controllers share its pages, and a package upgrade below a running daemon
 //! gives it no controller that speaks another version. Does not know what they do.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
+
+/// Of all files in memory.
+const FLAGS: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::ALLOW_SEALING);
 
 /// A program, copied when it is first needed.
 #[derive(Debug)]
@@ -52,20 +56,36 @@ impl Program {
         match self.copy.get() {
             Some(copy) => Ok(copy),
             None => {
-                let made = seal(&self.path)?;
+                let made = sealed_copy(&self.path)?;
                 Ok(self.copy.get_or_init(|| made))
             }
         }
     }
 }
 
-fn seal(path: &Path) -> io::Result<File> {
+/// Text or bytes as a file in memory that nobody can write to.
+///
+/// # Errors
+/// Those of memfd_create(2), and no memory.
+pub fn sealed(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut memory = File::from(memfd_create(name, FLAGS)?);
+    memory.write_all(bytes)?;
+    seal(&memory)?;
+    Ok(memory.into())
+}
+
+/// Nobody writes to it from now on, root included: F_ADD_SEALS of fcntl(2).
+fn seal(memory: &File) -> io::Result<()> {
+    fcntl_add_seals(memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(())
+}
+
+fn sealed_copy(path: &Path) -> io::Result<File> {
     let mut from = File::open(path)?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let name = path.file_name().unwrap_or_default();
-    let memory = match memfd_create(name, flags | MemfdFlags::EXEC) {
+    let memory = match memfd_create(name, FLAGS | MemfdFlags::EXEC) {
         // The flag came with Linux 6.3; before, every memfd could be run.
-        Err(Errno::INVAL) => memfd_create(name, flags),
+        Err(Errno::INVAL) => memfd_create(name, FLAGS),
         other => other,
     };
     let mut copy = File::from(memory.map_err(|e| match e {
@@ -76,14 +96,13 @@ fn seal(path: &Path) -> io::Result<File> {
         e => e.into(),
     })?);
     io::copy(&mut from, &mut copy)?;
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    seal(&copy)?;
     Ok(copy)
 }
 
 #[cfg(test)]
 mod test {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn the_copy_cannot_be_changed() {
