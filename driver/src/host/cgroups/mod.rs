@@ -2,19 +2,23 @@
 //!
 //! Does not know what runs in them. All functions block; callers put them on a thread for that.
 
+mod hierarchies;
+mod removal;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use berth_domain::PressureSettings;
-use rustix::process::{PidfdFlags, Signal};
 
 use super::limits::{Limits, cpus};
 use super::pressure::{self, Trigger};
 use super::resources::{Change, LimitError};
+use hierarchies::mount_unified;
+pub use hierarchies::{Legacy, parse_mountinfo};
+use removal::{kill, remove_tree};
 
 /// The folder of groups in each hierarchy where nothing else is said: libvirt's default partition.
 const PARENT: &str = "machine";
@@ -25,17 +29,6 @@ const LIMITED: &str = "container";
 /// The group of the controller itself beside it. It is made by the controller, which moves there when it has time,
 /// unless the domain is in a scope.
 const CONTROLLER: &str = "controller";
-
-/// How long a killed group may take to become empty.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// One v1 hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Legacy {
-    mount: PathBuf,
-    /// Controllers, and `name=...` of a hierarchy without one.
-    controllers: Vec<String>,
-}
 
 /// The hierarchies of this host, and how groups are called in them.
 #[derive(Debug, Clone)]
@@ -499,147 +492,9 @@ fn inherit_cpuset(group: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Kills everything in a v2 group and waits until it is empty.
-fn kill(group: &Path) -> Result<(), CgroupError> {
-    let end = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(200);
-    let file = group.join("cgroup.kill");
-    loop {
-        match write(&file, "1") {
-            Ok(()) => {}
-            // Kernels before 5.14. A fork may escape one round, so there are rounds until the group is empty.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => kill_each(group),
-            Err(e) => return Err(failed("write", &file)(e)),
-        }
-        while Instant::now() < end {
-            if !populated(group) {
-                return Ok(());
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-            if !file.exists() {
-                break;
-            }
-        }
-        if Instant::now() >= end {
-            let cause = io::Error::new(io::ErrorKind::TimedOut, "processes do not end");
-            return Err(failed("empty", group)(cause));
-        }
-    }
-}
-
-fn kill_each(group: &Path) {
-    let mut folders = vec![group.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in text.lines().filter_map(|l| l.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
-            if let Ok(fd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-                // Still in the group while we hold it: it is not another process with the same number.
-                if text.lines().any(|l| l == pid.as_raw_nonzero().to_string()) {
-                    let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
-                }
-            }
-        }
-        folders.extend(children(&folder));
-    }
-}
-
-fn populated(group: &Path) -> bool {
-    fs::read_to_string(group.join("cgroup.events")).is_ok_and(|t| t.lines().any(|l| l == "populated 1"))
-}
-
-/// Removes a group and those in it, waiting a little for processes that are on their way out.
-fn remove_tree(path: &Path) -> Result<(), CgroupError> {
-    for child in children(path) {
-        remove_tree(&child)?;
-    }
-    let end = Instant::now() + Duration::from_secs(2);
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < end => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-            Err(e) => return Err(failed("remove", path)(e)),
-        }
-    }
-}
-
-/// The v2 tree and the v1 hierarchies among the mounts. Of several mounts of one hierarchy the first is taken.
-pub fn parse_mountinfo(text: &str) -> (Option<PathBuf>, Vec<Legacy>) {
-    let (mut unified, mut legacy) = (None, Vec::<Legacy>::new());
-    for line in text.lines() {
-        let Some((front, back)) = line.split_once(" - ") else { continue };
-        let Some(mount) = front.split(' ').nth(4).map(unescape) else { continue };
-        let mut back = back.split(' ');
-        match back.next() {
-            Some("cgroup2") if unified.is_none() => unified = Some(mount),
-            Some("cgroup") => {
-                let options = back.nth(1).unwrap_or_default();
-                let skip = ["rw", "ro", "xattr", "clone_children", "noprefix"];
-                let controllers: Vec<String> = options
-                    .split(',')
-                    .filter(|o| !skip.contains(o) && !o.starts_with("release_agent="))
-                    .map(str::to_owned)
-                    .collect();
-                if !legacy.iter().any(|l| l.controllers == controllers) {
-                    legacy.push(Legacy { mount, controllers });
-                }
-            }
-            _ => {}
-        }
-    }
-    (unified, legacy)
-}
-
-/// Undoes the octal escapes of proc(5)'s mountinfo.
-fn unescape(path: &str) -> PathBuf {
-    let mut out = path.to_owned();
-    for (code, text) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        out = out.replace(code, text);
-    }
-    out.into()
-}
-
-fn mount_unified(path: &Path) -> Result<PathBuf, CgroupError> {
-    use rustix::mount::MountFlags;
-    match fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", path)(e)),
-        _ => {}
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("cgroup2", path, "cgroup2", flags, None)
-        .map_err(|e| failed("mount a cgroup2 tree on", path)(e.into()))?;
-    Ok(path.to_owned())
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
-
-    const HYBRID: &str = "\
-31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
-34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset,clone_children
-35 31 0:32 / /sys/fs/cgroup/me\\040mory rw shared:9 - cgroup cgroup rw,memory
-40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
-41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-42 31 0:32 / /mnt/again rw - cgroup cgroup rw,memory
-";
-
-    #[test]
-    fn hierarchies_are_found_once() {
-        let (unified, legacy) = parse_mountinfo(HYBRID);
-        assert_eq!(unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        let names: Vec<_> = legacy.iter().map(|l| l.controllers.join("+")).collect();
-        assert_eq!(names, ["cpu+cpuacct", "cpuset", "memory", "name=systemd"]);
-        assert_eq!(legacy[2].mount, Path::new("/sys/fs/cgroup/me mory"));
-        assert_eq!(parse_mountinfo("x\n"), (None, vec![]));
-    }
 
     fn fake(dir: &Path) -> Cgroups {
         let legacy = ["memory", "freezer"].map(|c| {
