@@ -14,13 +14,16 @@ use berth_driver::host::usb::UsbDevice;
 use berth_driver::paths::Layout;
 
 fn groups(name: &str) -> Groups {
+    // One of them is on a host with nothing but cgroup v2.
+    let hierarchies: &[&str] =
+        if name == "application" { &[] } else { &["cpuacct", "cpuset", "memory", "name=systemd"] };
     let legacy = |h: &str| Path::new("/sys/fs/cgroup").join(h).join("machine").join(format!("{name}.berth"));
     Groups {
         unified: legacy("unified"),
         limited: legacy("unified").join("container"),
-        legacy: ["cpuacct", "cpuset", "memory", "systemd"].map(legacy).into(),
-        controllers: ["cpuacct", "cpuset", "memory", "name=systemd"].map(|c| vec![c.to_owned()]).into(),
-        memory: Some(legacy("memory")),
+        legacy: hierarchies.iter().map(|h| legacy(h.trim_start_matches("name="))).collect(),
+        controllers: hierarchies.iter().map(|c| vec![(*c).to_owned()]).collect(),
+        memory: hierarchies.contains(&"memory").then(|| legacy("memory")),
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 
 pub const TESTS: &[Test] = &[
     ("account::processor_time_of_a_busy_loop", busy),
+    ("account::processor_times_are_counted_where_wanted", by_processor),
     ("account::memory_of_a_hog", hog),
     ("account::bytes_through_loopback", loopback),
     ("account::an_oom_kill_is_told", oom),
@@ -75,6 +76,50 @@ fn busy() -> Outcome {
     ensure_eq!(number(&figures, "state.state")?, 3, "the state");
     ensure!(number(&figures, "cpu.time")? - before < 10_000_000, "a paused loop ran");
     daemon.ok(&["destroy", "t-ab"]).map(drop)
+}
+
+/// Nanoseconds by processor, and in total.
+fn cpu_times(daemon: &Daemon, name: &str) -> Result<(Vec<u64>, u64), String> {
+    let figures: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["--json", "cpu-stats", name])?).map_err(|e| e.to_string())?;
+    let time =
+        |of: &serde_json::Value| of["cpu_time"].as_u64().ok_or_else(|| format!("no time in {figures}"));
+    let cpus = figures["cpus"].as_array().ok_or_else(|| format!("no processors in {figures}"))?;
+    Ok((cpus.iter().map(time).collect::<Result<_, _>>()?, time(&figures["total"])?))
+}
+
+/// On a host with cpuacct the kernel does it by itself; on a pure v2 host the controller.
+fn by_processor() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let root = daemon.busybox("t-abp")?;
+    // The first life pins its loop to one processor, and ends; so does the second.
+    let script = "test -e /again && life=2 || life=1; touch /again; taskset -c 0 timeout 1 sh -c 'while :; do :; done'; \
+                  touch /over$life; test $life = 2 || reboot -f; read wait";
+    let metadata = "<metadata><b:settings xmlns:b='urn:berth:domain:1'><b:cpu-times mode='counted'/></b:settings></metadata>";
+    let xml = domain_xml("t-abp", &root, &["/bin/sh", "-c", script], "");
+    daemon.define("t-abp", &xml.replace("  <os>", &format!("{metadata}<os>")))?;
+    daemon.ok(&["start", "t-abp"])?;
+    daemon.kill();
+    daemon.launch()?;
+    wait_for("the second life", 60, || root.join("over2").exists().then_some(()))?;
+    let (cpus, total) = cpu_times(&daemon, "t-abp")?;
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").map_err(|e| e.to_string())?;
+    let last = possible.trim().rsplit(['-', ',']).next().unwrap_or_default();
+    ensure_eq!(
+        cpus.len().to_string(),
+        (last.parse::<usize>().map_err(|e| e.to_string())? + 1).to_string(),
+        "how many"
+    );
+    let sum: u64 = cpus.iter().sum();
+    ensure!(total > 1_000_000_000, "two seconds of a loop were {total} ns");
+    // The total of a v2 host has the controller in it; the rest came between two reads.
+    ensure!(sum.abs_diff(total) * 10 < total, "{cpus:?} make {sum}, the total is {total}");
+    ensure!(cpus[0] * 10 > total * 7, "the loop was on the first: {cpus:?}");
+    // What is told by processor is what one asks for.
+    let first = daemon.ok(&["cpu-stats", "t-abp", "--start", "0", "--count", "1"])?;
+    ensure!(first.starts_with("CPU0:\n\tcpu_time ") && !first.contains("Total"), "{first}");
+    daemon.ok(&["destroy", "t-abp"])?;
+    Ok(())
 }
 
 fn hog() -> Outcome {

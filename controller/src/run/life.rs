@@ -19,6 +19,7 @@ use crate::setup::held::Held;
 use crate::setup::network::Early;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
+use super::cpu_times::CpuTimes;
 use super::history::History;
 use super::oom::OomWatch;
 use super::policy::{Brake, End};
@@ -105,6 +106,8 @@ impl Controller {
         let consoles = Consoles::make(&plan.consoles)?;
         let mut created = Vec::new();
         let oom_kills = cgroup::oom_kills(&plan.cgroups);
+        // Before there is anything to count.
+        let cpu_times = plan.count_cpu_times.then(|| CpuTimes::begin(&plan.cgroups)).transpose()?;
         let request = Request {
             plan: &plan,
             descriptors: &descriptors,
@@ -151,6 +154,7 @@ impl Controller {
             restarts: 0,
             started_u_sec: 0,
             oom,
+            cpu_times,
             moved: false,
         };
         controller.started(started, oom_kills);

@@ -4,6 +4,7 @@
 //! and the calls of clients in [`crate::serve::dispatch`].
 
 pub mod asking;
+pub mod cpu_times;
 pub mod history;
 pub mod initctl;
 pub mod life;
@@ -27,6 +28,7 @@ use crate::serve::connection::Connection;
 use crate::serve::{MOST, accept};
 use crate::setup::{cgroup, handshake::Created, held::Held, view::View};
 
+use cpu_times::CpuTimes;
 use history::History;
 use life::{Init, Phase};
 use oom::OomWatch;
@@ -65,6 +67,8 @@ pub struct Controller {
     restarts: i64,
     started_u_sec: i64,
     oom: OomWatch,
+    /// If the plan wants them.
+    pub(crate) cpu_times: Option<CpuTimes>,
     /// Whether it has moved into its own control group.
     moved: bool,
 }

@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 
 use base64::Engine as _;
 use berth_schemas::controller::{
-    AttachConsoleIn, AttachConsoleOut, ControllerEvent, ControllerEventKind, DestroyIn, Error, GetStatusIn,
-    GetStatusOut, ListDevicesIn, Method, OpenConsoleIn, OpenConsoleOut, ResizeConsoleIn, ResizeConsoleOut,
-    ShutdownIn, SubscribeIn, SubscribeOut,
+    AttachConsoleIn, AttachConsoleOut, ControllerEvent, ControllerEventKind, DestroyIn, Error, GetCpuTimesIn,
+    GetCpuTimesOut, GetStatusIn, GetStatusOut, ListDevicesIn, Method, OpenConsoleIn, OpenConsoleOut,
+    ResizeConsoleIn, ResizeConsoleOut, ShutdownIn, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::console::host_pty::{Side, make};
 use crate::console::viewer::{Line, Mode};
-use crate::run::{Controller, life::Phase, shutdown};
+use crate::run::{Controller, cpu_times::CpuTimes, life::Phase, shutdown};
 
 use super::call::{self, Call, Wanted};
 
@@ -123,6 +123,11 @@ impl Controller {
             }
             Method::DetachDevice => {
                 Ok(self.detach_device(id, call::parameters(parameters)?, oneway)?.map(Into::into))
+            }
+            Method::GetCpuTimes => {
+                call::parameters::<GetCpuTimesIn>(parameters)?;
+                let n_sec = self.cpu_times.as_ref().map(CpuTimes::read);
+                Ok(Some(call::good(&GetCpuTimesOut { n_sec }).into()))
             }
             Method::ListDevices => {
                 call::parameters::<ListDevicesIn>(parameters)?;

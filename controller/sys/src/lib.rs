@@ -11,6 +11,7 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod perf;
 pub mod poll;
 pub mod process;
 pub mod seccomp;

@@ -114,6 +114,7 @@ impl World {
             "hostRelease": "ID=host\n",
             "credentials": [],
             "memoryPolicy": null,
+            "countCpuTimes": false,
             "viewProgram": null,
             "viewArguments": [],
             // Allows everything: a single return.

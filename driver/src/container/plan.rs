@@ -270,6 +270,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         cgroups: plan_groups(host.groups),
         view_program,
         view_arguments: if host.view { view_arguments } else { Vec::new() },
+        count_cpu_times: domain.counts_cpu_times() && host.groups.legacy_of("cpuacct").is_none(),
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),
         on_crash: action(domain.on_crash),

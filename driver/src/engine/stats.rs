@@ -3,17 +3,25 @@
 //! Does not know how they travel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use berth_schemas::controller::{self, Method};
 use berth_schemas::domain::{DomainStats, State, StatsGroup};
+use tokio::runtime::Handle;
 
 use crate::account::{Buffer, Figures, IDLE, Places, Who};
 use crate::engine::Engine;
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
+use crate::paths::Layout;
 
 /// What is read if nobody says what.
 pub const USUAL: &[StatsGroup] =
     &[StatsGroup::Cpu, StatsGroup::Memory, StatsGroup::Block, StatsGroup::Interface, StatsGroup::Tasks];
+
+/// How long a controller is waited for that has to be asked for figures: it answers in some microseconds, and others'
+/// figures wait behind.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// What a running domain uses. For a thread that may block.
@@ -40,12 +48,32 @@ impl Engine {
         self.meters.read(snapshot.uuid, who, places, groups, buffer)
     }
 
+    /// What the controller counts where the kernel does not; none where it cannot be asked. For a thread of the runtime
+    /// that may block.
+    fn counted_cpu_times(&self, snapshot: &Snapshot) -> Option<Vec<i64>> {
+        let socket = Layout::socket_name(snapshot.uuid);
+        let parameters = controller::GetCpuTimesIn {};
+        let asked = self.sockets.call_within(PATIENCE, &socket, Method::GetCpuTimes, &parameters, &[]);
+        match Handle::try_current().ok()?.block_on(asked) {
+            Ok((out, _)) => Some(out).and_then(|out: controller::GetCpuTimesOut| out.n_sec),
+            Err(e) => {
+                tracing::debug!(domain = %snapshot.name, "cannot ask for the times of processors: {e}");
+                None
+            }
+        }
+    }
+
     /// All figures of a domain. For a thread that may block.
     pub fn stats(&self, snapshot: &Snapshot, groups: &[StatsGroup], buffer: &mut Buffer) -> DomainStats {
         let domain = snapshot.current();
         let kib = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or_default();
         let running = snapshot.run.as_ref().filter(|_| snapshot.state != State::Shutoff);
-        let figures = running.map(|run| self.figures(snapshot, run, groups, buffer)).unwrap_or_default();
+        let mut figures = running.map(|run| self.figures(snapshot, run, groups, buffer)).unwrap_or_default();
+        if let Some(cpu) = figures.cpu.as_mut().filter(|c| c.per_cpu_n_sec.is_none())
+            && domain.is_some_and(|d| d.counts_cpu_times())
+        {
+            cpu.per_cpu_n_sec = self.counted_cpu_times(snapshot);
+        }
         DomainStats {
             name: snapshot.name.to_string(),
             uuid: snapshot.uuid.to_string(),

@@ -10,8 +10,8 @@ use berth_driver::engine::publish::now_usec;
 use berth_driver::wire::{Channel, Message};
 use berth_schemas::controller::{
     AttachConsoleIn, ConsoleStatus, ControllerEvent, ControllerEventKind, ControllerExit, ControllerState,
-    ControllerStatus, Error, ExitRecord, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan, Method,
-    OpenConsoleOut, ShutdownIn, ShutdownOut, StepFailure, SubscribeIn, SubscribeOut,
+    ControllerStatus, Error, ExitRecord, GetCpuTimesOut, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan,
+    Method, OpenConsoleOut, ShutdownIn, ShutdownOut, StepFailure, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::wire::{Parameters, error_bytes, parse_request, reply_bytes};
 use serde_json::{Value, json};
@@ -238,6 +238,14 @@ async fn answer(
         Method::AttachDevice => devices::attach(shared, parameters).await?,
         Method::DetachDevice => devices::detach(shared, parameters).await?,
         Method::ListDevices => devices::list(shared)?,
+        Method::GetCpuTimes => {
+            let plan = shared.lock().ok()?.plan.clone();
+            if plan.name.starts_with("busy") {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            let n_sec = plan.count_cpu_times.then(|| vec![7, 0, 5]);
+            reply_bytes(&GetCpuTimesOut { n_sec }, false)
+        }
     };
     channel.send(&bytes, &[]).await.ok()
 }

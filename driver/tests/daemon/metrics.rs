@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Test;
-use crate::harness::{Daemon, wait};
+use crate::harness::{Daemon, wait, xml};
 
 pub const TESTS: &[Test] = &[
     ("metrics::the_page", page),
+    ("metrics::processor_times_of_those_who_count_them", cpu_times),
     ("metrics::strangers_delay_nobody", strangers),
     ("metrics::an_address_that_cannot_be_used", bad_address),
     ("metrics::files_of_the_daemon_and_of_its_children", open_files),
@@ -55,6 +56,28 @@ fn page() {
     // The next daemon takes the socket's place.
     daemon.restart();
     assert!(get(&daemon, GET).contains("libvirt_up 1.0\n"));
+}
+
+fn cpu_times() {
+    let daemon = Daemon::start();
+    let counted = "<metadata><b:settings xmlns:b='urn:berth:domain:1'><b:cpu-times mode='counted'/></b:settings>\
+                   </metadata><os>";
+    for name in ["web", "busy"] {
+        let xml = xml(name).replacen("<os>", counted, 1);
+        daemon.client().good("Define", &json!({ "xml": xml }));
+        daemon.client().good("Start", &json!({ "name": name }));
+    }
+    daemon.begin("plain");
+    let times = |name: &str| {
+        let out = daemon.client().good("GetStats", &json!({ "name": name, "groups": ["cpu"] }));
+        out["stats"]["cpu"]["perCpuNSec"].clone()
+    };
+    assert_eq!((times("web"), times("plain")), (json!([7, 0, 5]), serde_json::Value::Null));
+    // A controller that does not answer delays only whom it must, and not for long.
+    let begin = Instant::now();
+    assert_eq!(times("busy"), serde_json::Value::Null);
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_millis(900) && taken < Duration::from_secs(5), "{taken:?}");
 }
 
 fn strangers() {

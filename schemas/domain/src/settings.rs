@@ -19,7 +19,8 @@ pub enum IdMapMode {
 }
 
 /// Settings that are an element with a mode.
-const MODES: &[(&str, [&str; 2])] = &[("idmap", ["auto", "none"]), ("view", ["own", "none"])];
+const MODES: &[(&str, [&str; 2])] =
+    &[("idmap", ["auto", "none"]), ("view", ["own", "none"]), ("cpu-times", ["counted", "none"])];
 
 /// What is said of the settings: errors and warnings.
 #[derive(Debug, Default)]
@@ -38,16 +39,23 @@ impl Domain {
 
     /// How the document wants its ids, if it says so.
     pub fn id_map_mode(&self) -> Option<IdMapMode> {
-        let settings = self.metadata_of(SETTINGS_NAMESPACE)?;
-        let element = settings.elements().find(|e| local(e) == "idmap")?;
-        mode(element.value("mode")?)
+        mode(self.mode_of("idmap")?)
     }
 
     /// Whether it sees /proc and /sys as its limits make them: `<berth:view mode='own'/>`, or `none` for the host's.
     pub fn has_view(&self) -> bool {
-        let settings = self.metadata_of(SETTINGS_NAMESPACE);
-        let element = settings.and_then(|s| s.elements().find(|e| local(e) == "view"));
-        element.and_then(|e| e.value("mode")) != Some("none")
+        self.mode_of("view") != Some("none")
+    }
+
+    /// Whether its processor time is counted by processor also where the kernel does not do that by itself:
+    /// `<berth:cpu-times mode='counted'/>`.
+    pub fn counts_cpu_times(&self) -> bool {
+        self.mode_of("cpu-times") == Some("counted")
+    }
+
+    fn mode_of(&self, name: &str) -> Option<&str> {
+        let settings = self.metadata_of(SETTINGS_NAMESPACE)?;
+        settings.elements().find(|e| local(e) == name)?.value("mode")
     }
 
     /// Checks all settings.

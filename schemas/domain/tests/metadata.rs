@@ -101,11 +101,17 @@ fn our_own_settings_are_read_and_checked() {
         assert_eq!(parsed.domain.id_map_mode(), Some(mode));
         assert_eq!(parsed.warnings, []);
     }
+    assert!(!domain("").counts_cpu_times());
+    for (value, counted) in [("none", false), ("counted", true)] {
+        let parsed = parse(&settings(&format!("<b:cpu-times mode='{value}'/>")), &host()).unwrap();
+        assert_eq!((parsed.domain.counts_cpu_times(), parsed.warnings), (counted, vec![]));
+    }
     let other = "<metadata><settings xmlns='urn:other'><idmap mode='none'/></settings></metadata>";
     assert_eq!(domain(other).id_map_mode(), None);
     for (inside, word) in [
         ("<b:idmap mode='some'/>", "'some'"),
         ("<b:idmap/>", "'mode' is missing"),
+        ("<b:cpu-times mode='yes'/>", "neither 'counted' nor 'none'"),
         ("<b:idmap mode='auto'/><b:idmap mode='auto'/>", "second"),
     ] {
         let error = parse(&settings(inside), &host()).unwrap_err();

@@ -85,6 +85,9 @@ pub struct LaunchPlan {
     /// Arguments of that program, to which the controller adds when the container started.
     #[serde(rename = "viewArguments")]
     pub view_arguments: Vec<String>,
+    /// The controller counts the time of each processor that the container had, for GetCpuTimes.
+    #[serde(rename = "countCpuTimes")]
+    pub count_cpu_times: bool,
     /// Limits of init and of all processes after it.
     pub rlimits: Vec<PlanRlimit>,
     /// What os-release(5) says on the host, which the container finds in /run/host; null if it does not get it.
@@ -1023,6 +1026,28 @@ pub struct ListDevicesOut {
     pub host_interfaces: Vec<PlanHostInterface>,
 }
 
+/// Parameters of `GetCpuTimes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetCpuTimesIn {}
+
+impl Parameters for GetCpuTimesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetCpuTimes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetCpuTimesOut {
+    /// `nSec`.
+    #[serde(rename = "nSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_sec: Option<Vec<i64>>,
+}
+
 /// Parameters of `ResizeConsole`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResizeConsoleIn {
@@ -1085,6 +1110,9 @@ pub enum Method {
     DetachDevice,
     /// The devices that the container has now: those of the plan it was launched with, and all changes since.
     ListDevices,
+    /// The time that the container had of each of the host's processors since it was launched, in nanoseconds, by number from 0
+    /// on; null if it is not counted.
+    GetCpuTimes,
     /// Passes on a window size.
     ResizeConsole,
 }
@@ -1103,6 +1131,7 @@ impl Method {
         Self::AttachDevice,
         Self::DetachDevice,
         Self::ListDevices,
+        Self::GetCpuTimes,
         Self::ResizeConsole,
     ];
 
@@ -1120,6 +1149,7 @@ impl Method {
             Self::AttachDevice => "io.berth.Controller.AttachDevice",
             Self::DetachDevice => "io.berth.Controller.DetachDevice",
             Self::ListDevices => "io.berth.Controller.ListDevices",
+            Self::GetCpuTimes => "io.berth.Controller.GetCpuTimes",
             Self::ResizeConsole => "io.berth.Controller.ResizeConsole",
         }
     }

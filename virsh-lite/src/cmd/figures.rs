@@ -56,7 +56,8 @@ pub static CPU_STATS: Command = Command::new(
 )
 .about(
     "Prints the processor time that a running domain has used, by processor of the host and in total. Hosts \
-             with nothing but cgroup v2 do not tell it by processor.",
+             with nothing but cgroup v2 do not tell it by processor, unless the domain has <berth:cpu-times mode='counted'/> \
+             in its <berth:settings>.",
 )
 .options(&[
     Opt::domain(),
@@ -189,7 +190,8 @@ fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let all = cpu.per_cpu_n_sec.as_deref();
     if by_cpu && all.is_none() {
         let cause = "cgroup v2 of this host does not count processor time by processor";
-        return Err(Failure::because(format!("{what} '{}'", stats.name), cause).hint("--total has the sum"));
+        let hint = "--total has the sum; <berth:cpu-times mode='counted'/> in <berth:settings> has it counted, see docs/resources.md";
+        return Err(Failure::because(format!("{what} '{}'", stats.name), cause).hint(hint));
     }
     let first = usize::try_from(start.unwrap_or_default()).unwrap_or_default();
     let rest = all.unwrap_or_default().get(first..).unwrap_or_default();

@@ -65,6 +65,7 @@ fn call(message: &[u8]) {
             Method::ResizeConsole => parameters::<controller::ResizeConsoleIn>(&p),
             Method::AttachDevice => parameters::<controller::AttachDeviceIn>(&p),
             Method::DetachDevice => parameters::<controller::DetachDeviceIn>(&p),
+            Method::GetCpuTimes => parameters::<controller::GetCpuTimesIn>(&p),
             Method::ListDevices => parameters::<controller::ListDevicesIn>(&p),
         },
     }
