@@ -132,6 +132,14 @@ pub fn memory(pid: i32, what: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Nanoseconds that a process has run, to the tick; 0 if there is none: proc_pid_stat(5), utime and stime.
+pub fn processor_time(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let words: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |n: usize| words.get(n).and_then(|w| w.parse::<u64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) * 10_000_000
+}
+
 /// How many descriptors a process has.
 pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_schemas::wire::CallKind;
 use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::host::processor_time;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 use serde_json::json;
@@ -40,22 +41,14 @@ fn begin(daemon: &Daemon, name: &str, script: &str) -> Result<PathBuf, String> {
     Ok(root)
 }
 
-/// Ticks of a process, as nanoseconds: proc_pid_stat(5), utime and stime.
-fn own_time(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let words: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, r)| r).split_whitespace().collect();
-    let tick = |n: usize| words.get(n).and_then(|w| w.parse::<u64>().ok()).unwrap_or_default();
-    (tick(11) + tick(12)) * 10_000_000
-}
-
 fn busy() -> Outcome {
     let daemon = Daemon::start()?;
     begin(&daemon, "t-ab", "while :; do :; done")?;
     let init = daemon.pid_of("t-ab", "initPid")?;
-    let before = (number(&stats(&daemon, &["t-ab"])?, "cpu.time")?, own_time(init));
+    let before = (number(&stats(&daemon, &["t-ab"])?, "cpu.time")?, processor_time(init));
     std::thread::sleep(Duration::from_secs(3));
     let figures = stats(&daemon, &["t-ab"])?;
-    let (told, own) = (number(&figures, "cpu.time")? - before.0, own_time(init) - before.1);
+    let (told, own) = (number(&figures, "cpu.time")? - before.0, processor_time(init) - before.1);
     ensure!(own > 200_000_000, "the loop got nothing: {own} ns");
     ensure!(
         told.abs_diff(own) * 10 <= own.max(300_000_000),

@@ -278,6 +278,7 @@ impl Controller {
         self.give_up_asking(now);
         self.expire_hotplug(now);
         self.look_for_oom(now, false);
+        self.ready.wake(now);
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }

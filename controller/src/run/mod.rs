@@ -240,7 +240,7 @@ impl Controller {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        let due = self.phase.deadline().into_iter().chain(self.oom.deadline());
+        let due = self.phase.deadline().into_iter().chain(self.oom.deadline()).chain(self.ready.deadline());
         let phase = due.map(|at| at.saturating_duration_since(now));
         let asking = self.asking.iter().map(|a| a.deadline.saturating_duration_since(now));
         let hotplug = self.hotplug.deadline().map(|at| at.saturating_duration_since(now));

@@ -1,7 +1,7 @@
 //! The socket on which init says that it is ready: sd_notify(3), and the container interface of systemd.
 //!
 //! The controller makes it and reads it; it is bound to [`PATH`] inside the container, where the mounts are made. What
-//! comes out of it is the container's word and nothing else: one message is looked at, the rest is left.
+//! comes out of it is the container's word and nothing else: that it is ready, once; the rest is dropped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -56,18 +56,41 @@ pub fn hand_over(inside: &Inside<'_>, identity: &Identity) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Takes one message, and says whether it is that init is ready. Descriptors that come along are closed by the kernel,
-/// as nobody asks for them.
-pub fn is_ready(socket: &OwnedFd) -> bool {
+/// What is read from the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Init is ready.
+    Ready,
+    /// Something else.
+    Other,
+    /// There is no more.
+    Nothing,
+}
+
+/// Takes one message. Descriptors that come along are closed by the kernel, as nobody asks for them.
+pub fn hear(socket: &OwnedFd) -> Heard {
     let mut buffer = [0; LONGEST];
     match recv(socket.as_fd(), &mut buffer[..], RecvFlags::DONTWAIT) {
-        Ok((length, _)) => says_ready(&buffer[..length]),
-        Err(Errno::AGAIN | Errno::INTR) => false,
+        Ok((length, _)) if says_ready(&buffer[..length]) => Heard::Ready,
+        Ok(_) => Heard::Other,
+        Err(Errno::AGAIN | Errno::INTR) => Heard::Nothing,
         Err(e) => {
             crate::note(&format!("cannot read what init says: {e}"));
-            false
+            Heard::Nothing
         }
     }
+}
+
+/// Listens no more, without anybody inside noticing: services go on to tell their state, and to them an error
+/// would be one of their own. Where that cannot be had the socket is closed.
+pub fn stop_listening(socket: OwnedFd) -> Option<OwnedFd> {
+    if let Err(e) = berth_sys::net::drop_messages(socket.as_fd()) {
+        crate::note(&format!("cannot drop what init says from now on, closing its socket: {e}"));
+        return None;
+    }
+    // Who waits for room goes on.
+    while hear(&socket) != Heard::Nothing {}
+    Some(socket)
 }
 
 /// Assignments, one on a line: sd_notify(3).
