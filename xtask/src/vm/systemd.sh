@@ -138,6 +138,10 @@ check 'no scope is left' sh -c '! ls -d /sys/fs/cgroup/machine.slice/*.scope 2> 
 check 'one can be started again' virsh-lite start web1
 check 'the package is removed' dpkg --remove berth
 check 'its container runs on' test -n "$(pgrep -P "$(controller_of web1)")"
+check 'it is installed over what was left' dpkg --install /root/new.deb
+check 'its units are at work' systemctl is-active berthd.socket berthd.service berth-guests.service
+check 'it manages the container again' sh -c 'virsh-lite domstate web1 | grep -qx running'
+check 'it is removed once more' dpkg --remove berth
 kill -TERM "$(controller_of web1)"
 check 'what was configured is there' test -f /etc/berth/domains/web1.xml
 check 'the package is purged' dpkg --purge berth
