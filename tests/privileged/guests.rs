@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("guests::of_an_isolated_network", || in_own_network(isolated)),
     ("guests::of_networks_on_the_hosts_interfaces", || in_own_network(direct)),
     ("guests::survive_kills_of_everybody_else", || in_own_network(killed)),
+    ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
     ("guests::have_what_their_portgroup_says", || in_own_network(portgroups)),
@@ -275,6 +276,48 @@ fn killed() -> Outcome {
     ensure_eq!(address(&daemon, "t-ka")?, at_a, "the lease of another start");
     daemon.ok(&["destroy", "t-ka"])?;
     daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+/// A network that ends under its guests takes them back when it runs again, by whomever it is started, and a daemon that
+/// starts finds those that it does not know to be lost.
+fn reconnected() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    network(
+        &daemon,
+        "again",
+        "<bridge name='br-again'/><ip address='10.24.0.1' prefix='24'><dhcp><range start='10.24.0.2' end='10.24.0.9'/></dhcp></ip>",
+    )?;
+    daemon.ok(&["net-start", "again"])?;
+    let limited = interface("again", "<bandwidth><inbound average='1000'/></bandwidth>");
+    define(&daemon, "t-ra", &interface("again", ""))?;
+    define(&daemon, "t-rb", &limited)?;
+    daemon.ok(&["start", "t-ra"])?;
+    daemon.ok(&["start", "t-rb"])?;
+    let (at_a, at_b) = (address(&daemon, "t-ra")?, address(&daemon, "t-rb")?);
+    ensure_eq!(hears(&daemon, "t-ra", &format!("{at_b}:80"))?, "t-rb", "a neighbour");
+    daemon.ok(&["net-destroy", "again"])?;
+    ensure!(hears(&daemon, "t-ra", &format!("{at_b}:80")).is_err(), "a neighbour without a network");
+    daemon.ok(&["net-start", "again"])?;
+    ensure_eq!(hears(&daemon, "t-ra", &format!("{at_b}:80"))?, "t-rb", "the neighbour again");
+    ensure_eq!(
+        wait_for("the host", 4, || lab::hears(&format!("{at_a}:80")).ok())?.trim(),
+        "t-ra",
+        "from the host"
+    );
+    let ports = || run(&["ip", "-o", "link", "show", "master", "br-again"]);
+    let both = |text: &str| text.lines().filter(|l| l.contains("vnet")).count() == 2;
+    ensure!(both(&ports()?), "ports of the bridge: {}", ports()?);
+    ensure!(daemon.ok(&["net-dumpxml", "again"])?.contains("connections='2'"), "the ports of the network");
+    // Somebody has pulled the cable while nobody was looking.
+    let first = ports()?.split(": ").nth(1).and_then(|n| n.split('@').next()).unwrap_or_default().to_owned();
+    daemon.kill();
+    run(&["ip", "link", "set", &first, "nomaster"])?;
+    daemon.launch()?;
+    ensure!(both(&ports()?), "ports of the bridge after a restart: {}", ports()?);
+    daemon.ok(&["destroy", "t-ra"])?;
+    daemon.ok(&["destroy", "t-rb"])?;
+    ensure!(!daemon.ok(&["net-dumpxml", "again"])?.contains("connections"), "ports that are left");
+    daemon.ok(&["net-destroy", "again"]).map(drop)
 }
 
 fn bus() -> Outcome {

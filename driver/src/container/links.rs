@@ -166,16 +166,45 @@ pub async fn release(engine: &Engine, owner: Owner<'_>, links: &[Link]) -> Vec<S
     left
 }
 
-/// Takes the ports of the networks of a domain that runs already, which a daemon before this one has taken.
-pub async fn take_again(engine: &Engine, owner: Owner<'_>, domain: &Domain) {
+/// Takes the ports of networks again that a domain that runs has had, and puts ends on the host back on their bridges:
+/// the daemon was away, or the network. Only those of one network if one is given. Answers whether anything was changed.
+pub async fn take_again(
+    engine: &Engine,
+    owner: Owner<'_>,
+    domain: &Domain,
+    links: &mut [Link],
+    only: Option<&str>,
+) -> bool {
+    let mut changed = false;
     for interface in &domain.devices.interfaces {
-        if let InterfaceSource::Network { network, portgroup } = &interface.source
-            && let Err(e) =
-                engine.networks.plug(network, portgroup.as_deref(), &port_of(owner, interface)).await
-        {
-            tracing::warn!("domain '{}': the port of network '{network}' is lost: {e}", owner.name);
+        let InterfaceSource::Network { network, .. } = &interface.source else { continue };
+        let link = links.iter_mut().find(|l| l.mac == interface.mac);
+        let Some(link) = link.filter(|_| only.is_none_or(|only| only == network)) else { continue };
+        match connect_again(engine, owner, interface, link).await {
+            Ok(connected) => changed |= connected,
+            Err(e) => {
+                tracing::warn!("domain '{}': the port of network '{network}' is lost: {e}", owner.name);
+            }
         }
     }
+    changed
+}
+
+/// Takes the port of one interface again. Answers whether its end on the host was on no bridge, or on another one.
+pub async fn connect_again(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+    link: &mut Link,
+) -> Result<bool, LinkError> {
+    let spec = resolve(engine, owner, interface).await?;
+    if engine.links.is_connected(link, &spec).await? {
+        return Ok(false);
+    }
+    engine.links.change(link, &spec).await?;
+    note_bridge(link, &spec);
+    tracing::info!("domain '{}': interface '{}' is connected again", owner.name, link.host);
+    Ok(true)
 }
 
 /// A port by what tells it from others.

@@ -223,6 +223,28 @@ impl Engine {
         }
     }
 
+    /// Puts what is lent of a network that runs again back on its bridge.
+    pub async fn reconnect_lent(&self, network: &str) {
+        let mut all = self.lending.0.lock().await;
+        for lent in all.values_mut().filter(|l| l.network == network) {
+            let (mac, owner) = (lent.link.mac.clone(), Owner { name: "", uuid: lent.owner, domain: None });
+            let connected = match interface_of(network, Some(&mac), &self.host) {
+                Ok(interface) => links::connect_again(self, owner, &interface, &mut lent.link).await,
+                // It had one.
+                Err(_) => continue,
+            };
+            match connected {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(e) = self.note_lent(lent).await {
+                        tracing::warn!("interface '{}': {e:?}", lent.link.host);
+                    }
+                }
+                Err(e) => tracing::warn!("interface '{}': {e}", lent.link.host),
+            }
+        }
+    }
+
     /// Reads what a former daemon has lent; half of one is taken away. Answers what the ports belong to.
     pub async fn recover_lent(&self) -> io::Result<Vec<Uuid>> {
         let folder = self.layout.lent();

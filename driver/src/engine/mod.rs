@@ -11,6 +11,7 @@ pub mod metadata;
 mod pending;
 pub mod publish;
 pub mod reads;
+mod reconnect;
 pub mod record;
 pub mod recover;
 pub mod registry;

@@ -84,6 +84,7 @@ impl Engine {
         owners.extend(self.recover_lent().await?);
         self.networks.keep_ports(&owners).await;
         self.watch_lent();
+        self.reconnect_guests();
         Ok(report)
     }
 
@@ -173,12 +174,10 @@ impl Engine {
         let (mut live, mut next) = (live, next);
         if alive.is_some() {
             self.adopt_ids(&record, &live).await;
-            links::take_again(
-                &self,
-                Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) },
-                &live,
-            )
-            .await;
+            let mut ends = std::mem::take(&mut record.links);
+            let owner = Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) };
+            links::take_again(&self, owner, &live, &mut ends, None).await;
+            record.links = ends;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
                 self.settle_tuning(&live, record.scope.clone()).await;

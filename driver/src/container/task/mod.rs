@@ -108,6 +108,8 @@ pub enum Request {
     ChangeDevice(Box<DeviceChange>),
     /// Change what it may use.
     Tune(Box<Tuning>),
+    /// Connect interfaces of a network that runs again.
+    Reconnect(String),
     /// Answer when nothing is under way.
     Settle,
 }
@@ -280,6 +282,7 @@ impl Task {
                 Ask::EditLive
             }
             Request::Tune(tuning) if targets(&tuning.affect, self.active.is_some()).0 => Ask::EditLive,
+            Request::Reconnect(_) => Ask::EditLive,
             Request::ChangeDevice(_) | Request::Tune(_) => Ask::EditNext,
             Request::Settle => Ask::Settle,
         }
@@ -335,6 +338,10 @@ impl Task {
             Request::Tune(tuning) => {
                 let done = self.tune(&tuning).await;
                 answer(reply, done);
+            }
+            Request::Reconnect(network) => {
+                self.reconnect(&network).await;
+                answer(reply, Ok(Answer::Done));
             }
             Request::Settle => answer(reply, Ok(Answer::Done)),
         }

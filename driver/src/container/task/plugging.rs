@@ -127,6 +127,18 @@ impl Task {
         self.unpark().await;
     }
 
+    /// Puts the interfaces of a network that runs again back on its bridge.
+    pub(super) async fn reconnect(&mut self, network: &str) {
+        let Some(active) = self.active.as_ref() else { return };
+        let (live, mut ends) = (active.run.live.clone(), active.run.links.clone());
+        let owner = Owner { name: self.entry.name.as_str(), uuid: self.entry.uuid, domain: Some(&live) };
+        let changed = links::take_again(&self.engine, owner, &live, &mut ends, Some(network)).await;
+        if let Some(active) = self.active.as_mut().filter(|_| changed) {
+            active.run.links = ends;
+            self.publish(Vec::new()).await;
+        }
+    }
+
     /// The host end of an interface that is coming, going or changing.
     pub(super) fn plugging_link(&self) -> Option<&Link> {
         self.plugging.as_ref().and_then(|p| p.pending.step.item().link())

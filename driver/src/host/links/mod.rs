@@ -231,6 +231,15 @@ impl Links {
         if spec.up { furnish(&kernel, found.index, link, pair).await } else { Ok(()) }
     }
 
+    /// Whether the host end of a pair is on the bridge that it belongs to. Switches remember their ports by themselves.
+    pub async fn is_connected(&self, link: &Link, spec: &LinkSpec) -> Result<bool, LinkError> {
+        let (LinkKind::Pair(pair), None) = (&spec.kind, &self.pretended) else { return Ok(true) };
+        let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) else { return Ok(true) };
+        let kernel = Kernel::open()?;
+        let bridge = bridge_of(&kernel, port).await?;
+        Ok(kernel.find(&link.host).await?.is_some_and(|found| found.master == Some(bridge.index)))
+    }
+
     /// Moves the other end of a pair into a network namespace and gives it its name there. It is down.
     pub async fn give(&self, link: &Link, namespace: BorrowedFd<'_>) -> Result<(), LinkError> {
         let (kernel, peer) = (Kernel::open()?, link.peer());
