@@ -1,8 +1,8 @@
 //! A start, in phases that are types: each takes the one before, and each can be undone.
 //!
 //! ```text
-//! Prepared (namespaces, socket, plan) -> Confined (record, profile; with systemd controller and scope)
-//!     -> Grouped (control groups) -> Linked (interfaces; with them controller) -> Spawned (controller) -> Launched
+//! Prepared (plan, socket; a controller that waits) -> Confined (record, profile; with systemd scope)
+//!     -> Grouped (control groups) -> Linked (interfaces) -> Launched
 //! ```
 //!
 //! Does not know whether the domain may be started, nor who asked.
@@ -39,6 +39,7 @@ use crate::host::namespaces;
 use crate::host::node;
 use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
+use crate::host::program::Program;
 use crate::host::resources::LimitError;
 use crate::host::usb;
 use crate::killpoint;
@@ -106,7 +107,7 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
     let confined = match prepared.confine(engine, spec.record).await {
         Ok(confined) => confined,
         Err((prepared, failure)) => {
-            return Err(Undone { error: StartError::Step(failure), residue: prepared.undo(engine) });
+            return Err(Undone { error: StartError::Step(failure), residue: prepared.undo(engine).await });
         }
     };
     killpoint::reached("profile");
@@ -123,34 +124,39 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
         }
     };
     killpoint::reached("cgroup");
-    let linked = match grouped.link(engine).await {
+    let mut linked = match grouped.link(engine).await {
         Ok(linked) => linked,
         Err((linked, failure)) => {
             return Err(Undone { error: StartError::Step(failure), residue: linked.undo(engine).await });
         }
     };
     killpoint::reached("linked");
-    let mut spawned = match linked.spawn(engine).await {
-        Ok(spawned) => spawned,
-        Err((linked, failure)) => {
-            return Err(Undone { error: StartError::Step(failure), residue: linked.undo(engine).await });
-        }
-    };
-    killpoint::reached("spawned");
     let launched = tokio::select! {
-        launched = spawned.launch(engine) => launched.map_err(StartError::Step),
+        launched = linked.launch(engine) => launched.map_err(StartError::Step),
         Ok(()) = cancel => Err(StartError::Cancelled),
     };
     match launched {
         Ok(status) => {
             killpoint::reached("launched");
-            spawned.confirm(engine, status).await
+            linked.confirm(engine, status).await
         }
-        Err(error) => Err(Undone { error, residue: spawned.undo(engine).await }),
+        Err(error) => Err(Undone { error, residue: linked.undo(engine).await }),
     }
 }
 
-/// What needs nothing of the host yet but a socket.
+/// What a start is going to do, as far as it can be known before anything is there.
+#[derive(Debug)]
+struct Planned {
+    groups: Groups,
+    limits: Limits,
+    plan: LaunchPlan,
+    descriptors: Vec<OwnedFd>,
+    ids: Option<Range>,
+    label: Option<Label>,
+    links: Vec<Link>,
+}
+
+/// What needs nothing of the host yet but a socket, and a controller that waits for its plan.
 #[derive(Debug)]
 struct Prepared {
     name: String,
@@ -163,11 +169,12 @@ struct Prepared {
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
     label: Option<Label>,
-    newborn: Option<Newborn>,
     links: Vec<Link>,
+    newborn: Newborn,
+    process: ProcessRecord,
 }
 
-impl Prepared {
+impl Planned {
     async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
         let domain = &spec.domain;
         let ids = engine.ids_for(domain).await.map_err(|e| plain("ids", "choose ids", e))?;
@@ -220,15 +227,20 @@ impl Prepared {
             })?);
         }
         descriptors.extend(view);
-        let socket = Layout::socket_name(domain.uuid);
-        let listener = engine.sockets.listen(&socket).map_err(|e| {
-            let path = engine.layout.controllers().join(&socket);
-            step_failed("socket", "listen on", Some(&path), &e)
-        })?;
+        Ok(Self { groups, limits, plan, descriptors, ids, label, links })
+    }
+
+    fn with(
+        self,
+        spec: &Spec,
+        (socket, listener): (String, OwnedFd),
+        (newborn, process): (Newborn, ProcessRecord),
+    ) -> Prepared {
+        let Self { groups, limits, plan, mut descriptors, ids, label, links } = self;
         descriptors.insert(0, listener);
+        let domain = spec.domain.clone();
         let (name, pressure) = (domain.name.to_string(), domain.pressure_settings());
-        let domain = domain.clone();
-        Ok(Self {
+        Prepared {
             name,
             domain,
             socket,
@@ -240,21 +252,58 @@ impl Prepared {
             ids,
             label,
             links,
-            newborn: None,
-        })
+            newborn,
+            process,
+        }
+    }
+}
+
+impl Prepared {
+    /// The controller is spawned while the plan is made: it takes as long to come up. Until it is noted, it is ended by the
+    /// loss of its connection, also if the daemon is killed.
+    async fn make(engine: &Engine, spec: &Spec) -> Result<Self, StepFailure> {
+        let (program, name) = (engine.controller.clone(), spec.domain.name.to_string());
+        let log = engine.layout.controller_log(&name);
+        let spawning = tokio::task::spawn_blocking(move || spawn(&program, &name, &log));
+        let planned = Planned::make(engine, spec).await;
+        let spawned = match spawning.await {
+            Ok(spawned) => spawned.map_err(|failure| *failure),
+            Err(e) => Err(plain("spawn", "run the controller", e.to_string())),
+        };
+        killpoint::reached("spawned");
+        let (failure, newborn) = match (planned, spawned) {
+            (Ok(planned), Ok((newborn, process))) => {
+                let socket = Layout::socket_name(spec.domain.uuid);
+                match engine.sockets.listen(&socket) {
+                    Ok(listener) => return Ok(planned.with(spec, (socket, listener), (newborn, process))),
+                    Err(e) => {
+                        let path = engine.layout.controllers().join(&socket);
+                        (step_failed("socket", "listen on", Some(&path), &e), newborn)
+                    }
+                }
+            }
+            (Err(failure), Ok((newborn, _))) => (failure, newborn),
+            (Err(failure), Err(_)) | (Ok(_), Err(failure)) => return Err(failure),
+        };
+        for left in end(&newborn.process).await {
+            tracing::warn!("domain '{}': {left}", spec.domain.name);
+        }
+        Err(failure)
     }
 
-    fn undo(self, engine: &Engine) -> Vec<String> {
-        match engine.sockets.remove(&self.socket) {
-            Ok(()) => Vec::new(),
-            Err(e) => vec![format!("cannot remove the socket '{}': {e}", self.socket)],
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let mut residue = end(&self.newborn.process).await;
+        if let Err(e) = engine.sockets.remove(&self.socket) {
+            residue.push(format!("cannot remove the socket '{}': {e}", self.socket));
         }
+        residue
     }
 
     /// The record comes first: a daemon that dies right behind it finds in there what to remove.
     async fn confine(self, engine: &Engine, mut record: Record) -> Result<Confined, (Self, StepFailure)> {
         record.label = self.label.clone();
         record.links.clone_from(&self.links);
+        record.process = Some(self.process);
         if let Err(e) = engine.publisher.note(record.clone()).await {
             let path = engine.layout.record(record.uuid);
             return Err((self, step_failed("record", "write", Some(&path), &e)));
@@ -320,13 +369,11 @@ struct Confined {
 }
 
 impl Confined {
-    async fn undo(mut self, engine: &Engine) -> Vec<String> {
-        let mut residue = match self.prepared.newborn.take() {
-            Some(newborn) => end(&newborn.process).await,
-            None => Vec::new(),
-        };
-        residue.extend(remove_profile(engine, self.prepared.label.as_ref()).await);
-        residue.extend(self.prepared.undo(engine));
+    async fn undo(self, engine: &Engine) -> Vec<String> {
+        let label = self.prepared.label.clone();
+        // The controller ends first: what ran under the profile is gone then.
+        let mut residue = self.prepared.undo(engine).await;
+        residue.extend(remove_profile(engine, label.as_ref()).await);
         residue
     }
 
@@ -334,15 +381,8 @@ impl Confined {
     /// will be in there. Where it cannot be had, they are where they always are.
     async fn place(mut self, engine: &Engine) -> Result<Self, (Self, StepFailure)> {
         let Some(systemd) = &engine.systemd else { return Ok(self) };
-        let (newborn, process) = match spawn(engine, &self.prepared.name) {
-            Ok(spawned) => spawned,
-            Err(failure) => return Err((self, *failure)),
-        };
-        let domain = &self.prepared.domain;
-        let made =
-            systemd.make_scope(domain.name.as_str(), domain.uuid, domain.partition(), process.pid).await;
-        self.prepared.newborn = Some(newborn);
-        self.record.process = Some(process);
+        let (domain, pid) = (&self.prepared.domain, self.prepared.process.pid);
+        let made = systemd.make_scope(domain.name.as_str(), domain.uuid, domain.partition(), pid).await;
         match made {
             Ok(group) => {
                 self.prepared.groups = engine.cgroups.of(&self.prepared.name, Some(&group));
@@ -450,7 +490,7 @@ impl Grouped {
             residue.extend(Confined { prepared, record }.undo(engine).await);
         } else {
             // Something may still run in there: not without its profile.
-            residue.extend(prepared.undo(engine));
+            residue.extend(prepared.undo(engine).await);
         }
         residue
     }
@@ -472,15 +512,13 @@ impl Grouped {
     }
 
     /// The container's network namespace, if links are to be made in it: moving one there takes longer than the rest of a
-    /// start. Its controller makes it, and so is spawned sooner.
+    /// start. Its controller makes it.
     async fn network(&mut self, engine: &Engine) -> Result<Option<OwnedFd>, StepFailure> {
-        let Self { prepared, record, .. } = self;
+        let prepared = &mut self.prepared;
         if prepared.links.is_empty() || !engine.links.want_namespace() {
             return Ok(None);
         }
-        let (mut newborn, _) = take_or_spawn(engine, prepared, record).await?;
-        let made = newborn.prepare_network(prepared.plan.id_map.clone()).await;
-        prepared.newborn = Some(newborn);
+        let made = prepared.newborn.prepare_network(prepared.plan.id_map.clone()).await;
         made.map(Some).map_err(|e| prepared.refused(engine, e))
     }
 
@@ -524,96 +562,41 @@ impl Linked {
     async fn undo(self, engine: &Engine) -> Vec<String> {
         let (prepared, uuid) = (&self.grouped.prepared, self.grouped.record.uuid);
         let owner = Owner { name: &prepared.name, uuid, domain: None };
-        let mut residue = links::release(engine, owner, &prepared.links).await;
+        // It may be at work with all of this.
+        let mut residue = end(&prepared.newborn.process).await;
+        residue.extend(links::release(engine, owner, &prepared.links).await);
         residue.extend(self.grouped.undo(engine).await);
         residue
     }
 
-    async fn spawn(mut self, engine: &Engine) -> Result<Spawned, (Self, StepFailure)> {
-        let Grouped { prepared, record, .. } = &mut self.grouped;
-        match take_or_spawn(engine, prepared, record).await {
-            Ok((newborn, process)) => Ok(Spawned { linked: self, newborn, process }),
-            Err(failure) => Err((self, failure)),
+    async fn launch(&mut self, engine: &Engine) -> Result<ControllerStatus, StepFailure> {
+        let prepared = &mut self.grouped.prepared;
+        let descriptors = link::borrow(&prepared.descriptors);
+        let launched = prepared.newborn.launch(prepared.plan.clone(), &descriptors).await;
+        launched.map_err(|e| prepared.refused(engine, e))
+    }
+
+    async fn confirm(mut self, engine: &Engine, status: ControllerStatus) -> Result<Launched, Undone> {
+        if let Err(e) = self.grouped.prepared.newborn.subscribe().await {
+            let error = StartError::Step(self.grouped.prepared.lost(engine, &e));
+            return Err(Undone { error, residue: self.undo(engine).await });
         }
+        let Grouped { prepared, record, triggers: pressure } = self.grouped;
+        let Prepared { ids, label, links, newborn, process: process_record, .. } = prepared;
+        let (process, events) = newborn.grown_up();
+        let scope = record.scope;
+        Ok(Launched { process, process_record, status, events, ids, label, scope, links, pressure })
     }
 }
 
-/// The controller that was spawned before it was needed, or one that is spawned and noted now.
-async fn take_or_spawn(
-    engine: &Engine,
-    prepared: &mut Prepared,
-    record: &mut Record,
-) -> Result<(Newborn, ProcessRecord), StepFailure> {
-    if let (Some(newborn), Some(process)) = (prepared.newborn.take(), record.process) {
-        return Ok((newborn, process));
-    }
-    let (newborn, process) = spawn(engine, &prepared.name).map_err(|failure| *failure)?;
-    record.process = Some(process);
-    let noted = engine.publisher.note(record.clone()).await;
-    noted.map_err(|e| step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e))?;
-    Ok((newborn, process))
-}
-
-/// Runs a controller. Without a plan it ends by itself when the connection is dropped.
-fn spawn(engine: &Engine, name: &str) -> Result<(Newborn, ProcessRecord), Box<StepFailure>> {
-    let log = engine.layout.controller_log(name);
-    let newborn = link::spawn(&engine.controller, name, &log)
-        .map_err(|e| Box::new(step_failed("spawn", "run", Some(engine.controller.path()), &e)))?;
+/// Runs a controller. Without a plan it ends by itself when the connection is dropped. Blocks until it has been executed.
+fn spawn(program: &Program, name: &str, log: &Path) -> Result<(Newborn, ProcessRecord), Box<StepFailure>> {
+    let newborn = link::spawn(program, name, log)
+        .map_err(|e| Box::new(step_failed("spawn", "run", Some(program.path()), &e)))?;
     let pid = newborn.process.pid();
     let start = process::start_time(pid)
         .map_err(|e| Box::new(step_failed("spawn", "look at the controller", None, &e)))?;
     Ok((newborn, ProcessRecord { pid, start }))
-}
-
-/// A controller waits for its plan.
-#[derive(Debug)]
-struct Spawned {
-    linked: Linked,
-    newborn: Newborn,
-    process: ProcessRecord,
-}
-
-impl Spawned {
-    async fn launch(&mut self, engine: &Engine) -> Result<ControllerStatus, StepFailure> {
-        let prepared = &self.linked.grouped.prepared;
-        let descriptors = link::borrow(&prepared.descriptors);
-        let launched = self.newborn.launch(prepared.plan.clone(), &descriptors).await;
-        launched.map_err(|e| prepared.refused(engine, e))
-    }
-
-    async fn undo(self, engine: &Engine) -> Vec<String> {
-        let Self { linked, newborn, .. } = self;
-        let mut residue = end(&newborn.process).await;
-        residue.extend(linked.undo(engine).await);
-        residue
-    }
-
-    async fn confirm(self, engine: &Engine, status: ControllerStatus) -> Result<Launched, Undone> {
-        let Self { linked, newborn, process } = self;
-        match newborn.grown_up().await {
-            Ok((held, events)) => {
-                let Grouped { prepared, record, triggers: pressure } = linked.grouped;
-                let (Prepared { ids, label, links, .. }, scope) = (prepared, record.scope);
-                Ok(Launched {
-                    process: held,
-                    process_record: process,
-                    status,
-                    events,
-                    ids,
-                    label,
-                    scope,
-                    links,
-                    pressure,
-                })
-            }
-            Err((held, e)) => {
-                let error = StartError::Step(linked.grouped.prepared.lost(engine, &e));
-                let mut residue = end(&held).await;
-                residue.extend(linked.undo(engine).await);
-                Err(Undone { error, residue })
-            }
-        }
-    }
 }
 
 impl Prepared {

@@ -57,7 +57,7 @@ pub struct Engine {
     /// What documents need to know of the host.
     pub host: berth_domain::Host,
     /// The controller program.
-    pub controller: Program,
+    pub controller: Arc<Program>,
     /// The program that serves containers' own views.
     pub view: Program,
     /// Control groups.
@@ -319,10 +319,10 @@ impl Engine {
             emulator: controller.display().to_string(),
         };
         let view = Program::new(controller.with_file_name("berth-view"));
-        let controller = Program::new(controller);
+        let controller = Arc::new(Program::new(controller));
         // Now, not at the first start: a package may be upgraded meanwhile.
         for (program, outcome) in [
-            (&controller, "no container can be started"),
+            (&*controller, "no container can be started"),
             (&view, "containers see the host's memory and processors"),
         ] {
             if let Err(e) = program.to_run() {

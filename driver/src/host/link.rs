@@ -165,13 +165,23 @@ impl Newborn {
         }
     }
 
-    /// The connection as a stream of events, after a launch.
-    pub async fn grown_up(self) -> Result<(Process, Events), (Process, CallError)> {
-        let mut events = Events { channel: self.channel };
-        match events.subscribe(None).await {
-            Ok(()) => Ok((self.process, events)),
-            Err(e) => Err((self.process, e)),
-        }
+    /// Asks for events, after a launch.
+    pub async fn subscribe(&mut self) -> Result<(), CallError> {
+        subscribe(&mut self.channel, None).await
+    }
+
+    /// The process, and its connection as a stream of events.
+    pub fn grown_up(self) -> (Process, Events) {
+        (self.process, Events { channel: self.channel })
+    }
+}
+
+async fn subscribe(channel: &mut Channel, since: Option<i64>) -> Result<(), CallError> {
+    let bytes = call_bytes(Method::Subscribe.name(), &SubscribeIn { since }, CallKind::More);
+    match tokio::time::timeout(CALL, channel.send(&bytes, &[])).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(CallError::Gone),
+        Err(_) => Err(CallError::TimedOut(CALL)),
     }
 }
 
@@ -182,15 +192,6 @@ pub struct Events {
 }
 
 impl Events {
-    async fn subscribe(&mut self, since: Option<i64>) -> Result<(), CallError> {
-        let bytes = call_bytes(Method::Subscribe.name(), &SubscribeIn { since }, CallKind::More);
-        match tokio::time::timeout(CALL, self.channel.send(&bytes, &[])).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(CallError::Gone),
-            Err(_) => Err(CallError::TimedOut(CALL)),
-        }
-    }
-
     /// Those after `since` that are known to be there already, up to number `last`.
     pub async fn up_to(&mut self, since: i64, last: i64) -> Vec<ControllerEvent> {
         let mut events = Vec::new();
@@ -296,9 +297,8 @@ impl Sockets {
         let mut channel = self.connect(file).await?;
         let bytes = call_bytes(Method::GetStatus.name(), &serde_json::json!({}), CallKind::Once);
         let (out, _) = exchange::<GetStatusOut>(&mut channel, &bytes, &[], CALL).await?;
-        let mut events = Events { channel };
-        events.subscribe(Some(since)).await?;
-        Ok((out.status, events))
+        subscribe(&mut channel, Some(since)).await?;
+        Ok((out.status, Events { channel }))
     }
 }
 

@@ -103,7 +103,7 @@ fn die_at(daemon: &mut Daemon, step: &str, method: &str, parameters: &serde_json
 fn killed_starting() {
     let mut daemon = Daemon::start();
     daemon.define("k");
-    for step in ["prepared", "profile", "cgroup", "spawned", "launched", "published"] {
+    for step in ["spawned", "prepared", "profile", "cgroup", "launched", "published"] {
         die_at(&mut daemon, step, "Start", &json!({ "name": "k" }));
         let status = daemon.status("k");
         if status["state"] == json!("running") {

@@ -83,7 +83,7 @@ fn restarted() {
 
 fn killed() {
     let bus = Bus::start();
-    for step in ["scope", "cgroup", "spawned"] {
+    for step in ["spawned", "scope", "cgroup"] {
         let mut daemon = daemon(&bus);
         daemon.define("web");
         daemon.kill();
