@@ -39,7 +39,18 @@ pub struct Printed {
     pub err: String,
 }
 
+/// What becomes the user `nobody`, before the words of a command.
+pub const NOBODY: &[&str] = &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+
 impl Printed {
+    fn of(output: &std::process::Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The standard output of a command that must succeed.
     pub fn ok(self) -> Result<String, String> {
         if self.status == 0 { Ok(self.out) } else { Err(format!("the command failed: {self:?}")) }
@@ -195,11 +206,27 @@ impl Daemon {
     pub fn virsh(&self, words: &[&str]) -> Result<Printed, String> {
         let output =
             self.command()?.args(words).output().map_err(|e| format!("cannot run virsh-lite: {e}"))?;
-        Ok(Printed {
-            status: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(Printed::of(&output))
+    }
+
+    /// Runs a copy of `virsh-lite` by a program that becomes somebody else before, such as [`NOBODY`].
+    pub fn virsh_by(&self, program: &[&str], words: &[&str]) -> Result<Printed, String> {
+        // The builds may be in a folder that is closed to others.
+        let copy = self.work().join("virsh-lite");
+        if !copy.exists() {
+            fs::copy(dist()?.join("virsh-lite"), &copy)
+                .map_err(|e| format!("cannot copy virsh-lite: {e}"))?;
+        }
+        let output = Command::new(program[0])
+            .args(&program[1..])
+            .arg(&copy)
+            .args(words)
+            .env("LIBVIRT_DEFAULT_URI", self.uri())
+            .env("HOME", "/")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| format!("cannot run virsh-lite: {e}"))?;
+        Ok(Printed::of(&output))
     }
 
     /// Runs `virsh-lite`, which must succeed, and gives its output.

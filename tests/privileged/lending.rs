@@ -2,9 +2,8 @@
 //! with those.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
-use berth_tests::daemon::{Daemon, Printed, dist};
+use berth_tests::daemon::{Daemon, NOBODY, Printed};
 use berth_tests::host::in_own_network;
 use berth_tests::lab::{Machine, run};
 use berth_tests::suite::Test;
@@ -14,9 +13,6 @@ pub const TESTS: &[Test] = &[
     ("lending::to_whom_and_how_many", || in_own_network(rules)),
     ("lending::is_whole_or_nothing_after_a_kill", || in_own_network(killed)),
 ];
-
-/// The user `nobody`.
-const NOBODY: &[&str] = &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
 
 const NETWORK: &str = "<network><name>lab</name><bridge name='lab0'/><ip address='10.13.0.1' prefix='24'><dhcp>\
                        <range start='10.13.0.10' end='10.13.0.20'/></dhcp></ip></network>";
@@ -28,26 +24,7 @@ fn rootless() -> Result<Machine, String> {
 
 /// `virsh-lite` as the user, where `prefix` leads.
 fn as_nobody(daemon: &Daemon, prefix: &[&str], words: &[&str]) -> Result<Printed, String> {
-    // The builds may be in a folder that is closed to others.
-    let program = daemon.work().join("virsh-lite");
-    if !program.exists() {
-        fs::copy(dist()?.join("virsh-lite"), &program).map_err(|e| format!("cannot copy virsh-lite: {e}"))?;
-    }
-    let all = [prefix, NOBODY].concat();
-    let output = Command::new(all[0])
-        .args(&all[1..])
-        .arg(&program)
-        .args(words)
-        .env("LIBVIRT_DEFAULT_URI", daemon.uri())
-        .env("HOME", "/")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("cannot run virsh-lite: {e}"))?;
-    Ok(Printed {
-        status: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    daemon.virsh_by(&[prefix, NOBODY].concat(), words)
 }
 
 fn daemon_with_rows() -> Result<Daemon, String> {

@@ -1,9 +1,10 @@
 //! The life of a domain: defined, started, stopped, in every way that it can end.
 
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use berth_schemas::wire::CallKind;
-use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::daemon::{Daemon, NOBODY, domain_xml};
 use berth_tests::host::{Traces, alive};
 use berth_tests::suite::Test;
 use berth_tests::varlink::Client;
@@ -26,10 +27,51 @@ pub const TESTS: &[Test] = &[
     ("life::events_tell_the_story", events),
     ("life::autodestroy_follows_the_connection", autodestroy),
     ("life::crash_loops_are_slowed_down", crash_loop),
+    ("life::a_user_with_many_connections_keeps_nobody_out", crowd),
 ];
 
 /// A script as init that does its own small job; `sleep` is a child, so signals are handled at once.
 const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+
+/// Everybody may connect: one who does it all the time must not be in the way of root, nor of other users.
+fn crowd() -> Outcome {
+    let daemon = Daemon::start()?;
+    let fine = daemon.virsh_by(NOBODY, &["list", "--all"])?;
+    ensure_eq!(fine.status, 0, "one connection: {fine:?}");
+    let listener =
+        format!("'{}' event --all --loop >/dev/null & ", daemon.work().join("virsh-lite").display());
+    let script = format!("n=0; while [ $n -lt 600 ]; do n=$((n+1)); {listener} done; wait");
+    let mut crowd = std::process::Command::new(NOBODY[0]);
+    crowd
+        .args(&NOBODY[1..])
+        .args(["sh", "-c", &script])
+        .env("LIBVIRT_DEFAULT_URI", daemon.uri())
+        .env("HOME", "/");
+    crowd.process_group(0).stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut crowd = crowd.spawn().map_err(|e| format!("cannot run a crowd: {e}"))?;
+    let group = nix::unistd::Pid::from_raw(i32::try_from(crowd.id()).unwrap_or(0));
+    let seen = (|| {
+        let refusal = wait_for("a refusal", 60, || {
+            daemon.virsh_by(NOBODY, &["list"]).ok().filter(|p| p.status != 0).map(|p| p.err)
+        })?;
+        let why = "the daemon takes no more connections: user 65534 has 128 connections already\n";
+        ensure!(refusal.ends_with(why), "{refusal}");
+        daemon.ok(&["list", "--all"])?;
+        let other: Vec<String> = NOBODY.iter().map(|w| w.replace("65534", "65533")).collect();
+        let other: Vec<&str> = other.iter().map(String::as_str).collect();
+        let other = daemon.virsh_by(&other, &["list"])?;
+        ensure_eq!(other.status, 0, "another user: {other:?}");
+        ensure_eq!(daemon.log().matches("refusing a connection").count(), 1, "lines in the log");
+        Ok(())
+    })();
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL)
+        .map_err(|e| format!("the crowd: {e}"))?;
+    crowd.wait().map_err(|e| e.to_string())?;
+    seen?;
+    wait_for("a place again", 20, || {
+        daemon.virsh_by(NOBODY, &["list"]).ok().filter(|p| p.status == 0).map(drop)
+    })
+}
 
 fn start_destroy() -> Outcome {
     let daemon = Daemon::start()?;

@@ -120,7 +120,11 @@ impl Client {
         kind: CallKind,
     ) -> Result<(), CallError> {
         let bytes = wire::call_bytes(method, parameters, kind);
-        self.stream.write_all(&bytes).map_err(CallError::lost)
+        match self.stream.write_all(&bytes) {
+            // A daemon that takes no more connections has said so before it hung up: that is read next, or the end.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.map_err(CallError::lost),
+        }
     }
 
     /// Waits for the next reply.

@@ -1,4 +1,4 @@
-//! Varlink: the socket, its connections, and two interfaces.
+//! Varlink: the socket, its connections, and its interfaces.
 //!
 //! Does not know what a domain may do when.
 
@@ -8,6 +8,7 @@ mod convert;
 mod domain;
 mod network;
 mod node;
+mod places;
 mod reply;
 mod server;
 mod stats;

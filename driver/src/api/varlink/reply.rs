@@ -102,6 +102,11 @@ impl Outbox {
         }
     }
 
+    /// What has not been sent.
+    pub fn waiting(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// An error reply.
     pub fn bad(&mut self, error: &CallError) {
         if self.silent {

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::varlink::connection;
+use crate::api::varlink::places::{Full, Places};
+use crate::api::varlink::reply::{CallError, Outbox};
 use crate::engine::Engine;
-
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 512;
+use crate::failure::Failure;
 
 /// Name of the socket in the run directory.
 const SOCKET: &str = "io.berth";
@@ -89,10 +88,12 @@ pub async fn serve(engine: Arc<Engine>, listener: Listener) -> Result<(), ServeE
         UnixListener::from_std(listener.0)
     };
     let socket = start().map_err(ServeError::new("use the socket"))?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Places::default());
+    let own = rustix::process::geteuid().as_raw();
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => match places.clone().try_acquire_owned() {
+            // Who cannot be told apart is nobody in particular.
+            Ok((stream, _)) => match places.take(stream.peer_cred().map_or(u32::MAX, |c| c.uid()), own) {
                 Ok(place) => {
                     let engine = engine.clone();
                     tokio::spawn(async move {
@@ -100,7 +101,7 @@ pub async fn serve(engine: Arc<Engine>, listener: Listener) -> Result<(), ServeE
                         drop(place);
                     });
                 }
-                Err(_) => tracing::warn!("more than {MAX_CONNECTIONS} connections, refusing one"),
+                Err(full) => refuse(&stream, full),
             },
             Err(e) => {
                 // Out of descriptors, most likely: it passes, and spinning does not help.
@@ -109,4 +110,14 @@ pub async fn serve(engine: Arc<Engine>, listener: Listener) -> Result<(), ServeE
             }
         }
     }
+}
+
+/// Says why, as the answer to whatever was going to be asked, as far as that can be done without waiting.
+fn refuse(stream: &UnixStream, Full { message, is_news }: Full) {
+    if is_news {
+        tracing::warn!("refusing a connection: {message}");
+    }
+    let mut out = Outbox::default();
+    out.bad(&CallError::Failure(Failure::Failed(format!("the daemon takes no more connections: {message}"))));
+    drop(stream.try_write(out.waiting()));
 }
