@@ -1,4 +1,4 @@
-//! One connection to the bus, as long as it lasts: what goes out, answers that we wait for, and the calls under way.
+//! One connection to the bus, as long as it lasts: what goes out, answers that we wait for, and the calls of clients.
 //!
 //! Does not know what any call means, nor how a connection comes about.
 
@@ -14,6 +14,7 @@ use zbus::message::{Flags, Type};
 use zbus::wire::DynamicType;
 
 use crate::api::dbus::access::Callers;
+use crate::api::dbus::turns::Turns;
 use crate::engine::Engine;
 
 /// The bus itself.
@@ -21,10 +22,6 @@ pub const DRIVER: &str = "org.freedesktop.DBus";
 
 /// Messages that wait for the bus to take them.
 pub const QUEUE: usize = 256;
-
-/// Calls under way of one client, and of all.
-const MOST_OF_ONE: usize = 64;
-const MOST: usize = 512;
 
 /// How long the bus itself may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,9 +70,10 @@ pub struct Bus {
     pub engine: Arc<Engine>,
     /// Who calls.
     pub callers: Callers,
+    /// Their calls.
+    pub turns: Arc<Turns>,
     out: mpsc::Sender<Message>,
     waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
-    under_way: Mutex<HashMap<String, usize>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,13 +83,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Bus {
     /// A connection whose messages go out through a queue.
     pub fn new(engine: Arc<Engine>, out: mpsc::Sender<Message>) -> Self {
-        Self {
-            engine,
-            callers: Callers::default(),
-            out,
-            waiting: Mutex::default(),
-            under_way: Mutex::default(),
-        }
+        Self { engine, callers: Callers::default(), out, waiting: Mutex::default(), turns: Arc::default() }
     }
 
     /// Sends as soon as there is room. Whether the bus ever takes it, is another question.
@@ -144,36 +136,6 @@ impl Bus {
         if let Some(sender) = sender {
             // Nobody waits any more: it is late.
             drop(sender.send(message));
-        }
-    }
-
-    /// A place for a call of a client; none if there are too many.
-    pub fn place(self: &Arc<Self>, client: &str) -> Option<Place> {
-        let mut all = lock(&self.under_way);
-        let sum: usize = all.values().sum();
-        if sum >= MOST || all.get(client).is_some_and(|n| *n >= MOST_OF_ONE) {
-            return None;
-        }
-        *all.entry(client.to_owned()).or_default() += 1;
-        Some(Place { bus: self.clone(), client: client.to_owned() })
-    }
-}
-
-/// A place for a call, given back when it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    bus: Arc<Bus>,
-    client: String,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = lock(&self.bus.under_way);
-        if let Some(count) = all.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.client);
-            }
         }
     }
 }

@@ -128,11 +128,9 @@ async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
     // Without flags we wait in line if somebody else has the name.
     let answer = bus.ask(BUS, "RequestName", &(NAME, 0u32), PATIENCE).await;
     let answer = answer.map_err(|e| format!("cannot take the name '{NAME}': {e}"))?;
-    match answer.body().deserialize::<u32>() {
-        Ok(2) => {
-            tracing::warn!("the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it")
-        }
-        _ => tracing::info!("on the bus as '{NAME}'"),
+    // That it is ours, now or after a while, is told by NameAcquired.
+    if let Ok(2) = answer.body().deserialize::<u32>() {
+        tracing::warn!("the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it");
     }
     Ok(())
 }
@@ -158,7 +156,10 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
                 bus.callers.forget(name);
             }
         }
-        Some("NameAcquired") => tracing::debug!("a name on the bus is ours: {message}"),
+        // It is told of the connection's own name too.
+        Some("NameAcquired") if message.body().deserialize::<&str>().is_ok_and(|name| name == NAME) => {
+            tracing::info!("on the bus as '{NAME}'");
+        }
         Some("NameLost") => tracing::warn!("the name '{NAME}' on the bus is somebody else's now"),
         _ => {}
     }
@@ -171,10 +172,11 @@ fn called(bus: &Arc<Bus>, message: Message) {
     let limits = |why: &str| Err(Refusal::Protocol("LimitsExceeded", why.to_owned()));
     let refusal = if message.body().len() > MAX_CALL {
         limits("the message is too long")
-    } else if let Some(place) = bus.place(&client) {
+    } else if let Some(place) = bus.turns.place(&client, message.body().len()) {
         drop(header);
         let bus = bus.clone();
         tokio::spawn(async move {
+            let turn = place.turn().await;
             let header = message.header();
             let answer = answer(&bus, &client, &message, &header).await;
             if let Err(refusal) = &answer {
@@ -183,7 +185,7 @@ fn called(bus: &Arc<Bus>, message: Message) {
             if let Some(reply) = call::reply(&header, answer) {
                 bus.send(reply).await;
             }
-            drop(place);
+            drop((turn, place));
         });
         return;
     } else {

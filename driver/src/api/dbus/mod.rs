@@ -19,6 +19,7 @@ mod properties;
 mod signals;
 mod stats;
 mod tuning;
+mod turns;
 mod typed;
 
 use std::sync::Arc;
