@@ -599,7 +599,7 @@ fn figures() {
         &f,
         &["cpu-stats", "web2", "--count", "1"],
         "error: Failed to retrieve CPU statistics for domain 'web2'\nerror: cgroup v2 of this host does not count processor \
-         time by processor\nhint: --total has the sum\n",
+         time by processor\nhint: --total has the sum; <berth:cpu-times mode='counted'/> in <berth:settings> has it counted, see docs/resources.md\n",
     );
     bad(&f, &["cpu-stats", "db"], &down("Failed to retrieve CPU statistics for domain"));
 }

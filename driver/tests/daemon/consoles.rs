@@ -66,6 +66,13 @@ fn resize() {
     client.good("ResizeConsole", &json!({ "name": "c", "viewer": 7, "columns": 132, "rows": 43 }));
     let bad = client.call("ResizeConsole", &json!({ "name": "c", "columns": 70000, "rows": 43 }));
     assert_eq!(bad["parameters"]["parameter"], json!("columns"));
+    // So has one that is being attached, before its connection is given away.
+    for (columns, rows, name) in [(100_000, 24, "columns"), (80, 0, "rows"), (-1, 24, "columns")] {
+        let size = json!({ "name": "c", "columns": columns, "rows": rows });
+        client.send_call("AttachConsole", &size, "upgrade");
+        let bad = client.reply();
+        assert_eq!(bad["parameters"]["parameter"], json!(name), "{bad}");
+    }
 }
 
 fn logs() {

@@ -31,6 +31,15 @@ fn mode(mode: Option<ConsoleMode>) -> String {
     mode.unwrap_or(ConsoleMode::Shared).as_str().to_owned()
 }
 
+/// Refuses sizes that no terminal has: the kernel keeps 16 bits, and none of them can be 0.
+fn check_size(size: [(&str, Option<i64>); 2]) -> Result<(), CallError> {
+    let odd = |value: &i64| !(1..=i64::from(u16::MAX)).contains(value);
+    match size.into_iter().find(|(_, value)| value.as_ref().is_some_and(odd)) {
+        Some((name, _)) => Err(ServiceError::InvalidParameter(name.into()).into()),
+        None => Ok(()),
+    }
+}
+
 /// A PTY for the client.
 pub async fn open(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = OpenConsoleIn::from_value(call.parameters)?;
@@ -53,6 +62,7 @@ pub async fn attach(c: &mut Connection, call: Call) -> Result<(), CallError> {
     }
     let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
     c.engine.running(&snapshot)?;
+    check_size([("columns", p.columns), ("rows", p.rows)])?;
     let (_, device) = c.engine.console(&snapshot, p.device.as_deref())?;
     c.out.flush(&mut c.channel).await?;
     let early = c.channel.take_rest();
@@ -92,11 +102,7 @@ pub async fn resize(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = ResizeConsoleIn::from_value(call.parameters)?;
     let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
     c.engine.running(&snapshot)?;
-    for (name, value) in [("columns", p.columns), ("rows", p.rows)] {
-        if !(0..=i64::from(u16::MAX)).contains(&value) {
-            return Err(ServiceError::InvalidParameter(name.into()).into());
-        }
-    }
+    check_size([("columns", Some(p.columns)), ("rows", Some(p.rows))])?;
     let (_, device) = c.engine.console(&snapshot, p.device.as_deref())?;
     let parameters = controller::ResizeConsoleIn {
         device: Some(device),
