@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("life::autodestroy_ends_with_the_client", autodestroy),
     ("life::a_stubborn_controller_is_killed", stubborn),
     ("life::metadata", metadata),
+    ("life::settings_that_are_in_force_are_no_metadata", settings),
     ("life::autostart_once_in_a_boot", autostart),
     ("life::many_at_once", many),
 ];
@@ -362,6 +363,56 @@ fn metadata() {
         c.good("GetMetadata", &json!({ "name": "meta", "kind": "title", "affect": affect }))["value"].clone()
     };
     assert_eq!((title(&mut client, "live"), title(&mut client, "config")), (json!("Live"), json!("Quiet")));
+    let bad = json!({ "name": "meta", "kind": "description", "value": "a\u{1}", "affect": ["config"] });
+    assert_eq!(
+        client.bad("SetMetadata", &bad),
+        (
+            "Failed".into(),
+            "a description cannot have the character U+0001, which no document can keep".into()
+        )
+    );
+}
+
+fn settings() {
+    let daemon = Daemon::start();
+    daemon.begin("set");
+    let mut client = daemon.client();
+    let ours = berth_domain::SETTINGS_NAMESPACE;
+    let pids = |n: u32| format!("<settings><limits pids='{n}'/></settings>");
+    let ask = |uri: &str, value: Option<&str>, affect: &[&str]| json!({ "name": "set", "kind": "element", "uri": uri, "key": "b", "value": value, "affect": affect });
+    let live = |c: &mut crate::client::Client| {
+        let asked = json!({ "name": "set", "affect": "live" });
+        c.good("GetResources", &asked)["resources"]["pids"].clone()
+    };
+    client.good("SetResources", &json!({ "name": "set", "change": { "pids": 50 }, "affect": ["live"] }));
+    // Written as an element of somebody else's it is ours all the same.
+    let disguised = [
+        format!("<settings xmlns='{ours}'><limits pids='7'/></settings>"),
+        format!("<x:settings xmlns:x='{ours}'><x:limits pids='7'/></x:settings>"),
+    ];
+    for wrong in [
+        ask(ours, Some(&pids(7)), &["live"]),
+        ask(ours, Some(&pids(7)), &[]),
+        ask(ours, Some(&pids(7)), &["current"]),
+        ask(ours, Some(&pids(7)), &["live", "config"]),
+        ask(ours, Some("<settings><idmap mode='none'/></settings>"), &["live"]),
+        ask(ours, None, &["live"]),
+        ask("urn:x", Some(&disguised[0]), &["live"]),
+        ask("urn:x", Some(&disguised[1]), &["live"]),
+    ] {
+        let (error, message) = client.bad("SetMetadata", &wrong);
+        assert_eq!(error, "InvalidState", "{wrong}");
+        assert!(message.contains("'limits'") && message.contains("--config"), "{message}");
+        assert_eq!(live(&mut client), json!(50), "{wrong}");
+    }
+    client.good("SetMetadata", &ask("urn:x", Some("<settings/>"), &["live"]));
+    client.good("SetMetadata", &ask("urn:x", None, &["live"]));
+    client.good("SetMetadata", &ask(ours, Some(&pids(7)), &["config"]));
+    assert_eq!(live(&mut client), json!(50));
+    client.good("Destroy", &json!({ "name": "set" }));
+    client.good("SetMetadata", &ask(ours, Some(&pids(8)), &[]));
+    client.good("Start", &json!({ "name": "set" }));
+    assert_eq!(live(&mut client), json!(8));
 }
 
 fn autostart() {

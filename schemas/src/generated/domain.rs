@@ -2114,7 +2114,8 @@ pub enum Method {
     SetAutostart,
     /// Title, description, or one application's element of the metadata.
     GetMetadata,
-    /// Sets or (value null) removes title, description, or one application's element of the metadata.
+    /// Sets or (value null) removes title, description, or one application's element of the metadata. Berth's own settings of
+    /// what runs cannot be changed in this way: nothing would put them in force.
     SetMetadata,
     /// Addresses of the interfaces of a running domain. By `lease` and `arp` they are called as on the host, by `guest` as
     /// inside.
