@@ -75,7 +75,7 @@ fn client() -> Outcome {
         ("Connect", HOST, "LibVersion", "t 9000000"),
         ("Domain", &path, "Active", "b false"),
         ("Domain", &path, "Autostart", "b false"),
-        ("Domain", &path, "Id", "u 4294967295"),
+        ("Domain", &path, "Id", "u 0"),
         ("Domain", &path, "Name", "s \"dom\""),
         ("Domain", &path, "OSType", "s \"exe\""),
         ("Domain", &path, "Persistent", "b true"),
