@@ -40,6 +40,8 @@ impl From<NetworkError> for Refusal {
             NetworkError::InvalidState(_) => format!("{INVALID}: {message}"),
             NetworkError::InvalidDocument(_) => format!("XML error: {message}"),
             NetworkError::Unsupported(_) => format!("unsupported configuration: {message}"),
+            // libvirt's own sentence already.
+            NetworkError::InvalidMac(_) => message,
             NetworkError::Exists(_) | NetworkError::Failed(_) => format!("operation failed: {message}"),
         })
     }
