@@ -184,7 +184,21 @@ fn limits() -> Outcome {
         ),
         (&["setmem", "web", "129M", "--config"], "error: cannot set memory higher than max memory\n"),
         (&["schedinfo", "web", "--set", "cap=1"], "error: invalid scheduler option: cap\n"),
-        (&["schedinfo", "web", "--set", "cpu_shares=1"], "error: '1' is not a number from 2 to 262144\n"),
+        (
+            &["schedinfo", "web", "--set", "cpu_shares=1"],
+            "error: invalid argument: cpu_shares '1' is not a number from 2 to 262144\n",
+        ),
+        (
+            &["blkiotune", "web", "--weight", "5", "--config"],
+            "error: Unable to change blkio parameters\n\
+             error: invalid argument: weight '5' is not a number from 10 to 1000\n",
+        ),
+        (&["setmem", "web", "0", "--config"], "error: invalid argument: memory must be more than 0\n"),
+        (&["setvcpus", "web", "0", "--config"], "error: Invalid value '0' for number of virtual CPUs\n"),
+        (
+            &["limits", "web", "--pids", "-5", "--config"],
+            "error: Unable to change limits\nerror: invalid argument: pids cannot be -5\n",
+        ),
         (
             &["setvcpus", "web", "9", "--config"],
             "error: requested vcpus is greater than max allowable vcpus for the persistent domain: 9 > 8\n",

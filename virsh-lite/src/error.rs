@@ -154,6 +154,7 @@ fn domain_message(error: &domain::Error) -> (String, Option<String>) {
             (format!("{INVALID}: {message}"), None)
         }
         E::DeviceExists { message } => (format!("{INVALID}: {message}"), None),
+        E::InvalidValue { message, .. } => (format!("invalid argument: {message}"), None),
         E::NoSuchDevice { message } => (format!("device not found: {message}"), None),
         E::NoSuchDomain { message }
         | E::DomainExists { message }

@@ -61,9 +61,9 @@ impl MetadataChange {
             MetadataKind::Title => domain.title = value,
             MetadataKind::Description => domain.description = value,
             MetadataKind::Element => {
-                let uri = self.uri.as_deref().ok_or(Failure::BadParameter("uri"))?;
+                let uri = self.uri.as_deref().ok_or(Failure::Missing("uri"))?;
                 if value.is_some() && self.key.is_none() {
-                    return Err(Failure::BadParameter("key"));
+                    return Err(Failure::Missing("key"));
                 }
                 let key = self.key.as_deref().unwrap_or_default();
                 domain
@@ -82,7 +82,7 @@ pub fn read(domain: &Domain, kind: MetadataKind, uri: Option<&str>) -> Result<St
     let value = match kind {
         MetadataKind::Title => domain.title.clone(),
         MetadataKind::Description => domain.description.clone(),
-        MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::BadParameter("uri"))?),
+        MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::Missing("uri"))?),
     };
     value.ok_or(Failure::NoSuchMetadata)
 }

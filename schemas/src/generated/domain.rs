@@ -2263,6 +2263,13 @@ pub enum Error {
         /// What to do about it, where it is known.
         hint: Option<String>,
     },
+    /// A parameter has a value that the domain cannot have. The message says which, with the name that virsh has for it.
+    InvalidValue {
+        /// `parameter`.
+        parameter: String,
+        /// `message`.
+        message: String,
+    },
     /// No such console.
     NoSuchConsole {
         /// `message`.
@@ -2310,6 +2317,7 @@ impl Error {
             Self::InvalidDocument { .. } => "io.berth.Domain.InvalidDocument",
             Self::Unsupported { .. } => "io.berth.Domain.Unsupported",
             Self::StartFailed { .. } => "io.berth.Domain.StartFailed",
+            Self::InvalidValue { .. } => "io.berth.Domain.InvalidValue",
             Self::NoSuchConsole { .. } => "io.berth.Domain.NoSuchConsole",
             Self::NoSuchDevice { .. } => "io.berth.Domain.NoSuchDevice",
             Self::DeviceExists { .. } => "io.berth.Domain.DeviceExists",
@@ -2358,6 +2366,12 @@ impl Error {
                 crate::wire::put(&mut map, "path", path);
                 crate::wire::put(&mut map, "errno", errno);
                 crate::wire::put(&mut map, "hint", hint);
+                Value::Object(map)
+            }
+            Self::InvalidValue { parameter, message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "parameter", parameter);
+                crate::wire::put(&mut map, "message", message);
                 Value::Object(map)
             }
             Self::NoSuchConsole { message } => {
@@ -2426,6 +2440,10 @@ impl Error {
                 path: crate::wire::take_optional(&mut members, "path").ok()?,
                 errno: crate::wire::take_optional(&mut members, "errno").ok()?,
                 hint: crate::wire::take_optional(&mut members, "hint").ok()?,
+            }),
+            "io.berth.Domain.InvalidValue" => Some(Self::InvalidValue {
+                parameter: crate::wire::take_member(&mut members, "parameter").ok()?,
+                message: crate::wire::take_member(&mut members, "message").ok()?,
             }),
             "io.berth.Domain.NoSuchConsole" => {
                 Some(Self::NoSuchConsole { message: crate::wire::take_member(&mut members, "message").ok()? })

@@ -91,7 +91,9 @@ fn words(failure: &Failure) -> String {
         Failure::InvalidDocument(_) => format!("XML error: {message}"),
         Failure::Unsupported { .. } => format!("unsupported configuration: {message}"),
         Failure::NoSuchDevice(_) => format!("device not found: {message}"),
-        Failure::NoSuchConsole(_) | Failure::BadParameter(_) => format!("invalid argument: {message}"),
+        Failure::NoSuchConsole(_) | Failure::Missing(_) | Failure::InvalidValue { .. } => {
+            format!("invalid argument: {message}")
+        }
         Failure::TimedOut(_) => format!("Timed out during operation: {message}"),
         Failure::StartFailed(why) => match &why.hint {
             Some(hint) => format!("internal error: {message} ({hint})"),

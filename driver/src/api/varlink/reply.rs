@@ -49,7 +49,7 @@ impl fmt::Display for CallError {
 impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::BadParameter(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
+            Failure::Missing(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
             other => Self::Failure(other),
         }
     }
@@ -169,6 +169,9 @@ fn wire_error(failure: &Failure) -> Error {
         Failure::NoSuchMetadata => Error::NoSuchMetadata { message },
         Failure::NotAnswering(_) => Error::NotAnswering { message },
         Failure::TimedOut(_) => Error::TimedOut { message },
-        Failure::BadParameter(_) | Failure::Failed(_) => Error::Failed { message },
+        Failure::InvalidValue { parameter, .. } => {
+            Error::InvalidValue { parameter: (*parameter).to_owned(), message }
+        }
+        Failure::Missing(_) | Failure::Failed(_) => Error::Failed { message },
     }
 }
