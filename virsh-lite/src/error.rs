@@ -154,6 +154,9 @@ fn domain_message(error: &domain::Error) -> (String, Option<String>) {
             (format!("{INVALID}: {message}"), None)
         }
         E::DeviceExists { message } => (format!("{INVALID}: {message}"), None),
+        E::InvalidValue { message, .. } if message.starts_with("argument unsupported") => {
+            (message.clone(), None)
+        }
         E::InvalidValue { message, .. } => (format!("invalid argument: {message}"), None),
         E::NoSuchDevice { message } => (format!("device not found: {message}"), None),
         E::NoSuchDomain { message }
@@ -203,6 +206,7 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::Start) => "virDomainCreate",
         Some(M::Shutdown) => "virDomainShutdown",
         Some(M::Reboot) => "virDomainReboot",
+        Some(M::SendProcessSignal) => "virDomainSendProcessSignal",
         Some(M::Destroy) => "virDomainDestroy",
         Some(M::Suspend) => "virDomainSuspend",
         Some(M::Resume) => "virDomainResume",

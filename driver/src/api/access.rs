@@ -43,6 +43,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::GetMetadata
             | Domain::GetResources
             | Domain::GetInterfaceAddresses
+            | Domain::GetHostname
             | Domain::Subscribe => Role::Reader,
             Domain::Define
             | Domain::Undefine
@@ -50,6 +51,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::Start
             | Domain::Shutdown
             | Domain::Reboot
+            | Domain::SendProcessSignal
             | Domain::Destroy
             | Domain::Suspend
             | Domain::Resume
@@ -153,6 +155,7 @@ mod test {
         ("Start", false),
         ("Shutdown", false),
         ("Reboot", false),
+        ("SendProcessSignal", false),
         ("Destroy", false),
         ("Suspend", false),
         ("Resume", false),
@@ -161,6 +164,7 @@ mod test {
         ("GetMetadata", true),
         ("SetMetadata", false),
         ("GetInterfaceAddresses", true),
+        ("GetHostname", true),
         ("AttachDevice", false),
         ("DetachDevice", false),
         ("UpdateDevice", false),

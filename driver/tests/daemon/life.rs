@@ -167,6 +167,31 @@ fn denied() {
         ("Shutdown", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("Reboot", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("OpenConsole", json!({ "name": "off" }), "InvalidState", "domain is not running"),
+        ("GetHostname", json!({ "name": "off" }), "InvalidState", "domain is not running"),
+        (
+            "SendProcessSignal",
+            json!({ "name": "off", "pid": 1, "signal": 15 }),
+            "InvalidState",
+            "domain is not running",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 2, "signal": 15 }),
+            "InvalidValue",
+            "argument unsupported: Only the init process may be killed",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 1, "signal": 65 }),
+            "InvalidValue",
+            "signum value 65 is out of range",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 1, "signal": -1 }),
+            "InvalidValue",
+            "signum value -1 is out of range",
+        ),
         ("Start", json!({ "name": "nosuch" }), "NoSuchDomain", "failed to get domain 'nosuch'"),
         (
             "OpenConsole",
@@ -183,6 +208,10 @@ fn denied() {
     ] {
         assert_eq!(client.bad(method, &parameters), (error.into(), message.into()), "{method} {parameters}");
     }
+    client.good("SendProcessSignal", &json!({ "name": "on", "pid": 1, "signal": 40 }));
+    let state = std::fs::read_dir(daemon.path("run/berth/state")).expect("records");
+    let sent = state.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "signal"));
+    assert_eq!(std::fs::read_to_string(sent.expect("a signal")).expect("read"), "40");
     let reply = client.call("Start", &json!({ "name": "on" }));
     assert_eq!(reply["parameters"]["state"], json!("running"));
 }

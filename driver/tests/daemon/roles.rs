@@ -55,6 +55,7 @@ fn restricted() {
         "Start",
         "Shutdown",
         "Reboot",
+        "SendProcessSignal",
         "Destroy",
         "SetAutostart",
         "SetMetadata",

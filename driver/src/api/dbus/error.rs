@@ -3,6 +3,7 @@
 //!
 //! Does not know any call.
 
+use crate::engine::controls::UNSUPPORTED_ARGUMENT;
 use crate::failure::Failure;
 use crate::network::NetworkError;
 
@@ -91,6 +92,7 @@ fn words(failure: &Failure) -> String {
         Failure::InvalidDocument(_) => format!("XML error: {message}"),
         Failure::Unsupported { .. } => format!("unsupported configuration: {message}"),
         Failure::NoSuchDevice(_) => format!("device not found: {message}"),
+        Failure::InvalidValue { .. } if message.starts_with(UNSUPPORTED_ARGUMENT) => message,
         Failure::NoSuchConsole(_) | Failure::Missing(_) | Failure::InvalidValue { .. } => {
             format!("invalid argument: {message}")
         }

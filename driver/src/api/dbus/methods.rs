@@ -85,6 +85,7 @@ methods! {
         Destroy "u" => "": Row::Domain(D::Destroy);
         DetachDevice "su" => "": Row::Domain(D::DetachDevice);
         GetBlockIOParameters "u" => "a{sv}": Row::Domain(D::GetResources);
+        GetHostname "u" => "s": Row::Domain(D::GetHostname);
         GetMemoryParameters "u" => "a{sv}": Row::Domain(D::GetResources);
         GetMetadata "isu" => "s": Row::Domain(D::GetMetadata);
         GetNumaParameters "u" => "a{sv}": Row::Domain(D::GetResources);
@@ -99,6 +100,7 @@ methods! {
         MemoryStats "u" => "a{it}": Row::Domain(D::GetStats);
         Reboot "u" => "": Row::Domain(D::Reboot);
         Resume "" => "": Row::Domain(D::Resume);
+        SendProcessSignal "xuu" => "": Row::Domain(D::SendProcessSignal);
         SetBlockIOParameters "a{sv}u" => "": Row::Domain(D::SetResources);
         SetMemory "tu" => "": Row::Domain(D::SetResources);
         SetMemoryParameters "a{sv}u" => "": Row::Domain(D::SetResources);
@@ -298,6 +300,7 @@ mod test {
         "NodeGetMemoryStats",
         "NodeGetSecurityModel",
         "GetBlockIOParameters",
+        "GetHostname",
         "GetMemoryParameters",
         "GetMetadata",
         "GetNumaParameters",

@@ -73,6 +73,8 @@ fn call(message: &[u8]) {
             Domain::Start => parameters::<domain::StartIn>(&p),
             Domain::Shutdown => parameters::<domain::ShutdownIn>(&p),
             Domain::Reboot => parameters::<domain::RebootIn>(&p),
+            Domain::SendProcessSignal => parameters::<domain::SendProcessSignalIn>(&p),
+            Domain::GetHostname => parameters::<domain::GetHostnameIn>(&p),
             Domain::Destroy => parameters::<domain::DestroyIn>(&p),
             Domain::GetXML => parameters::<domain::GetXMLIn>(&p),
             Domain::SetAutostart => parameters::<domain::SetAutostartIn>(&p),
