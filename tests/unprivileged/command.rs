@@ -217,6 +217,19 @@ fn limits() -> Outcome {
     ] {
         ensure_eq!(daemon.virsh(words)?, printed(1, "\n", err), "{words:?}");
     }
+    // Hosts without the one or the other say so.
+    let tune = daemon.virsh(&["node-memory-tune"])?;
+    let none = "error: Unable to get memory parameters\nerror: this kernel does not merge equal pages";
+    let is_table = tune.out.starts_with("Shared memory:\n\tshm_pages_to_scan ");
+    ensure!(is_table || tune.err.starts_with(none), "node-memory-tune: {tune:?}");
+    let sysinfo = daemon.virsh(&["sysinfo"])?;
+    let none = "error: failed to get sysinfo\nerror: Host SMBIOS information is not available\n";
+    ensure!(
+        sysinfo.out.starts_with("<sysinfo type='smbios'>\n") || sysinfo.err == none,
+        "sysinfo: {sysinfo:?}"
+    );
+    let bad = daemon.virsh(&["node-memory-tune", "--shm-merge-across-nodes", "2"])?.fails()?;
+    ensure_eq!(bad, "error: shm_merge_across_nodes must be 0 or 1, not 2\n", "a bad value");
     // A document that says nothing about CPUs has all of the host's.
     daemon.define("all", &plain("all"))?;
     let count = host_cpus(&daemon)?;

@@ -110,6 +110,17 @@ fn client() -> Outcome {
     }
     let memory = bus.call(HOST, "Connect", "NodeGetMemoryStats", &["iu", "-1", "0"])?;
     ensure!(memory[0]["total"].as_u64() > Some(0), "memory of the host: {memory}");
+    // Hosts without the one or the other say so.
+    match bus.call(HOST, "Connect", "NodeGetMemoryParameters", &["u", "0"]) {
+        Ok(now) => ensure!(now[0]["shm_pages_to_scan"]["data"]["data"].is_u64(), "KSM: {now}"),
+        Err(e) => ensure!(e.contains("this kernel does not merge equal pages"), "KSM: {e}"),
+    }
+    match bus.call(HOST, "Connect", "GetSysinfo", &["u", "0"]) {
+        Ok(xml) => {
+            ensure!(xml[0].as_str().is_some_and(|x| x.starts_with("<sysinfo type='smbios'>")), "{xml}")
+        }
+        Err(e) => ensure!(e.contains("Host SMBIOS information is not available"), "SMBIOS: {e}"),
+    }
     domain("Undefine", &["u", "0"])?;
     ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "", "the list");
     // The same by another client's library.
@@ -245,6 +256,18 @@ fn errors() -> Outcome {
             "org.libvirt.Error: invalid argument: parameter 'key' is missing",
         ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
+        (
+            HOST,
+            "org.libvirt.Connect.NodeSetMemoryParameters",
+            &["{'shm_full_scans': <uint64 1>}", "0"],
+            "org.libvirt.Error: invalid argument: parameter 'shm_full_scans' not supported",
+        ),
+        (
+            HOST,
+            "org.libvirt.Connect.NodeSetMemoryParameters",
+            &["{'shm_merge_across_nodes': <uint32 2>}", "0"],
+            "org.libvirt.Error: invalid argument: parameter 'shm_merge_across_nodes' must be 0 or 1",
+        ),
         (
             &network,
             "org.libvirt.Network.GetDHCPLeases",

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use berth_schemas::{domain, network};
+use berth_schemas::{domain, network, node};
 
 /// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -197,6 +197,11 @@ fn libvirt_name(method: &str) -> &str {
         Some(N::Destroy) => return "virNetworkDestroy",
         Some(N::SetAutostart) => return "virNetworkSetAutostart",
         Some(N::Update) => return "virNetworkUpdate",
+        _ => {}
+    }
+    match node::Method::from_name(method) {
+        Some(node::Method::SetMemoryParameters) => return "virNodeSetMemoryParameters",
+        Some(node::Method::GetSysinfo) => return "virConnectGetSysinfo",
         _ => {}
     }
     match M::from_name(method) {

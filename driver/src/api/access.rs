@@ -32,8 +32,11 @@ pub fn needed(method: Method) -> Role {
             | Node::GetVersion
             | Node::GetHostname
             | Node::GetCapabilities
+            | Node::GetMemoryParameters
             | Node::GetRole
             | Node::RestrictToReading => Role::Reader,
+            // Serial numbers of the machine, which the kernel shows to root alone.
+            Node::GetSysinfo | Node::SetMemoryParameters => Role::Admin,
         },
         Method::Domain(method) => match method {
             Domain::List
@@ -218,7 +221,8 @@ mod test {
             assert!(allowed(Role::Admin, Method::Domain(*method)), "{name}");
         }
         for method in Node::ALL {
-            assert!(allowed(Role::Reader, Method::Node(*method)));
+            let is_for_readers = !matches!(method, Node::GetSysinfo | Node::SetMemoryParameters);
+            assert_eq!(allowed(Role::Reader, Method::Node(*method)), is_for_readers, "{}", method.name());
             assert!(allowed(Role::Admin, Method::Node(*method)));
         }
     }

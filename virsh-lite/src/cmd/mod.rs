@@ -117,7 +117,9 @@ pub static ALL: &[&Command] = &[
     // Host and Hypervisor
     &host::CAPABILITIES,
     &host::HOSTNAME,
+    &host::NODE_MEMORY_TUNE,
     &host::NODEINFO,
+    &host::SYSINFO,
     &host::URI,
     &host::VERSION,
     // Virsh itself

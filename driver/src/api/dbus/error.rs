@@ -3,6 +3,8 @@
 //!
 //! Does not know any call.
 
+use berth_schemas::node;
+
 use crate::engine::controls::UNSUPPORTED_ARGUMENT;
 use crate::failure::Failure;
 use crate::network::NetworkError;
@@ -44,6 +46,15 @@ impl From<NetworkError> for Refusal {
             // libvirt's own sentence already.
             NetworkError::InvalidMac(_) => message,
             NetworkError::Exists(_) | NetworkError::Failed(_) => format!("operation failed: {message}"),
+        })
+    }
+}
+
+impl From<node::Error> for Refusal {
+    fn from(error: node::Error) -> Self {
+        Self::Said(match error {
+            node::Error::NotAvailable { message } => format!("unsupported configuration: {message}"),
+            node::Error::Failed { message } => format!("operation failed: {message}"),
         })
     }
 }

@@ -62,6 +62,7 @@ methods! {
         DomainLookupByUUID "s" => "o": Row::Domain(D::List);
         GetAllDomainStats "uu" => "a(sa{sv})": Row::Domain(D::GetStats);
         GetCapabilities "" => "s": Row::Node(N::GetCapabilities);
+        GetSysinfo "u" => "s": Row::Node(N::GetSysinfo);
         ListDomains "u" => "ao": Row::Domain(D::List);
         ListNetworks "u" => "ao": Row::Network(W::List);
         NetworkCreateXML "s" => "o": Row::Network(W::Create);
@@ -71,8 +72,10 @@ methods! {
         NodeGetCPUMap "u" => "ab": Row::Node(N::GetInfo);
         NodeGetCPUStats "iu" => "a{st}": Row::Node(N::GetInfo);
         NodeGetFreeMemory "" => "t": Row::Node(N::GetInfo);
+        NodeGetMemoryParameters "u" => "a{sv}": Row::Node(N::GetMemoryParameters);
         NodeGetMemoryStats "iu" => "a{st}": Row::Node(N::GetInfo);
         NodeGetSecurityModel "" => "(ss)": Row::Node(N::GetInfo);
+        NodeSetMemoryParameters "a{sv}u" => "": Row::Node(N::SetMemoryParameters);
     }
 }
 
@@ -297,6 +300,7 @@ mod test {
         "NodeGetCPUMap",
         "NodeGetCPUStats",
         "NodeGetFreeMemory",
+        "NodeGetMemoryParameters",
         "NodeGetMemoryStats",
         "NodeGetSecurityModel",
         "GetBlockIOParameters",

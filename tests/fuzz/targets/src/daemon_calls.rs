@@ -117,6 +117,9 @@ fn call(message: &[u8]) {
             Node::GetVersion => parameters::<node::GetVersionIn>(&p),
             Node::GetHostname => parameters::<node::GetHostnameIn>(&p),
             Node::GetCapabilities => parameters::<node::GetCapabilitiesIn>(&p),
+            Node::GetSysinfo => parameters::<node::GetSysinfoIn>(&p),
+            Node::GetMemoryParameters => parameters::<node::GetMemoryParametersIn>(&p),
+            Node::SetMemoryParameters => parameters::<node::SetMemoryParametersIn>(&p),
             Node::GetRole => parameters::<node::GetRoleIn>(&p),
             Node::RestrictToReading => parameters::<node::RestrictToReadingIn>(&p),
         }
