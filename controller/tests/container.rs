@@ -243,7 +243,7 @@ fn init_is_asked_in_its_way() {
         return;
     }
     let world = World::new();
-    world.script("trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done");
+    world.script("trap 'exit 9' TERM; trap 'echo got 10' USR1; trap 'echo got 40' 40; echo ready; while :; do sleep 0.1; done");
     let mut controller = world.controller();
     controller.launch(&world.plan());
     let (mut viewer, _) = controller.client.attach("view");
@@ -252,6 +252,16 @@ fn init_is_asked_in_its_way() {
     assert_eq!(answer["error"], "io.berth.Controller.NotAnswering", "{answer}");
     let answer = controller.client.call("Shutdown", json!({"restart": false, "modes": ["paravirt"]}));
     assert_eq!(answer["error"], "org.varlink.service.InvalidParameter", "{answer}");
+    for signal in [-1, 65] {
+        let answer = controller.client.call("SendSignal", json!({ "signal": signal }));
+        assert_eq!(answer["error"], "org.varlink.service.InvalidParameter", "{answer}");
+    }
+    for signal in [0, 10, 40] {
+        let answer = controller.client.call("SendSignal", json!({ "signal": signal }));
+        assert_eq!(answer, json!({ "parameters": {} }), "signal {signal}");
+    }
+    viewer.expect("got 10");
+    viewer.expect("got 40");
     let answer = controller.client.call("Shutdown", json!({"restart": false}));
     assert_eq!(answer, json!({"parameters": {"asked": "SIGTERM"}}));
     assert_eq!(controller.wait(), Some(0));

@@ -56,9 +56,17 @@ pub enum Failure {
     /// The controller did not answer in time.
     #[error("{0}")]
     TimedOut(String),
-    /// A parameter has a value that the interface allows and this request does not.
-    #[error("parameter '{0}' is not possible here")]
-    BadParameter(&'static str),
+    /// A parameter that this request needs is not there.
+    #[error("parameter '{0}' is missing")]
+    Missing(&'static str),
+    /// A parameter has a value that the interface allows and the domain cannot have.
+    #[error("{message}")]
+    InvalidValue {
+        /// Its name in the varlink interface.
+        parameter: &'static str,
+        /// What is wrong, with the name that virsh has for it.
+        message: String,
+    },
     /// Anything else that went wrong.
     #[error("{0}")]
     Failed(String),

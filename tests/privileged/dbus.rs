@@ -54,6 +54,14 @@ fn container() -> Outcome {
     let inside = domain("InterfaceAddresses", &["uu", "1", "0"])?;
     ensure!(inside.to_string().contains(r#"["lo","#), "addresses inside: {inside}");
 
+    ensure_eq!(domain("GetHostname", &["u", "0"])?, json!(["t-bus"]), "the host name");
+    domain("SendProcessSignal", &["xuu", "1", "0", "0"])?;
+    let other = domain("SendProcessSignal", &["xuu", "2", "15", "0"]);
+    ensure!(
+        other.clone().is_err_and(|e| e.contains("argument unsupported: Only the init process may be killed")),
+        "a signal to another process: {other:?}"
+    );
+
     console(&bus, &path)?;
 
     // Devices and shares that change while it runs.

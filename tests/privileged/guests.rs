@@ -121,6 +121,8 @@ fn default() -> Outcome {
         let row = leases.lines().find(|l| l.contains(&format!(" {address}/24 ")));
         ensure!(row.is_some_and(|r| r.contains(name)), "'{name}' is not in {leases}");
     }
+    let name = daemon.ok(&["domhostname", "t-ga", "--source", "lease"])?;
+    ensure_eq!(name.trim(), "t-ga", "the host name of the lease");
     ensure!(lookup(&daemon, "t-ga", "t-gb", "10.150.150.1")?.contains(&at_b), "the name of the other one");
     let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
     ensure!(

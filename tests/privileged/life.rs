@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
     ("life::autodestroy_follows_the_connection", autodestroy),
     ("life::crash_loops_are_slowed_down", crash_loop),
     ("life::a_user_with_many_connections_keeps_nobody_out", crowd),
+    ("life::signals_reach_init_and_it_tells_its_name", signals),
 ];
 
 /// A script as init that does its own small job; `sleep` is a child, so signals are handled at once.
@@ -479,5 +480,55 @@ fn crash_loop() -> Outcome {
     let begin = Instant::now();
     daemon.ok(&["destroy", "t-cl"])?;
     ensure!(begin.elapsed() < patient(1), "destroy took {:?}", begin.elapsed());
+    Ok(())
+}
+
+fn signals() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-sig")?;
+    let script = "hostname chosen; trap 'echo usr1 >> /tmp/got' USR1; trap 'echo hup >> /tmp/got' HUP; \
+                  trap 'echo 40 >> /tmp/got' 40; echo > /tmp/up; while :; do sleep 0.05; done";
+    daemon.define("t-sig", &domain_xml("t-sig", &root, &["/bin/sh", "-c", script], ""))?;
+    let not_running = "error: Requested operation is not valid: domain is not running\n";
+    ensure_eq!(
+        daemon.virsh(&["send-process-signal", "t-sig", "1", "term"])?.fails()?,
+        not_running,
+        "a domain that does not run"
+    );
+    let refused = daemon.virsh(&["domhostname", "t-sig"])?.fails()?;
+    ensure_eq!(refused, format!("error: failed to get hostname\n{not_running}"), "its host name");
+    daemon.ok(&["start", "t-sig"])?;
+    wait_for("init to listen", 10, || root.join("tmp/up").exists().then_some(()))?;
+    let got = || std::fs::read_to_string(root.join("tmp/got")).unwrap_or_default();
+    let mut expected = String::new();
+    for (signal, word) in [("SIGUSR1", "usr1"), ("1", "hup"), ("rt8", "40")] {
+        ensure_eq!(daemon.ok(&["send-process-signal", "t-sig", "1", signal])?, "\n", "{signal}");
+        expected.push_str(&format!("{word}\n"));
+        wait_for(word, 5, || (got() == expected).then_some(()))?;
+    }
+    daemon.ok(&["send-process-signal", "t-sig", "1", "nop"])?;
+    for (pid, signal, says) in [
+        ("2", "term", "error: argument unsupported: Only the init process may be killed\n"),
+        ("1", "frob", "error: malformed signal name: frob\n"),
+        ("1", "65", "error: invalid argument: signum value 65 is out of range\n"),
+    ] {
+        ensure_eq!(
+            daemon.virsh(&["send-process-signal", "t-sig", pid, signal])?.fails()?,
+            says,
+            "{pid} {signal}"
+        );
+    }
+    for words in [&["domhostname", "t-sig"][..], &["domhostname", "t-sig", "--source", "agent"]] {
+        ensure_eq!(daemon.ok(words)?, "chosen\n\n", "{words:?}");
+    }
+    let refused = daemon.virsh(&["domhostname", "t-sig", "--source", "lease"])?.fails()?;
+    ensure!(refused.contains("no hostname found for domain 't-sig'"), "{refused}");
+    daemon.ok(&["suspend", "t-sig"])?;
+    let refused = daemon.virsh(&["send-process-signal", "t-sig", "1", "usr1"])?.fails()?;
+    ensure!(refused.contains("domain is paused"), "{refused}");
+    daemon.ok(&["resume", "t-sig"])?;
+    daemon.ok(&["send-process-signal", "t-sig", "1", "sigkill"])?;
+    daemon.wait_state("t-sig", "shut off (crashed)", 5)?;
+    ensure_eq!(got(), expected, "what a paused init got");
     Ok(())
 }

@@ -184,7 +184,21 @@ fn limits() -> Outcome {
         ),
         (&["setmem", "web", "129M", "--config"], "error: cannot set memory higher than max memory\n"),
         (&["schedinfo", "web", "--set", "cap=1"], "error: invalid scheduler option: cap\n"),
-        (&["schedinfo", "web", "--set", "cpu_shares=1"], "error: '1' is not a number from 2 to 262144\n"),
+        (
+            &["schedinfo", "web", "--set", "cpu_shares=1"],
+            "error: invalid argument: cpu_shares '1' is not a number from 2 to 262144\n",
+        ),
+        (
+            &["blkiotune", "web", "--weight", "5", "--config"],
+            "error: Unable to change blkio parameters\n\
+             error: invalid argument: weight '5' is not a number from 10 to 1000\n",
+        ),
+        (&["setmem", "web", "0", "--config"], "error: invalid argument: memory must be more than 0\n"),
+        (&["setvcpus", "web", "0", "--config"], "error: Invalid value '0' for number of virtual CPUs\n"),
+        (
+            &["limits", "web", "--pids", "-5", "--config"],
+            "error: Unable to change limits\nerror: invalid argument: pids cannot be -5\n",
+        ),
         (
             &["setvcpus", "web", "9", "--config"],
             "error: requested vcpus is greater than max allowable vcpus for the persistent domain: 9 > 8\n",
@@ -203,6 +217,19 @@ fn limits() -> Outcome {
     ] {
         ensure_eq!(daemon.virsh(words)?, printed(1, "\n", err), "{words:?}");
     }
+    // Hosts without the one or the other say so.
+    let tune = daemon.virsh(&["node-memory-tune"])?;
+    let none = "error: Unable to get memory parameters\nerror: this kernel does not merge equal pages";
+    let is_table = tune.out.starts_with("Shared memory:\n\tshm_pages_to_scan ");
+    ensure!(is_table || tune.err.starts_with(none), "node-memory-tune: {tune:?}");
+    let sysinfo = daemon.virsh(&["sysinfo"])?;
+    let none = "error: failed to get sysinfo\nerror: Host SMBIOS information is not available\n";
+    ensure!(
+        sysinfo.out.starts_with("<sysinfo type='smbios'>\n") || sysinfo.err == none,
+        "sysinfo: {sysinfo:?}"
+    );
+    let bad = daemon.virsh(&["node-memory-tune", "--shm-merge-across-nodes", "2"])?.fails()?;
+    ensure_eq!(bad, "error: shm_merge_across_nodes must be 0 or 1, not 2\n", "a bad value");
     // A document that says nothing about CPUs has all of the host's.
     daemon.define("all", &plain("all"))?;
     let count = host_cpus(&daemon)?;

@@ -75,7 +75,7 @@ fn client() -> Outcome {
         ("Connect", HOST, "LibVersion", "t 9000000"),
         ("Domain", &path, "Active", "b false"),
         ("Domain", &path, "Autostart", "b false"),
-        ("Domain", &path, "Id", "u 4294967295"),
+        ("Domain", &path, "Id", "u 0"),
         ("Domain", &path, "Name", "s \"dom\""),
         ("Domain", &path, "OSType", "s \"exe\""),
         ("Domain", &path, "Persistent", "b true"),
@@ -110,6 +110,17 @@ fn client() -> Outcome {
     }
     let memory = bus.call(HOST, "Connect", "NodeGetMemoryStats", &["iu", "-1", "0"])?;
     ensure!(memory[0]["total"].as_u64() > Some(0), "memory of the host: {memory}");
+    // Hosts without the one or the other say so.
+    match bus.call(HOST, "Connect", "NodeGetMemoryParameters", &["u", "0"]) {
+        Ok(now) => ensure!(now[0]["shm_pages_to_scan"]["data"]["data"].is_u64(), "KSM: {now}"),
+        Err(e) => ensure!(e.contains("this kernel does not merge equal pages"), "KSM: {e}"),
+    }
+    match bus.call(HOST, "Connect", "GetSysinfo", &["u", "0"]) {
+        Ok(xml) => {
+            ensure!(xml[0].as_str().is_some_and(|x| x.starts_with("<sysinfo type='smbios'>")), "{xml}")
+        }
+        Err(e) => ensure!(e.contains("Host SMBIOS information is not available"), "SMBIOS: {e}"),
+    }
     domain("Undefine", &["u", "0"])?;
     ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "", "the list");
     // The same by another client's library.
@@ -208,7 +219,61 @@ fn errors() -> Outcome {
             "org.libvirt.Error: Requested operation is not valid: ",
         ),
         (&path, "org.libvirt.Domain.Create", &["1"], "org.libvirt.Error: unsupported flags (0x1)"),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemory",
+            &["0", "0"],
+            "org.libvirt.Error: invalid argument: memory must be more than 0",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetVcpus",
+            &["0", "2"],
+            "org.libvirt.Error: invalid argument: number of virtual CPUs must be more than 0",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetBlockIOParameters",
+            &["{'weight': <uint32 5>}", "2"],
+            "org.libvirt.Error: invalid argument: weight '5' is not a number from 10 to 1000",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetSchedulerParameters",
+            &["{'vcpu_period': <uint64 5>}", "2"],
+            "org.libvirt.Error: invalid argument: vcpu_period '5' is not a number from 1000 to 1000000",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMetadata",
+            &["2", "<a/>", "", "", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'uri' is missing",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMetadata",
+            &["2", "<a/>", "", "urn:x", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'key' is missing",
+        ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
+        (
+            HOST,
+            "org.libvirt.Connect.NodeSetMemoryParameters",
+            &["{'shm_full_scans': <uint64 1>}", "0"],
+            "org.libvirt.Error: invalid argument: parameter 'shm_full_scans' not supported",
+        ),
+        (
+            HOST,
+            "org.libvirt.Connect.NodeSetMemoryParameters",
+            &["{'shm_merge_across_nodes': <uint32 2>}", "0"],
+            "org.libvirt.Error: invalid argument: parameter 'shm_merge_across_nodes' must be 0 or 1",
+        ),
+        (
+            &network,
+            "org.libvirt.Network.GetDHCPLeases",
+            &["zz", "0"],
+            "org.libvirt.Error: invalid MAC address: zz",
+        ),
         (&path, "org.libvirt.Network.Create", &[], "UnknownInterface"),
         (
             HOST,

@@ -67,6 +67,15 @@ Bridge:         lab0
     let none = " Expiry Time   MAC address   Protocol   IP address   Hostname   Client ID or DUID\n\
                 -----------------------------------------------------------------------------------\n\n";
     ensure_eq!(daemon.virsh(&["net-dhcp-leases", "lab"])?, good(none), "leases");
+    ensure_eq!(daemon.virsh(&["net-dhcp-leases", "lab", "52:54:0:0:0:1"])?, good(none), "leases of one");
+    for bad in ["zz", "52:54:00:00:00", "52:54:00:00:00:00:00", ""] {
+        let text = format!("error: Failed to get leases info for lab\nerror: invalid MAC address: {bad}\n");
+        ensure_eq!(
+            daemon.virsh(&["net-dhcp-leases", "lab", "--mac", bad])?,
+            printed(1, "\n", &text),
+            "'{bad}'"
+        );
+    }
     let json: serde_json::Value =
         serde_json::from_str(&daemon.ok(&["--json", "net-list", "--all"])?).map_err(|e| e.to_string())?;
     let row = serde_json::json!([{ "name": "lab", "uuid": uuid, "active": false, "persistent": true,

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use berth_schemas::{domain, network};
+use berth_schemas::{domain, network, node};
 
 /// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -154,6 +154,10 @@ fn domain_message(error: &domain::Error) -> (String, Option<String>) {
             (format!("{INVALID}: {message}"), None)
         }
         E::DeviceExists { message } => (format!("{INVALID}: {message}"), None),
+        E::InvalidValue { message, .. } if message.starts_with("argument unsupported") => {
+            (message.clone(), None)
+        }
+        E::InvalidValue { message, .. } => (format!("invalid argument: {message}"), None),
         E::NoSuchDevice { message } => (format!("device not found: {message}"), None),
         E::NoSuchDomain { message }
         | E::DomainExists { message }
@@ -195,6 +199,11 @@ fn libvirt_name(method: &str) -> &str {
         Some(N::Update) => return "virNetworkUpdate",
         _ => {}
     }
+    match node::Method::from_name(method) {
+        Some(node::Method::SetMemoryParameters) => return "virNodeSetMemoryParameters",
+        Some(node::Method::GetSysinfo) => return "virConnectGetSysinfo",
+        _ => {}
+    }
     match M::from_name(method) {
         Some(M::Define) => "virDomainDefineXML",
         Some(M::Undefine) => "virDomainUndefineFlags",
@@ -202,6 +211,7 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::Start) => "virDomainCreate",
         Some(M::Shutdown) => "virDomainShutdown",
         Some(M::Reboot) => "virDomainReboot",
+        Some(M::SendProcessSignal) => "virDomainSendProcessSignal",
         Some(M::Destroy) => "virDomainDestroy",
         Some(M::Suspend) => "virDomainSuspend",
         Some(M::Resume) => "virDomainResume",

@@ -1,15 +1,17 @@
 //! What each call does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use base64::Engine as _;
 use berth_schemas::controller::{
     AttachConsoleIn, AttachConsoleOut, ControllerEvent, ControllerEventKind, DestroyIn, Error, GetCpuTimesIn,
     GetCpuTimesOut, GetStatusIn, GetStatusOut, ListDevicesIn, Method, OpenConsoleIn, OpenConsoleOut,
-    ResizeConsoleIn, ResizeConsoleOut, ShutdownIn, SubscribeIn, SubscribeOut,
+    ResizeConsoleIn, ResizeConsoleOut, SendSignalIn, SendSignalOut, ShutdownIn, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire;
+use berth_sys::process::send_signal;
+use rustix::io::Errno;
 use rustix::termios::Winsize;
 use serde_json::Value;
 
@@ -18,6 +20,9 @@ use crate::console::viewer::{Line, Mode};
 use crate::run::{Controller, cpu_times::CpuTimes, life::Phase, shutdown};
 
 use super::call::{self, Call, Wanted};
+
+/// The last real-time signal of Linux.
+const LAST_SIGNAL: i32 = 64;
 
 /// The answer of a call: bytes, with a descriptor perhaps.
 struct Reply {
@@ -107,6 +112,7 @@ impl Controller {
             }
             Method::Subscribe => self.subscribe(id, call::parameters(parameters)?, more, oneway),
             Method::Shutdown => self.shutdown(id, call::parameters(parameters)?, oneway),
+            Method::SendSignal => self.send_signal(&call::parameters(parameters)?),
             Method::Destroy => {
                 call::parameters::<DestroyIn>(parameters)?;
                 if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
@@ -173,6 +179,20 @@ impl Controller {
         };
         self.ask(id, oneway, wanted.restart, &modes);
         Ok(None)
+    }
+
+    fn send_signal(&self, wanted: &SendSignalIn) -> Handled {
+        let signal = i32::try_from(wanted.signal).ok().filter(|n| (0..=LAST_SIGNAL).contains(n));
+        let signal = signal.ok_or_else(|| invalid("signal"))?;
+        let refused = |message: String| call::error(&Error::InvalidState { message });
+        let not_running = || refused("init is not running".into());
+        let init = self.init.as_ref().filter(|_| matches!(self.phase, Phase::Running));
+        let init = init.ok_or_else(not_running)?;
+        match send_signal(init.pidfd.as_fd(), signal) {
+            Ok(()) => Ok(Some(call::good(&SendSignalOut {}).into())),
+            Err(Errno::SRCH) => Err(not_running()),
+            Err(e) => Err(refused(format!("cannot send signal {signal} to init: {e}"))),
+        }
     }
 
     fn console(&self, device: Option<&str>) -> Result<usize, Vec<u8>> {

@@ -32,8 +32,11 @@ pub fn needed(method: Method) -> Role {
             | Node::GetVersion
             | Node::GetHostname
             | Node::GetCapabilities
+            | Node::GetMemoryParameters
             | Node::GetRole
             | Node::RestrictToReading => Role::Reader,
+            // Serial numbers of the machine, which the kernel shows to root alone.
+            Node::GetSysinfo | Node::SetMemoryParameters => Role::Admin,
         },
         Method::Domain(method) => match method {
             Domain::List
@@ -43,6 +46,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::GetMetadata
             | Domain::GetResources
             | Domain::GetInterfaceAddresses
+            | Domain::GetHostname
             | Domain::Subscribe => Role::Reader,
             Domain::Define
             | Domain::Undefine
@@ -50,6 +54,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::Start
             | Domain::Shutdown
             | Domain::Reboot
+            | Domain::SendProcessSignal
             | Domain::Destroy
             | Domain::Suspend
             | Domain::Resume
@@ -153,6 +158,7 @@ mod test {
         ("Start", false),
         ("Shutdown", false),
         ("Reboot", false),
+        ("SendProcessSignal", false),
         ("Destroy", false),
         ("Suspend", false),
         ("Resume", false),
@@ -161,6 +167,7 @@ mod test {
         ("GetMetadata", true),
         ("SetMetadata", false),
         ("GetInterfaceAddresses", true),
+        ("GetHostname", true),
         ("AttachDevice", false),
         ("DetachDevice", false),
         ("UpdateDevice", false),
@@ -214,7 +221,8 @@ mod test {
             assert!(allowed(Role::Admin, Method::Domain(*method)), "{name}");
         }
         for method in Node::ALL {
-            assert!(allowed(Role::Reader, Method::Node(*method)));
+            let is_for_readers = !matches!(method, Node::GetSysinfo | Node::SetMemoryParameters);
+            assert_eq!(allowed(Role::Reader, Method::Node(*method)), is_for_readers, "{}", method.name());
             assert!(allowed(Role::Admin, Method::Node(*method)));
         }
     }

@@ -63,6 +63,8 @@ pub enum Ask {
     Start,
     /// Ask init to power off or to restart.
     Shutdown,
+    /// Send init a signal.
+    Signal,
     /// Stop its processes where they are.
     Suspend,
     /// Let them go on.
@@ -158,7 +160,7 @@ impl Ask {
             | Self::EditNext
             | Self::Settle => true,
             Self::Create | Self::Start => phase == Phase::Shutoff,
-            Self::Shutdown | Self::Destroy | Self::SetAutostart(_) | Self::Console => false,
+            Self::Shutdown | Self::Signal | Self::Destroy | Self::SetAutostart(_) | Self::Console => false,
         }
     }
 }
@@ -199,9 +201,13 @@ impl Lifecycle {
                 Ask::Define | Ask::Undefine | Ask::Create | Ask::Start | Ask::EditNext => Verdict::Accept,
                 Ask::SetAutostart(on) => self.autostart_verdict(on),
                 Ask::Settle => Verdict::Already,
-                Ask::Shutdown | Ask::Suspend | Ask::Resume | Ask::Destroy | Ask::EditLive | Ask::Console => {
-                    Verdict::Deny(Denial::NotRunning)
-                }
+                Ask::Shutdown
+                | Ask::Signal
+                | Ask::Suspend
+                | Ask::Resume
+                | Ask::Destroy
+                | Ask::EditLive
+                | Ask::Console => Verdict::Deny(Denial::NotRunning),
             },
             Phase::Starting | Phase::Switching => match ask {
                 Ask::Destroy => Verdict::Accept,
@@ -212,7 +218,7 @@ impl Lifecycle {
                 Ask::Suspend => Verdict::Already,
                 Ask::Resume => Verdict::Accept,
                 // It would lie about until somebody resumes the domain, for whatever reason.
-                Ask::Shutdown => Verdict::Deny(Denial::Paused),
+                Ask::Shutdown | Ask::Signal => Verdict::Deny(Denial::Paused),
                 _ => self.decide_running(ask),
             },
             Phase::Stopping => match ask {
@@ -225,9 +231,13 @@ impl Lifecycle {
     fn decide_running(self, ask: Ask) -> Verdict {
         match ask {
             Ask::Create | Ask::Start => Verdict::Deny(Denial::Active),
-            Ask::Define | Ask::Shutdown | Ask::Suspend | Ask::Destroy | Ask::EditLive | Ask::Console => {
-                Verdict::Accept
-            }
+            Ask::Define
+            | Ask::Shutdown
+            | Ask::Signal
+            | Ask::Suspend
+            | Ask::Destroy
+            | Ask::EditLive
+            | Ask::Console => Verdict::Accept,
             Ask::Resume => Verdict::Deny(Denial::NotPaused),
             Ask::Settle => Verdict::Already,
             Ask::Undefine if self.persistent => Verdict::Accept,
@@ -275,12 +285,13 @@ mod test {
     use super::*;
     use proptest::prelude::*;
 
-    const ASKS: [Ask; 14] = [
+    const ASKS: [Ask; 15] = [
         Ask::Define,
         Ask::Undefine,
         Ask::Create,
         Ask::Start,
         Ask::Shutdown,
+        Ask::Signal,
         Ask::Suspend,
         Ask::Resume,
         Ask::Destroy,
@@ -310,7 +321,7 @@ mod test {
             }
             Ask::Destroy => now.after(Fact::StartFailed).after(Fact::StopBegan).after(Fact::Stopped),
             Ask::SetAutostart(on) => now.after(Fact::Autostart(on)),
-            Ask::Shutdown | Ask::EditLive | Ask::EditNext | Ask::Console | Ask::Settle => now,
+            Ask::Shutdown | Ask::Signal | Ask::EditLive | Ask::EditNext | Ask::Console | Ask::Settle => now,
         }
     }
 
@@ -333,7 +344,7 @@ mod test {
                 check(now);
                 match ASKS[ask] {
                     Ask::Start | Ask::Create | Ask::Suspend | Ask::Resume if !good => prop_assert_eq!(before, now),
-                    Ask::Shutdown | Ask::Console => prop_assert_eq!(before, now),
+                    Ask::Shutdown | Ask::Signal | Ask::Console => prop_assert_eq!(before, now),
                     _ => {}
                 }
             }
@@ -359,7 +370,7 @@ mod test {
                             || (now.changing && now.after(Fact::ChangeEnded).decide(ask) != Verdict::Wait)
                     );
                     // A change holds up neither the end of a domain nor its consoles.
-                    let free = matches!(ask, Ask::Destroy | Ask::Console | Ask::Shutdown);
+                    let free = matches!(ask, Ask::Destroy | Ask::Console | Ask::Shutdown | Ask::Signal);
                     prop_assert!(!free || verdict == now.after(Fact::ChangeEnded).decide(ask));
                 }
             }
@@ -392,6 +403,7 @@ mod test {
             (Ask::Suspend, Verdict::Already),
             (Ask::Resume, Verdict::Accept),
             (Ask::Shutdown, Verdict::Deny(Denial::Paused)),
+            (Ask::Signal, Verdict::Deny(Denial::Paused)),
             (Ask::Destroy, Verdict::Accept),
             (Ask::Console, Verdict::Accept),
             (Ask::Define, Verdict::Accept),

@@ -60,11 +60,70 @@ fn refused(message: impl Into<String>) -> Failure {
     Failure::Failed(message.into())
 }
 
+/// A parameter: its name in the varlink interface, and the one that virsh has for it.
+type Name = (&'static str, &'static str);
+
+const MEMORY: Name = ("memoryKiB", "memory");
+const MAX_MEMORY: Name = ("maxMemoryKiB", "maximum memory");
+const HARD_LIMIT: Name = ("hardLimitKiB", "hard_limit");
+const SOFT_LIMIT: Name = ("softLimitKiB", "soft_limit");
+const SWAP_HARD_LIMIT: Name = ("swapHardLimitKiB", "swap_hard_limit");
+const VCPUS: Name = ("vcpus", "number of virtual CPUs");
+const MAX_VCPUS: Name = ("maxVcpus", "maximum number of virtual CPUs");
+const CPUSET: Name = ("cpuset", "cpuset");
+const CPU_SHARES: Name = ("cpuShares", "cpu_shares");
+const CPU_PERIOD: Name = ("cpuPeriod", "vcpu_period");
+const CPU_QUOTA: Name = ("cpuQuota", "vcpu_quota");
+const NUMA_MODE: Name = ("numaMode", "numa_mode");
+const NODESET: Name = ("nodeset", "numa_nodeset");
+const WEIGHT: Name = ("blkioWeight", "weight");
+const DEVICE_WEIGHT: Name = ("blkioDevices", "device_weight");
+const DEVICE_READ_IOPS: Name = ("blkioDevices", "device_read_iops_sec");
+const DEVICE_WRITE_IOPS: Name = ("blkioDevices", "device_write_iops_sec");
+const DEVICE_READ_BYTES: Name = ("blkioDevices", "device_read_bytes_sec");
+const DEVICE_WRITE_BYTES: Name = ("blkioDevices", "device_write_bytes_sec");
+const PIDS: Name = ("pids", "pids");
+
+/// Where a parameter is in a document.
+const PLACES: &[(&str, Name)] = &[
+    ("domain/memory", MAX_MEMORY),
+    ("domain/currentMemory", MEMORY),
+    ("domain/memtune/hard_limit", HARD_LIMIT),
+    ("domain/memtune/soft_limit", SOFT_LIMIT),
+    ("domain/memtune/swap_hard_limit", SWAP_HARD_LIMIT),
+    ("domain/cputune/shares", CPU_SHARES),
+    ("domain/cputune/period", CPU_PERIOD),
+    ("domain/cputune/quota", CPU_QUOTA),
+    ("domain/numatune/memory", NODESET),
+    ("domain/blkiotune/weight", WEIGHT),
+    ("domain/blkiotune/device/weight", DEVICE_WEIGHT),
+    ("domain/blkiotune/device/read_iops_sec", DEVICE_READ_IOPS),
+    ("domain/blkiotune/device/write_iops_sec", DEVICE_WRITE_IOPS),
+    ("domain/blkiotune/device/read_bytes_sec", DEVICE_READ_BYTES),
+    ("domain/blkiotune/device/write_bytes_sec", DEVICE_WRITE_BYTES),
+];
+
+fn invalid((parameter, _): Name, message: String) -> Failure {
+    Failure::InvalidValue { parameter, message }
+}
+
 /// A number of a change: -1 takes the limit away.
-fn limit<T: TryFrom<i64>>(value: i64, what: &'static str) -> Result<Option<T>, Failure> {
+fn limit<T: TryFrom<i64>>(value: i64, name: Name) -> Result<Option<T>, Failure> {
     match value {
         -1 => Ok(None),
-        value => T::try_from(value).map(Some).map_err(|_| Failure::BadParameter(what)),
+        value => match T::try_from(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(invalid(name, format!("{} cannot be {value}", name.1))),
+        },
+    }
+}
+
+/// A number of a change of what nothing can be without.
+fn some<T: TryFrom<i64> + PartialOrd + From<u8>>(value: i64, name: Name) -> Result<T, Failure> {
+    match T::try_from(value) {
+        Ok(number) if number > T::from(0) => Ok(number),
+        _ if value <= 0 => Err(invalid(name, format!("{} must be more than 0", name.1))),
+        _ => Err(invalid(name, format!("{} cannot be {value}", name.1))),
     }
 }
 
@@ -78,16 +137,32 @@ impl Tuning {
         self.nodes(&mut d, live)?;
         self.block_io(&mut d)?;
         if let Some(pids) = self.change.pids {
-            d.set_pids(limit(pids, "pids")?).map_err(|e| Failure::InvalidDocument(e.diagnostics))?;
+            let set = d.set_pids(limit(pids, PIDS)?);
+            set.map_err(|e| match e.diagnostics.into_iter().next() {
+                Some(first) => invalid(PIDS, first.message),
+                None => refused("the limit of processes was refused"),
+            })?;
         }
         // What a document must keep to is said there once.
         let parsed = berth_domain::parse(&d.to_xml(), host);
         let mut parsed = parsed.map_err(|e| match e.diagnostics.into_iter().next() {
-            Some(first) => refused(first.message),
+            Some(first) => self.refused_by_document(&first.element, first.message),
             None => refused("the changed definition was refused"),
         })?;
         parsed.domain.uuid = domain.uuid;
         Ok(parsed.domain)
+    }
+
+    /// What the document says is wrong, with the name of the parameter: nobody who changes one sees the document.
+    fn refused_by_document(&self, place: &str, message: String) -> Failure {
+        let name = match PLACES.iter().find(|(p, _)| *p == place) {
+            Some((_, name)) => *name,
+            None if place == "domain/vcpu" && self.change.max_vcpus.is_some() => MAX_VCPUS,
+            None if place == "domain/vcpu" && self.change.cpuset.is_some() => CPUSET,
+            None => return refused(message),
+        };
+        let names_value = message.starts_with('\'');
+        invalid(name, if names_value { format!("{} {message}", name.1) } else { message })
     }
 
     fn memory(&self, d: &mut Domain, live: bool) -> Result<(), Failure> {
@@ -96,13 +171,11 @@ impl Tuning {
             if live {
                 return Err(refused("cannot resize the max memory on an active domain"));
             }
-            let max = u64::try_from(max).ok().filter(|n| *n > 0);
-            d.memory_kib = max.ok_or(Failure::BadParameter("maxMemoryKiB"))?;
+            d.memory_kib = some(max, MAX_MEMORY)?;
             d.current_memory_kib = d.current_memory_kib.min(d.memory_kib);
         }
         if let Some(memory) = c.memory_ki_b {
-            let memory = u64::try_from(memory).ok().filter(|n| *n > 0);
-            d.current_memory_kib = memory.ok_or(Failure::BadParameter("memoryKiB"))?;
+            d.current_memory_kib = some(memory, MEMORY)?;
             if d.current_memory_kib > d.memory_kib {
                 return Err(refused("cannot set memory higher than max memory"));
             }
@@ -116,9 +189,9 @@ impl Tuning {
                 pos: Default::default(),
                 extra: Default::default(),
             });
-            set(&mut m.hard_limit, c.hard_limit_ki_b, "hardLimitKiB")?;
-            set(&mut m.soft_limit, c.soft_limit_ki_b, "softLimitKiB")?;
-            set(&mut m.swap_hard_limit, c.swap_hard_limit_ki_b, "swapHardLimitKiB")?;
+            set(&mut m.hard_limit, c.hard_limit_ki_b, HARD_LIMIT)?;
+            set(&mut m.soft_limit, c.soft_limit_ki_b, SOFT_LIMIT)?;
+            set(&mut m.swap_hard_limit, c.swap_hard_limit_ki_b, SWAP_HARD_LIMIT)?;
             d.memtune = Some(m);
         }
         let hard = d.memtune.as_ref().and_then(|m| m.hard_limit);
@@ -144,12 +217,11 @@ impl Tuning {
                 return Err(refused("maximum vcpus of a live domain cannot be changed"));
             }
             let now = d.vcpu.current.unwrap_or(d.vcpu.count);
-            d.vcpu.count = limit(max, "maxVcpus")?.ok_or(Failure::BadParameter("maxVcpus"))?;
+            d.vcpu.count = some(max, MAX_VCPUS)?;
             d.vcpu.current = Some(now.min(d.vcpu.count));
         }
         if let Some(count) = c.vcpus {
-            let count: u32 =
-                limit(count, "vcpus")?.filter(|n| *n > 0).ok_or(Failure::BadParameter("vcpus"))?;
+            let count: u32 = some(count, VCPUS)?;
             if count > d.vcpu.count {
                 return Err(refused(format!(
                     "requested vcpus is greater than max allowable vcpus for the {which} domain: {count} > {}",
@@ -177,8 +249,8 @@ impl Tuning {
             pos: Default::default(),
             extra: Default::default(),
         });
-        set(&mut tune.shares, c.cpu_shares, "cpuShares")?;
-        set(&mut tune.period, c.cpu_period, "cpuPeriod")?;
+        set(&mut tune.shares, c.cpu_shares, CPU_SHARES)?;
+        set(&mut tune.period, c.cpu_period, CPU_PERIOD)?;
         if let Some(quota) = c.cpu_quota {
             tune.quota = Some(quota);
         }
@@ -193,7 +265,10 @@ impl Tuning {
         }
         let now = d.numatune.as_ref().map_or(NumaMode::Strict, |n| n.mode);
         let mode = match &c.numa_mode {
-            Some(name) => NumaMode::find(name).ok_or(Failure::BadParameter("numaMode"))?,
+            Some(mode) => NumaMode::find(mode).ok_or_else(|| {
+                let shown = mode.escape_debug();
+                invalid(NUMA_MODE, format!("numa_mode '{shown}' is not one of {}", NumaMode::names()))
+            })?,
             None => now,
         };
         if live && mode != now {
@@ -227,7 +302,7 @@ impl Tuning {
             pos: Default::default(),
             extra: Default::default(),
         });
-        set(&mut tune.weight, c.blkio_weight, "blkioWeight")?;
+        set(&mut tune.weight, c.blkio_weight, WEIGHT)?;
         for wanted in c.blkio_devices.iter().flatten() {
             if !tune.devices.iter().any(|there| there.path == wanted.path) {
                 tune.devices.push(BlkioDevice {
@@ -241,11 +316,11 @@ impl Tuning {
                 });
             }
             for there in tune.devices.iter_mut().filter(|there| there.path == wanted.path) {
-                set(&mut there.weight, wanted.weight.map(none_at_0), "weight")?;
-                set(&mut there.read_iops_sec, wanted.read_iops_sec.map(none_at_0), "readIopsSec")?;
-                set(&mut there.write_iops_sec, wanted.write_iops_sec.map(none_at_0), "writeIopsSec")?;
-                set(&mut there.read_bytes_sec, wanted.read_bytes_sec.map(none_at_0), "readBytesSec")?;
-                set(&mut there.write_bytes_sec, wanted.write_bytes_sec.map(none_at_0), "writeBytesSec")?;
+                set(&mut there.weight, wanted.weight.map(none_at_0), DEVICE_WEIGHT)?;
+                set(&mut there.read_iops_sec, wanted.read_iops_sec.map(none_at_0), DEVICE_READ_IOPS)?;
+                set(&mut there.write_iops_sec, wanted.write_iops_sec.map(none_at_0), DEVICE_WRITE_IOPS)?;
+                set(&mut there.read_bytes_sec, wanted.read_bytes_sec.map(none_at_0), DEVICE_READ_BYTES)?;
+                set(&mut there.write_bytes_sec, wanted.write_bytes_sec.map(none_at_0), DEVICE_WRITE_BYTES)?;
             }
         }
         let limits = |t: &BlkioDevice| {
@@ -266,13 +341,9 @@ fn none_at_0(value: i64) -> i64 {
     if value == 0 { -1 } else { value }
 }
 
-fn set<T: TryFrom<i64>>(
-    there: &mut Option<T>,
-    wanted: Option<i64>,
-    what: &'static str,
-) -> Result<(), Failure> {
+fn set<T: TryFrom<i64>>(there: &mut Option<T>, wanted: Option<i64>, name: Name) -> Result<(), Failure> {
     if let Some(value) = wanted {
-        *there = limit(value, what)?;
+        *there = limit(value, name)?;
     }
     Ok(())
 }
@@ -331,9 +402,40 @@ mod test {
         for (inside, what, live, reason) in [
             ("", json!({"memoryKiB": 65537}), true, "cannot set memory higher than max memory"),
             ("", json!({"maxMemoryKiB": 1}), true, "cannot resize the max memory on an active domain"),
-            ("", json!({"cpuShares": 1}), true, "'1' is not a number from 2 to 262144"),
-            ("", json!({"cpuQuota": 5}), true, "'5' is neither negative nor from 1000 to 17592186044415"),
-            ("", json!({"cpuset": "x"}), false, "'x' is not a set of numbers like '0-3,^2,8'"),
+            ("", json!({"cpuShares": 1}), true, "cpu_shares '1' is not a number from 2 to 262144"),
+            (
+                "",
+                json!({"cpuQuota": 5}),
+                true,
+                "vcpu_quota '5' is neither negative nor from 1000 to 17592186044415",
+            ),
+            ("", json!({"cpuPeriod": 5}), true, "vcpu_period '5' is not a number from 1000 to 1000000"),
+            ("", json!({"blkioWeight": 5}), false, "weight '5' is not a number from 10 to 1000"),
+            (
+                "",
+                json!({"blkioDevices": [{ "path": "/dev/sda", "weight": 2000 }]}),
+                false,
+                "device_weight '2000' is not a number from 0 to 1000",
+            ),
+            ("", json!({"cpuset": "x"}), false, "cpuset 'x' is not a set of numbers like '0-3,^2,8'"),
+            ("", json!({"nodeset": "x"}), false, "numa_nodeset 'x' is not a set of numbers like '0-3,^2,8'"),
+            ("", json!({"pids": 0}), false, "'0' of 'pids' is not a number from 1 to 4194304"),
+            ("", json!({"memoryKiB": 0}), true, "memory must be more than 0"),
+            ("", json!({"maxMemoryKiB": 0}), false, "maximum memory must be more than 0"),
+            ("", json!({"hardLimitKiB": -5}), true, "hard_limit cannot be -5"),
+            ("", json!({"vcpus": 0}), true, "number of virtual CPUs must be more than 0"),
+            (
+                "",
+                json!({"maxVcpus": 1_i64 << 40}),
+                false,
+                "maximum number of virtual CPUs cannot be 1099511627776",
+            ),
+            (
+                "",
+                json!({"maxVcpus": 20_000}),
+                false,
+                "maximum number of virtual CPUs '20000' is not a number from 1 to 16384",
+            ),
             (
                 "",
                 json!({"numaMode": "interleave", "nodeset": "0"}),

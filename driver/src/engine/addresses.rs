@@ -1,8 +1,8 @@
-//! Addresses of a running domain's interfaces: what it has itself, what the host has heard, what networks have given.
+//! Addresses and host name of a running domain: what it has itself, what the host has heard, what networks have given.
 //!
 //! Does not know who asks.
 
-use berth_schemas::domain::{AddressSource, InterfaceAddress, InterfaceAddresses};
+use berth_schemas::domain::{AddressSource, HostnameSource, InterfaceAddress, InterfaceAddresses};
 
 use crate::engine::Engine;
 use crate::engine::snapshot::{Run, Snapshot};
@@ -28,15 +28,43 @@ impl Engine {
             Failure::Failed(format!("cannot tell the addresses of domain '{}': {e}", snapshot.name))
         })
     }
+
+    /// The host name of a domain that runs: of the source, or of the first that has one.
+    pub async fn hostname(
+        &self,
+        snapshot: &Snapshot,
+        source: Option<HostnameSource>,
+    ) -> Result<String, Failure> {
+        let run = self.running(snapshot)?;
+        if source != Some(HostnameSource::Guest)
+            && let Some(name) = leased_name(&self.networks, run).await
+        {
+            return Ok(name);
+        }
+        if source == Some(HostnameSource::Lease) {
+            return Err(Failure::Failed(format!("no hostname found for domain '{}'", snapshot.name)));
+        }
+        let found = match init_of(run) {
+            Ok(init) => look::hostname(init, run.id).await,
+            Err(e) => Err(e),
+        };
+        found.map_err(|e| {
+            Failure::Failed(format!("cannot tell the hostname of domain '{}': {e}", snapshot.name))
+        })
+    }
 }
 
 fn address((address, prefix): &(std::net::IpAddr, u8)) -> InterfaceAddress {
     InterfaceAddress { address: address.to_string(), prefix: (*prefix).into() }
 }
 
+fn init_of(run: &Run) -> std::io::Result<i32> {
+    let init = run.init_pid.and_then(|pid| i32::try_from(pid).ok());
+    init.ok_or_else(|| std::io::ErrorKind::NotFound.into())
+}
+
 async fn inside(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
-    let init = run.init_pid.and_then(|pid| i32::try_from(pid).ok()).ok_or(std::io::ErrorKind::NotFound)?;
-    let seen = look::inside(init, run.id).await?;
+    let seen = look::inside(init_of(run)?, run.id).await?;
     let one = |seen: look::Seen| InterfaceAddresses {
         name: seen.name,
         mac: (!seen.mac.is_empty()).then(|| text(&seen.mac)),
@@ -77,4 +105,16 @@ async fn leased(networks: &Networks, run: &Run) -> Vec<InterfaceAddresses> {
         }
     }
     all
+}
+
+/// The first name that a network has noted with a lease of one of the interfaces.
+async fn leased_name(networks: &Networks, run: &Run) -> Option<String> {
+    for link in &run.links {
+        let Some(reference) = link.network.as_deref().map(NetworkRef::by_name) else { continue };
+        let Ok(leases) = networks.leases_of(&reference, Some(&link.mac)).await else { continue };
+        if let Some(name) = leases.into_iter().find_map(|lease| lease.hostname) {
+            return Some(name);
+        }
+    }
+    None
 }

@@ -1,4 +1,4 @@
-//! What is asked of a running domain's controller on behalf of a client: to end, and to show a console.
+//! What is asked of a running domain's controller on behalf of a client: to end, to send a signal, and to show a console.
 //!
 //! Does not know how a client asks.
 
@@ -14,6 +14,12 @@ use crate::engine::snapshot::Snapshot;
 use crate::failure::Failure;
 use crate::host::link::CallError;
 use crate::paths::Layout;
+
+/// The last real-time signal of Linux.
+const LAST_SIGNAL: i64 = 64;
+
+/// How libvirt begins the message about what a driver cannot do with an argument.
+pub const UNSUPPORTED_ARGUMENT: &str = "argument unsupported";
 
 /// A console that was opened.
 #[derive(Debug)]
@@ -46,6 +52,28 @@ impl Engine {
         let (out, _): (controller::ShutdownOut, _) =
             answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
         Ok(out.asked)
+    }
+
+    /// Sends a signal to a process of a running domain, both by their numbers inside. Only init can be reached.
+    pub async fn send_signal(&self, reference: &Reference, pid: i64, signal: i64) -> Result<(), Failure> {
+        let invalid = |parameter, message: String| Failure::InvalidValue { parameter, message };
+        if !(0..=LAST_SIGNAL).contains(&signal) {
+            return Err(invalid("signal", format!("signum value {signal} is out of range")));
+        }
+        let snapshot = self.registry.find(reference)?.snapshot();
+        self.running(&snapshot)?;
+        if pid != 1 {
+            return Err(invalid(
+                "pid",
+                format!("{UNSUPPORTED_ARGUMENT}: Only the init process may be killed"),
+            ));
+        }
+        self.ask(reference, Request::NoteSignal).await?;
+        let socket = Layout::socket_name(snapshot.uuid);
+        let parameters = controller::SendSignalIn { signal };
+        let answer = self.sockets.call(&socket, controller::Method::SendSignal, &parameters, &[]).await;
+        let done: Result<(controller::SendSignalOut, _), _> = answer;
+        done.map(drop).map_err(|e| from_controller(snapshot.name.as_str(), e))
     }
 
     /// A new PTY that shows a console; the first one if none is named.

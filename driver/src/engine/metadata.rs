@@ -2,7 +2,8 @@
 //!
 //! Does not know where a definition is kept or whether it runs.
 
-use berth_domain::Domain;
+use berth_domain::tree::is_xml_char;
+use berth_domain::{Domain, SETTINGS_NAMESPACE};
 use berth_schemas::domain::{Affect, MetadataKind};
 
 use crate::container::hotplug::targets;
@@ -34,10 +35,25 @@ impl MetadataChange {
         self.targets(active).0
     }
 
+    /// Whether it is one of Berth's own settings.
+    pub fn is_of_settings(&self) -> bool {
+        self.kind == MetadataKind::Element && self.uri.as_deref() == Some(SETTINGS_NAMESPACE)
+    }
+
     /// The definition with the change.
     pub fn apply(&self, domain: &Domain) -> Result<Domain, Failure> {
         let mut domain = domain.clone();
         let value = self.value.clone().filter(|v| !v.is_empty());
+        // An element is checked where it is read.
+        if self.kind != MetadataKind::Element
+            && let Some(bad) = value.iter().flat_map(|v| v.chars()).find(|c| !is_xml_char(*c))
+        {
+            let what = if self.kind == MetadataKind::Title { "title" } else { "description" };
+            return Err(Failure::Failed(format!(
+                "a {what} cannot have the character U+{:04X}, which no document can keep",
+                u32::from(bad)
+            )));
+        }
         match self.kind {
             MetadataKind::Title if value.as_ref().is_some_and(|v| v.contains('\n')) => {
                 return Err(Failure::Failed("a title must be a single line".into()));
@@ -45,9 +61,9 @@ impl MetadataChange {
             MetadataKind::Title => domain.title = value,
             MetadataKind::Description => domain.description = value,
             MetadataKind::Element => {
-                let uri = self.uri.as_deref().ok_or(Failure::BadParameter("uri"))?;
+                let uri = self.uri.as_deref().ok_or(Failure::Missing("uri"))?;
                 if value.is_some() && self.key.is_none() {
-                    return Err(Failure::BadParameter("key"));
+                    return Err(Failure::Missing("key"));
                 }
                 let key = self.key.as_deref().unwrap_or_default();
                 domain
@@ -66,7 +82,7 @@ pub fn read(domain: &Domain, kind: MetadataKind, uri: Option<&str>) -> Result<St
     let value = match kind {
         MetadataKind::Title => domain.title.clone(),
         MetadataKind::Description => domain.description.clone(),
-        MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::BadParameter("uri"))?),
+        MetadataKind::Element => domain.metadata_element(uri.ok_or(Failure::Missing("uri"))?),
     };
     value.ok_or(Failure::NoSuchMetadata)
 }
@@ -92,5 +108,35 @@ mod test {
         assert!(change("short & good".into()).apply(&domain).is_ok());
         // Each of these becomes five bytes.
         assert!(change("&".repeat(300_000)).apply(&domain).is_err());
+    }
+
+    #[test]
+    fn a_character_that_no_document_can_keep_is_refused() {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let domain = berth_domain::parse(XML, &host).expect("a good document").domain;
+        for (kind, text, says) in [
+            (
+                MetadataKind::Title,
+                "a\u{1}b",
+                "a title cannot have the character U+0001, which no document can keep",
+            ),
+            (
+                MetadataKind::Description,
+                "\u{fffe}",
+                "a description cannot have the character U+FFFE, which no document can keep",
+            ),
+        ] {
+            let change = |text: &str| MetadataChange {
+                kind,
+                uri: None,
+                key: None,
+                value: Some(text.into()),
+                affect: Vec::new(),
+            };
+            assert_eq!(change(text).apply(&domain).expect_err(says).to_string(), says);
+            let kept = change("tab\tand \u{fffd}\u{1f600}").apply(&domain).expect("changed");
+            let again = berth_domain::parse(&kept.to_xml(), &host).expect("a good document").domain;
+            assert_eq!((again.title, again.description), (kept.title, kept.description));
+        }
     }
 }

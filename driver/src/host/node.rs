@@ -173,7 +173,8 @@ pub fn capabilities(host: &berth_domain::Host, security: Option<&str>) -> String
     xml
 }
 
-fn escape(text: &str) -> String {
+/// Text as it stands in a document.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;")
 }
 

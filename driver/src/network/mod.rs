@@ -24,9 +24,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use berth_domain::Diagnostic;
 use berth_domain::model::{Bandwidth, DirectMode, VirtualPort, Vlan};
 use berth_domain::network::{Change, Network, Part, PortForward, Protocol, parse_network};
+use berth_domain::{Diagnostic, canonical_mac};
 use berth_schemas::name::DomainName;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -198,6 +198,9 @@ pub enum NetworkError {
     /// The document is good but this version cannot run it.
     #[error("{}", first(.0))]
     Unsupported(Vec<Diagnostic>),
+    /// What is no hardware address.
+    #[error("invalid MAC address: {}", .0.escape_debug())]
+    InvalidMac(String),
     /// Anything else that went wrong.
     #[error("{0}")]
     Failed(String),
@@ -504,8 +507,10 @@ impl Networks {
         mac: Option<&str>,
     ) -> Result<Vec<Lease>, NetworkError> {
         let snapshot = self.find(reference)?;
+        let full = |mac: &str| canonical_mac(mac).ok_or_else(|| NetworkError::InvalidMac(mac.to_owned()));
+        let mac = mac.map(full).transpose()?;
         let mut all = read_leases(&self.0, snapshot.uuid).await;
-        if let Some(mac) = mac.map(str::to_ascii_lowercase) {
+        if let Some(mac) = mac {
             all.retain(|lease| lease.mac.as_ref() == Some(&mac));
         }
         Ok(all)

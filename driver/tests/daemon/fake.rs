@@ -11,7 +11,7 @@ use berth_driver::wire::{Channel, Message};
 use berth_schemas::controller::{
     AttachConsoleIn, ConsoleStatus, ControllerEvent, ControllerEventKind, ControllerExit, ControllerState,
     ControllerStatus, Error, ExitRecord, GetCpuTimesOut, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan,
-    Method, OpenConsoleOut, ShutdownIn, ShutdownOut, StepFailure, SubscribeIn, SubscribeOut,
+    Method, OpenConsoleOut, SendSignalIn, ShutdownIn, ShutdownOut, StepFailure, SubscribeIn, SubscribeOut,
 };
 use berth_schemas::wire::{Parameters, error_bytes, parse_request, reply_bytes};
 use serde_json::{Value, json};
@@ -215,6 +215,12 @@ async fn answer(
                 }
                 reply_bytes(&ShutdownOut { asked: "SIGFAKE".into() }, false)
             }
+        }
+        Method::SendSignal => {
+            let signal = SendSignalIn::from_value(parameters).ok()?.signal;
+            let path = format!("{}.signal", shared.lock().ok()?.plan.exit_record);
+            std::fs::write(path, signal.to_string()).ok()?;
+            reply_bytes(&json!({}), false)
         }
         Method::Destroy => {
             let stubborn = shared.lock().ok()?.plan.name.starts_with("stubborn");

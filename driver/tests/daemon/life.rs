@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("life::autodestroy_ends_with_the_client", autodestroy),
     ("life::a_stubborn_controller_is_killed", stubborn),
     ("life::metadata", metadata),
+    ("life::settings_that_are_in_force_are_no_metadata", settings),
     ("life::autostart_once_in_a_boot", autostart),
     ("life::many_at_once", many),
 ];
@@ -166,6 +167,31 @@ fn denied() {
         ("Shutdown", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("Reboot", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("OpenConsole", json!({ "name": "off" }), "InvalidState", "domain is not running"),
+        ("GetHostname", json!({ "name": "off" }), "InvalidState", "domain is not running"),
+        (
+            "SendProcessSignal",
+            json!({ "name": "off", "pid": 1, "signal": 15 }),
+            "InvalidState",
+            "domain is not running",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 2, "signal": 15 }),
+            "InvalidValue",
+            "argument unsupported: Only the init process may be killed",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 1, "signal": 65 }),
+            "InvalidValue",
+            "signum value 65 is out of range",
+        ),
+        (
+            "SendProcessSignal",
+            json!({ "name": "on", "pid": 1, "signal": -1 }),
+            "InvalidValue",
+            "signum value -1 is out of range",
+        ),
         ("Start", json!({ "name": "nosuch" }), "NoSuchDomain", "failed to get domain 'nosuch'"),
         (
             "OpenConsole",
@@ -182,6 +208,10 @@ fn denied() {
     ] {
         assert_eq!(client.bad(method, &parameters), (error.into(), message.into()), "{method} {parameters}");
     }
+    client.good("SendProcessSignal", &json!({ "name": "on", "pid": 1, "signal": 40 }));
+    let state = std::fs::read_dir(daemon.path("run/berth/state")).expect("records");
+    let sent = state.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "signal"));
+    assert_eq!(std::fs::read_to_string(sent.expect("a signal")).expect("read"), "40");
     let reply = client.call("Start", &json!({ "name": "on" }));
     assert_eq!(reply["parameters"]["state"], json!("running"));
 }
@@ -362,6 +392,56 @@ fn metadata() {
         c.good("GetMetadata", &json!({ "name": "meta", "kind": "title", "affect": affect }))["value"].clone()
     };
     assert_eq!((title(&mut client, "live"), title(&mut client, "config")), (json!("Live"), json!("Quiet")));
+    let bad = json!({ "name": "meta", "kind": "description", "value": "a\u{1}", "affect": ["config"] });
+    assert_eq!(
+        client.bad("SetMetadata", &bad),
+        (
+            "Failed".into(),
+            "a description cannot have the character U+0001, which no document can keep".into()
+        )
+    );
+}
+
+fn settings() {
+    let daemon = Daemon::start();
+    daemon.begin("set");
+    let mut client = daemon.client();
+    let ours = berth_domain::SETTINGS_NAMESPACE;
+    let pids = |n: u32| format!("<settings><limits pids='{n}'/></settings>");
+    let ask = |uri: &str, value: Option<&str>, affect: &[&str]| json!({ "name": "set", "kind": "element", "uri": uri, "key": "b", "value": value, "affect": affect });
+    let live = |c: &mut crate::client::Client| {
+        let asked = json!({ "name": "set", "affect": "live" });
+        c.good("GetResources", &asked)["resources"]["pids"].clone()
+    };
+    client.good("SetResources", &json!({ "name": "set", "change": { "pids": 50 }, "affect": ["live"] }));
+    // Written as an element of somebody else's it is ours all the same.
+    let disguised = [
+        format!("<settings xmlns='{ours}'><limits pids='7'/></settings>"),
+        format!("<x:settings xmlns:x='{ours}'><x:limits pids='7'/></x:settings>"),
+    ];
+    for wrong in [
+        ask(ours, Some(&pids(7)), &["live"]),
+        ask(ours, Some(&pids(7)), &[]),
+        ask(ours, Some(&pids(7)), &["current"]),
+        ask(ours, Some(&pids(7)), &["live", "config"]),
+        ask(ours, Some("<settings><idmap mode='none'/></settings>"), &["live"]),
+        ask(ours, None, &["live"]),
+        ask("urn:x", Some(&disguised[0]), &["live"]),
+        ask("urn:x", Some(&disguised[1]), &["live"]),
+    ] {
+        let (error, message) = client.bad("SetMetadata", &wrong);
+        assert_eq!(error, "InvalidState", "{wrong}");
+        assert!(message.contains("'limits'") && message.contains("--config"), "{message}");
+        assert_eq!(live(&mut client), json!(50), "{wrong}");
+    }
+    client.good("SetMetadata", &ask("urn:x", Some("<settings/>"), &["live"]));
+    client.good("SetMetadata", &ask("urn:x", None, &["live"]));
+    client.good("SetMetadata", &ask(ours, Some(&pids(7)), &["config"]));
+    assert_eq!(live(&mut client), json!(50));
+    client.good("Destroy", &json!({ "name": "set" }));
+    client.good("SetMetadata", &ask(ours, Some(&pids(8)), &[]));
+    client.good("Start", &json!({ "name": "set" }));
+    assert_eq!(live(&mut client), json!(8));
 }
 
 fn autostart() {

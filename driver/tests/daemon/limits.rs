@@ -74,6 +74,10 @@ fn change() {
     );
     let refused = client.bad("SetResources", &ask("web", json!({ "memoryKiB": 1_i64 << 40 }), &["live"]));
     assert_eq!(refused, ("Failed".into(), "cannot set memory higher than max memory".into()));
+    let reply = client.call("SetResources", &ask("web", json!({ "memoryKiB": 0 }), &["live"]));
+    assert_eq!(reply["error"], json!("io.berth.Domain.InvalidValue"), "{reply}");
+    let says = json!({ "parameter": "memoryKiB", "message": "memory must be more than 0" });
+    assert_eq!(reply["parameters"], says);
     client.good("Destroy", &json!({ "name": "web" }));
     assert_eq!(client.bad("SetResources", &ask("web", json!({ "pids": 7 }), &["live"])).0, "InvalidState");
     client.good("Start", &json!({ "name": "web" }));

@@ -83,6 +83,8 @@ fn refusals() {
     let paused = invalid("domain is paused: resume it before init is asked, or destroy it");
     assert_eq!(client.bad("Shutdown", &web), paused);
     assert_eq!(client.bad("Reboot", &web), paused);
+    let signal = json!({ "name": "web", "pid": 1, "signal": 15 });
+    assert_eq!(client.bad("SendProcessSignal", &signal), paused);
     assert_eq!(client.bad("Start", &web), invalid("Domain is already active"));
     unmake(&group);
     client.good("Destroy", &web);

@@ -55,6 +55,7 @@ fn restricted() {
         "Start",
         "Shutdown",
         "Reboot",
+        "SendProcessSignal",
         "Destroy",
         "SetAutostart",
         "SetMetadata",
@@ -64,6 +65,10 @@ fn restricted() {
     ] {
         // Parameters that would be refused if anybody looked at them.
         assert_eq!(client.bad(method, &json!({ "bogus": 1 })).0, "PermissionDenied", "{method}");
+    }
+    for method in ["GetSysinfo", "SetMemoryParameters"] {
+        let denied = client.bad(&format!("io.berth.Node.{method}"), &json!({ "bogus": 1 }));
+        assert_eq!(denied.0, "PermissionDenied", "{method}");
     }
     client.send_call("AttachConsole", &json!({ "name": "r" }), "upgrade");
     assert_eq!(client.reply()["error"], json!("org.varlink.service.PermissionDenied"));

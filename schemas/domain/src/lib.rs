@@ -44,6 +44,7 @@ pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use limits::{LimitSettings, Rlimit, RlimitName};
 pub use model::Domain;
+pub use parse::interface::canonical_mac;
 pub use pressure::PressureSettings;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;

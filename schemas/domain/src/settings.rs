@@ -37,6 +37,11 @@ impl Domain {
         self.metadata_of(SETTINGS_NAMESPACE).filter(|s| local(s) == "settings")
     }
 
+    /// Whether the settings of Berth are the same in another definition, to the letter.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        self.metadata_elements(SETTINGS_NAMESPACE).eq(other.metadata_elements(SETTINGS_NAMESPACE))
+    }
+
     /// How the document wants its ids, if it says so.
     pub fn id_map_mode(&self) -> Option<IdMapMode> {
         mode(self.mode_of("idmap")?)

@@ -817,6 +817,26 @@ pub struct ShutdownOut {
     pub asked: String,
 }
 
+/// Parameters of `SendSignal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SendSignalIn {
+    /// `signal`.
+    pub signal: i64,
+}
+
+impl Parameters for SendSignalIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self { signal: crate::wire::take_member(&mut members, "signal")? };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `SendSignal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SendSignalOut {}
+
 /// Parameters of `Destroy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct DestroyIn {}
@@ -1095,6 +1115,8 @@ pub enum Method {
     Subscribe,
     /// Asks init to power off or to restart, in the way that it understands, or only in the given modes (initctl, signal).
     Shutdown,
+    /// Sends init a signal by its number, 0 to 64; with 0 nothing is sent.
+    SendSignal,
     /// Kills everything and ends the controller. The answer comes when the container is gone. A descriptor that comes with it
     /// only has to be closed: the kernel takes a grace period for that, which is better waited for where nobody waits.
     Destroy,
@@ -1125,6 +1147,7 @@ impl Method {
         Self::GetStatus,
         Self::Subscribe,
         Self::Shutdown,
+        Self::SendSignal,
         Self::Destroy,
         Self::AttachConsole,
         Self::OpenConsole,
@@ -1143,6 +1166,7 @@ impl Method {
             Self::GetStatus => "io.berth.Controller.GetStatus",
             Self::Subscribe => "io.berth.Controller.Subscribe",
             Self::Shutdown => "io.berth.Controller.Shutdown",
+            Self::SendSignal => "io.berth.Controller.SendSignal",
             Self::Destroy => "io.berth.Controller.Destroy",
             Self::AttachConsole => "io.berth.Controller.AttachConsole",
             Self::OpenConsole => "io.berth.Controller.OpenConsole",

@@ -871,6 +871,30 @@ impl AddressSource {
     }
 }
 
+/// Where a host name comes from: what a virtual network noted with a lease, or what is set inside the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum HostnameSource {
+    /// `lease`.
+    #[serde(rename = "lease")]
+    Lease,
+    /// `guest`.
+    #[serde(rename = "guest")]
+    Guest,
+}
+
+impl HostnameSource {
+    /// All values.
+    pub const ALL: &'static [HostnameSource] = &[Self::Lease, Self::Guest];
+
+    /// The value as it is on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Guest => "guest",
+        }
+    }
+}
+
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceAddress {
@@ -1359,6 +1383,43 @@ pub struct RebootOut {
     pub asked: String,
 }
 
+/// Parameters of `SendProcessSignal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SendProcessSignalIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// The process, by its number inside: only 1, which is init, is possible.
+    pub pid: i64,
+    /// Number of the signal, 0 to 64; see signal(7). With 0 nothing is sent.
+    pub signal: i64,
+}
+
+impl Parameters for SendProcessSignalIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            pid: crate::wire::take_member(&mut members, "pid")?,
+            signal: crate::wire::take_member(&mut members, "signal")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `SendProcessSignal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SendProcessSignalOut {}
+
 /// Parameters of `Destroy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct DestroyIn {
@@ -1618,6 +1679,44 @@ impl Parameters for SetMetadataIn {
 /// Answer of `SetMetadata`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct SetMetadataOut {}
+
+/// Parameters of `GetHostname`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetHostnameIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// Null means the lease's, and where none has a name, the container's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<HostnameSource>,
+}
+
+impl Parameters for GetHostnameIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            source: crate::wire::take_optional(&mut members, "source")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetHostname`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetHostnameOut {
+    /// `hostname`.
+    pub hostname: String,
+}
 
 /// Parameters of `GetInterfaceAddresses`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -2102,6 +2201,9 @@ pub enum Method {
     Shutdown,
     /// Asks init to restart. Answers when init was asked, not when it is done.
     Reboot,
+    /// Sends a signal to init of a running domain, from its controller, which holds init. Init gets what it has a handler for,
+    /// and SIGKILL and SIGSTOP; see pid_namespaces(7). A paused domain is refused.
+    SendProcessSignal,
     /// Ends a domain at once and answers when nothing of it is left.
     Destroy,
     /// Stops every process of a domain where it is, and answers when all of them stand. Already paused is no error.
@@ -2114,8 +2216,11 @@ pub enum Method {
     SetAutostart,
     /// Title, description, or one application's element of the metadata.
     GetMetadata,
-    /// Sets or (value null) removes title, description, or one application's element of the metadata.
+    /// Sets or (value null) removes title, description, or one application's element of the metadata. Berth's own settings of
+    /// what runs cannot be changed in this way: nothing would put them in force.
     SetMetadata,
+    /// Host name of a running domain.
+    GetHostname,
     /// Addresses of the interfaces of a running domain. By `lease` and `arp` they are called as on the host, by `guest` as
     /// inside.
     GetInterfaceAddresses,
@@ -2156,6 +2261,7 @@ impl Method {
         Self::Start,
         Self::Shutdown,
         Self::Reboot,
+        Self::SendProcessSignal,
         Self::Destroy,
         Self::Suspend,
         Self::Resume,
@@ -2163,6 +2269,7 @@ impl Method {
         Self::SetAutostart,
         Self::GetMetadata,
         Self::SetMetadata,
+        Self::GetHostname,
         Self::GetInterfaceAddresses,
         Self::AttachDevice,
         Self::DetachDevice,
@@ -2188,6 +2295,7 @@ impl Method {
             Self::Start => "io.berth.Domain.Start",
             Self::Shutdown => "io.berth.Domain.Shutdown",
             Self::Reboot => "io.berth.Domain.Reboot",
+            Self::SendProcessSignal => "io.berth.Domain.SendProcessSignal",
             Self::Destroy => "io.berth.Domain.Destroy",
             Self::Suspend => "io.berth.Domain.Suspend",
             Self::Resume => "io.berth.Domain.Resume",
@@ -2195,6 +2303,7 @@ impl Method {
             Self::SetAutostart => "io.berth.Domain.SetAutostart",
             Self::GetMetadata => "io.berth.Domain.GetMetadata",
             Self::SetMetadata => "io.berth.Domain.SetMetadata",
+            Self::GetHostname => "io.berth.Domain.GetHostname",
             Self::GetInterfaceAddresses => "io.berth.Domain.GetInterfaceAddresses",
             Self::AttachDevice => "io.berth.Domain.AttachDevice",
             Self::DetachDevice => "io.berth.Domain.DetachDevice",
@@ -2262,6 +2371,13 @@ pub enum Error {
         /// What to do about it, where it is known.
         hint: Option<String>,
     },
+    /// A parameter has a value that the domain cannot have. The message says which, with the name that virsh has for it.
+    InvalidValue {
+        /// `parameter`.
+        parameter: String,
+        /// `message`.
+        message: String,
+    },
     /// No such console.
     NoSuchConsole {
         /// `message`.
@@ -2309,6 +2425,7 @@ impl Error {
             Self::InvalidDocument { .. } => "io.berth.Domain.InvalidDocument",
             Self::Unsupported { .. } => "io.berth.Domain.Unsupported",
             Self::StartFailed { .. } => "io.berth.Domain.StartFailed",
+            Self::InvalidValue { .. } => "io.berth.Domain.InvalidValue",
             Self::NoSuchConsole { .. } => "io.berth.Domain.NoSuchConsole",
             Self::NoSuchDevice { .. } => "io.berth.Domain.NoSuchDevice",
             Self::DeviceExists { .. } => "io.berth.Domain.DeviceExists",
@@ -2357,6 +2474,12 @@ impl Error {
                 crate::wire::put(&mut map, "path", path);
                 crate::wire::put(&mut map, "errno", errno);
                 crate::wire::put(&mut map, "hint", hint);
+                Value::Object(map)
+            }
+            Self::InvalidValue { parameter, message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "parameter", parameter);
+                crate::wire::put(&mut map, "message", message);
                 Value::Object(map)
             }
             Self::NoSuchConsole { message } => {
@@ -2425,6 +2548,10 @@ impl Error {
                 path: crate::wire::take_optional(&mut members, "path").ok()?,
                 errno: crate::wire::take_optional(&mut members, "errno").ok()?,
                 hint: crate::wire::take_optional(&mut members, "hint").ok()?,
+            }),
+            "io.berth.Domain.InvalidValue" => Some(Self::InvalidValue {
+                parameter: crate::wire::take_member(&mut members, "parameter").ok()?,
+                message: crate::wire::take_member(&mut members, "message").ok()?,
             }),
             "io.berth.Domain.NoSuchConsole" => {
                 Some(Self::NoSuchConsole { message: crate::wire::take_member(&mut members, "message").ok()? })

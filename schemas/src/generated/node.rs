@@ -40,6 +40,37 @@ pub struct NodeInfo {
     pub security_model: Option<String>,
 }
 
+/// How the kernel of the host merges equal pages of memory (KSM), of programs that ask for it. See
+/// Documentation/admin-guide/mm/ksm.rst of the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryParameters {
+    /// Pages that are looked at before each sleep.
+    #[serde(rename = "pagesToScan")]
+    pub pages_to_scan: i64,
+    /// How long each sleep is, in milliseconds.
+    #[serde(rename = "sleepMSec")]
+    pub sleep_m_sec: i64,
+    /// Whether pages of different NUMA nodes are merged; null where the kernel does not tell.
+    #[serde(rename = "mergeAcrossNodes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_across_nodes: Option<bool>,
+    /// Pages that others are merged into.
+    #[serde(rename = "pagesShared")]
+    pub pages_shared: i64,
+    /// Pages that are merged into these: what is saved.
+    #[serde(rename = "pagesSharing")]
+    pub pages_sharing: i64,
+    /// Pages that are unlike all others.
+    #[serde(rename = "pagesUnshared")]
+    pub pages_unshared: i64,
+    /// Pages that change too fast.
+    #[serde(rename = "pagesVolatile")]
+    pub pages_volatile: i64,
+    /// How often everything was looked at.
+    #[serde(rename = "fullScans")]
+    pub full_scans: i64,
+}
+
 /// What this connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
@@ -147,6 +178,80 @@ pub struct GetCapabilitiesOut {
     pub xml: String,
 }
 
+/// Parameters of `GetSysinfo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetSysinfoIn {}
+
+impl Parameters for GetSysinfoIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetSysinfo`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetSysinfoOut {
+    /// `xml`.
+    pub xml: String,
+}
+
+/// Parameters of `GetMemoryParameters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetMemoryParametersIn {}
+
+impl Parameters for GetMemoryParametersIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetMemoryParameters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetMemoryParametersOut {
+    /// `parameters`.
+    pub parameters: MemoryParameters,
+}
+
+/// Parameters of `SetMemoryParameters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SetMemoryParametersIn {
+    /// `pagesToScan`.
+    #[serde(rename = "pagesToScan")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages_to_scan: Option<i64>,
+    /// `sleepMSec`.
+    #[serde(rename = "sleepMSec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep_m_sec: Option<i64>,
+    /// `mergeAcrossNodes`.
+    #[serde(rename = "mergeAcrossNodes")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_across_nodes: Option<bool>,
+}
+
+impl Parameters for SetMemoryParametersIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            pages_to_scan: crate::wire::take_optional(&mut members, "pagesToScan")?,
+            sleep_m_sec: crate::wire::take_optional(&mut members, "sleepMSec")?,
+            merge_across_nodes: crate::wire::take_optional(&mut members, "mergeAcrossNodes")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `SetMemoryParameters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct SetMemoryParametersOut {}
+
 /// Parameters of `GetRole`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct GetRoleIn {}
@@ -195,6 +300,13 @@ pub enum Method {
     GetHostname,
     /// Capabilities document in libvirt's form.
     GetCapabilities,
+    /// What the firmware says about the machine, in libvirt's form <sysinfo type='smbios'>. Serial numbers are in it, which the
+    /// kernel shows to root alone: so it is for administrators.
+    GetSysinfo,
+    /// How equal pages of memory are merged.
+    GetMemoryParameters,
+    /// Changes how equal pages of memory are merged; what is null stays. All of it is changed, or nothing.
+    SetMemoryParameters,
     /// The role that the peer's credentials give this connection.
     GetRole,
     /// Gives up the right to change anything, for the rest of this connection. Cannot be undone.
@@ -208,6 +320,9 @@ impl Method {
         Self::GetVersion,
         Self::GetHostname,
         Self::GetCapabilities,
+        Self::GetSysinfo,
+        Self::GetMemoryParameters,
+        Self::SetMemoryParameters,
         Self::GetRole,
         Self::RestrictToReading,
     ];
@@ -219,6 +334,9 @@ impl Method {
             Self::GetVersion => "io.berth.Node.GetVersion",
             Self::GetHostname => "io.berth.Node.GetHostname",
             Self::GetCapabilities => "io.berth.Node.GetCapabilities",
+            Self::GetSysinfo => "io.berth.Node.GetSysinfo",
+            Self::GetMemoryParameters => "io.berth.Node.GetMemoryParameters",
+            Self::SetMemoryParameters => "io.berth.Node.SetMemoryParameters",
             Self::GetRole => "io.berth.Node.GetRole",
             Self::RestrictToReading => "io.berth.Node.RestrictToReading",
         }
@@ -227,5 +345,60 @@ impl Method {
     /// The method with this full name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|m| m.name() == name)
+    }
+}
+
+/// The errors of the interface.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Error {
+    /// The host has no such thing.
+    NotAvailable {
+        /// `message`.
+        message: String,
+    },
+    /// The operation failed, for the reason in the message.
+    Failed {
+        /// `message`.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Full name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotAvailable { .. } => "io.berth.Node.NotAvailable",
+            Self::Failed { .. } => "io.berth.Node.Failed",
+        }
+    }
+
+    /// Parameters as they are on the wire.
+    pub fn parameters(&self) -> Value {
+        match self {
+            Self::NotAvailable { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+            Self::Failed { message } => {
+                let mut map = serde_json::Map::new();
+                crate::wire::put(&mut map, "message", message);
+                Value::Object(map)
+            }
+        }
+    }
+
+    /// The error of a reply; `None` for a name that is not of this interface or unreadable parameters.
+    pub fn from_reply(name: &str, parameters: Option<Value>) -> Option<Self> {
+        let mut members = crate::wire::members(parameters).ok()?;
+        match name {
+            "io.berth.Node.NotAvailable" => {
+                Some(Self::NotAvailable { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            "io.berth.Node.Failed" => {
+                Some(Self::Failed { message: crate::wire::take_member(&mut members, "message").ok()? })
+            }
+            _ => None,
+        }
     }
 }

@@ -125,7 +125,11 @@ fn schedinfo(session: &mut Session, args: &Args) -> Result<(), Failure> {
 
 fn setvcpus(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
-    let count = number(args.required("count"), "--count")?;
+    let given = args.required("count");
+    let count = number(given, "--count")?;
+    if count < 1 {
+        return Err(Failure::line(format!("Invalid value '{given}' for number of virtual CPUs")));
+    }
     let mut change = ResourceChange::default();
     let place = if args.has("maximum") { &mut change.max_vcpus } else { &mut change.vcpus };
     *place = Some(count);

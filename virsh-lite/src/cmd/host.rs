@@ -1,10 +1,11 @@
-//! The host and the connection: `nodeinfo`, `capabilities`, `version`, `hostname`, `uri`, `ttyconsole`.
+//! The host and the connection: `nodeinfo`, `node-memory-tune`, `sysinfo`, `capabilities`, `version`, `hostname`, `uri`, `ttyconsole`.
 //!
 //! Does not look at the host itself; it may be another one.
 
 use berth_schemas::node::{
     GetCapabilitiesIn, GetCapabilitiesOut, GetHostnameIn, GetHostnameOut, GetInfoIn, GetInfoOut,
-    GetVersionIn, GetVersionOut, Method,
+    GetMemoryParametersIn, GetMemoryParametersOut, GetSysinfoIn, GetSysinfoOut, GetVersionIn, GetVersionOut,
+    Method, SetMemoryParametersIn, SetMemoryParametersOut,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use crate::cmd::document;
 use crate::cmd::info::answer;
+use crate::cmd::resources::number;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt};
 use crate::parse::Args;
@@ -21,6 +23,23 @@ use crate::session::Session;
 pub static NODEINFO: Command = Command::new("nodeinfo", Group::Host, "node information", nodeinfo)
     .about("Shows processors and memory of the host.")
     .json("model, memoryKiB, cpus, mhz, numaCells, sockets, cores, threads");
+
+/// `node-memory-tune`
+pub static NODE_MEMORY_TUNE: Command =
+    Command::new("node-memory-tune", Group::Host, "Get or set node memory parameters", node_memory_tune)
+        .about("Prints how the host's kernel merges equal pages of memory (KSM), or sets what is given.")
+        .options(&[
+            Opt::number("shm-pages-to-scan", "number of pages to scan before going to sleep"),
+            Opt::number("shm-sleep-millisecs", "number of millisecs to sleep before the next scan"),
+            Opt::number("shm-merge-across-nodes", "whether pages of different NUMA nodes are merged: 1 or 0"),
+        ])
+        .json("pagesToScan, sleepMSec, mergeAcrossNodes, pagesShared, pagesSharing, pagesUnshared, pagesVolatile, fullScans");
+
+/// `sysinfo`
+pub static SYSINFO: Command =
+    Command::new("sysinfo", Group::Host, "print the hypervisor sysinfo", sysinfo)
+        .about("Prints what the firmware says about the host, in libvirt's XML. Serial numbers are in it, so it is for administrators.")
+        .json("xml");
 
 /// `capabilities`
 pub static CAPABILITIES: Command = Command::new("capabilities", Group::Host, "capabilities", capabilities)
@@ -76,6 +95,68 @@ fn nodeinfo(session: &mut Session, _: &Args) -> Result<(), Failure> {
     ];
     let text: String = rows.iter().map(|(key, value)| format!("{key:<20} {value}\n")).collect();
     session.out.print(&text);
+    Ok(())
+}
+
+fn node_memory_tune(session: &mut Session, args: &Args) -> Result<(), Failure> {
+    let of = |name: &str| args.text(name).map(|text| number(text, &format!("--{name}"))).transpose();
+    let merge_across_nodes = match of("shm-merge-across-nodes")? {
+        None => None,
+        Some(n @ (0 | 1)) => Some(n == 1),
+        Some(n) => return Err(Failure::line(format!("shm_merge_across_nodes must be 0 or 1, not {n}"))),
+    };
+    let change = SetMemoryParametersIn {
+        pages_to_scan: of("shm-pages-to-scan")?,
+        sleep_m_sec: of("shm-sleep-millisecs")?,
+        merge_across_nodes,
+    };
+    for (name, value) in
+        [("--shm-pages-to-scan", change.pages_to_scan), ("--shm-sleep-millisecs", change.sleep_m_sec)]
+    {
+        if let Some(value) = value.filter(|v| u32::try_from(*v).is_err()) {
+            return Err(Failure::line(format!(
+                "Numeric value '{value}' for <{name}> option is malformed or out of range"
+            )));
+        }
+    }
+    if change.pages_to_scan.is_some() || change.sleep_m_sec.is_some() || merge_across_nodes.is_some() {
+        let what = "Unable to change memory parameters";
+        let _: SetMemoryParametersOut = ask(session, Method::SetMemoryParameters, &change, what)?;
+        return Ok(());
+    }
+    let out: GetMemoryParametersOut = ask(
+        session,
+        Method::GetMemoryParameters,
+        &GetMemoryParametersIn {},
+        "Unable to get memory parameters",
+    )?;
+    let now = out.parameters;
+    if session.json {
+        session.out.json(&now);
+        return Ok(());
+    }
+    let mut text = String::from("Shared memory:\n");
+    for (name, value) in [
+        ("shm_pages_to_scan", Some(now.pages_to_scan)),
+        ("shm_sleep_millisecs", Some(now.sleep_m_sec)),
+        ("shm_pages_shared", Some(now.pages_shared)),
+        ("shm_pages_sharing", Some(now.pages_sharing)),
+        ("shm_pages_unshared", Some(now.pages_unshared)),
+        ("shm_pages_volatile", Some(now.pages_volatile)),
+        ("shm_full_scans", Some(now.full_scans)),
+        ("shm_merge_across_nodes", now.merge_across_nodes.map(i64::from)),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!("\t{name:<15} {value}\n"));
+        }
+    }
+    session.out.print(&text);
+    Ok(())
+}
+
+fn sysinfo(session: &mut Session, _: &Args) -> Result<(), Failure> {
+    let out: GetSysinfoOut = ask(session, Method::GetSysinfo, &GetSysinfoIn {}, "failed to get sysinfo")?;
+    answer(session, &json!({ "xml": out.xml }), out.xml.trim_end());
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub mod define;
 pub mod device;
 pub mod disk;
 pub mod document;
+pub mod domhostname;
 pub mod domifaddr;
 pub mod domstats;
 pub mod edit;
@@ -32,6 +33,7 @@ pub mod nic;
 pub mod pause;
 pub mod ready;
 pub mod resources;
+pub mod signal;
 pub mod start;
 pub mod stop;
 pub mod stop_all;
@@ -54,6 +56,7 @@ pub static ALL: &[&Command] = &[
     &disk::DETACH_DISK,
     &interface::DETACH_INTERFACE,
     &info::DOMID,
+    &domhostname::DOMHOSTNAME,
     &interface::DOMIF_SETLINK,
     &interface::DOMIFTUNE,
     &info::DOMNAME,
@@ -67,6 +70,7 @@ pub static ALL: &[&Command] = &[
     &stop::REBOOT,
     &pause::RESUME,
     &cpu::SCHEDINFO,
+    &signal::SEND_PROCESS_SIGNAL,
     &memory::SETMAXMEM,
     &memory::SETMEM,
     &cpu::SETVCPUS,
@@ -113,7 +117,9 @@ pub static ALL: &[&Command] = &[
     // Host and Hypervisor
     &host::CAPABILITIES,
     &host::HOSTNAME,
+    &host::NODE_MEMORY_TUNE,
     &host::NODEINFO,
+    &host::SYSINFO,
     &host::URI,
     &host::VERSION,
     // Virsh itself

@@ -4,21 +4,26 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use berth_schemas::wire::MAX_DESCRIPTORS;
-use zbus::ObjectPath;
+use zbus::{ObjectPath, OwnedVariant};
 
 use crate::api::dbus::call::{Answer, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::Connect;
 use crate::api::dbus::numbers::{self, Listed, only};
 use crate::api::dbus::objects::domain_path;
+use crate::api::dbus::typed::{In, Out};
 use crate::api::dbus::{network, stats};
 use crate::container::task::StartOptions;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
 use crate::engine::snapshot::Snapshot;
-use crate::host::{node, node_stats};
+use crate::host::{ksm, node, node_stats, sysinfo};
+
+/// VIR_TYPED_PARAM_STRING_OKAY
+const STRING_OKAY: u32 = 4;
 
 /// A figure of the host by its name.
 type Figures = HashMap<&'static str, u64>;
@@ -60,6 +65,11 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
             let xml = blocking(move || Ok(node::capabilities(&host, security))).await?;
             c.answer(&xml.as_str())
         }
+        Connect::GetSysinfo => {
+            let flags: u32 = c.parameters()?;
+            only(flags, 0, "virConnectGetSysinfo")?;
+            c.answer(&blocking(|| Ok(sysinfo::xml(Path::new(sysinfo::FOLDER)))).await??.as_str())
+        }
         Connect::ListDomains => {
             let flags: u32 = c.parameters()?;
             only(flags, numbers::LISTED, "virConnectListAllDomains")?;
@@ -95,6 +105,11 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
             let figures: Figures = blocking(|| Ok(node_stats::memory(None))).await?.unwrap_or_default();
             c.answer(&figures.get("free").map_or(0, |kib| kib.saturating_mul(1024)))
         }
+        Connect::NodeGetMemoryParameters => {
+            let flags: u32 = c.parameters()?;
+            only(flags, STRING_OKAY, "virNodeGetMemoryParameters")?;
+            memory_parameters(c).await
+        }
         Connect::NodeGetMemoryStats => {
             let (cell, flags): (i32, u32) = c.parameters()?;
             only(flags, 0, "virNodeGetMemoryStats")?;
@@ -111,7 +126,50 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
             let model = c.bus.engine.profiles.model();
             c.answer(&((model.unwrap_or_default(), if model.is_some() { "0" } else { "" }),))
         }
+        Connect::NodeSetMemoryParameters => set_memory_parameters(c).await,
     }
+}
+
+/// With the types that libvirt gives them.
+async fn memory_parameters(c: &Call<'_>) -> Answer {
+    let now = blocking(|| Ok(ksm::read(Path::new(ksm::FOLDER)))).await??;
+    let mut out = Out::default();
+    let small = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    out.put("shm_pages_to_scan", small(now.pages_to_scan));
+    out.put("shm_sleep_millisecs", small(now.sleep_m_sec));
+    for (name, value) in [
+        ("shm_pages_shared", now.pages_shared),
+        ("shm_pages_sharing", now.pages_sharing),
+        ("shm_pages_unshared", now.pages_unshared),
+        ("shm_pages_volatile", now.pages_volatile),
+        ("shm_full_scans", now.full_scans),
+    ] {
+        out.figure(name, Some(value));
+    }
+    if let Some(merge) = now.merge_across_nodes {
+        out.put("shm_merge_across_nodes", u32::from(merge));
+    }
+    c.answer(out.map())
+}
+
+async fn set_memory_parameters(c: &Call<'_>) -> Answer {
+    let (parameters, flags): (HashMap<String, OwnedVariant>, u32) = c.parameters()?;
+    only(flags, 0, "virNodeSetMemoryParameters")?;
+    let mut given = In::from(parameters);
+    let mut number = |name: &str| {
+        let number = given.number(name)?.map(u32::try_from).transpose();
+        number.map_err(|_| Refusal::invalid(format!("parameter '{name}' is out of range")))
+    };
+    let (pages_to_scan, sleep_msec) = (number("shm_pages_to_scan")?, number("shm_sleep_millisecs")?);
+    let merge_across_nodes = match number("shm_merge_across_nodes")? {
+        None => None,
+        Some(n @ (0 | 1)) => Some(n == 1),
+        Some(_) => return Err(Refusal::invalid("parameter 'shm_merge_across_nodes' must be 0 or 1")),
+    };
+    given.finish()?;
+    let change = ksm::Change { pages_to_scan, sleep_msec, merge_across_nodes };
+    blocking(move || Ok(ksm::write(Path::new(ksm::FOLDER), &change))).await??;
+    c.done()
 }
 
 /// -1 stands for all.

@@ -51,6 +51,10 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
         }
         Domain::DetachDevice => change_device(c, uuid, Act::Detach, "virDomainDetachDeviceFlags").await,
         Domain::GetBlockIOParameters => tuning::block_io(c, snapshot).await,
+        Domain::GetHostname => {
+            let source = numbers::hostname_source(c.parameters()?)?;
+            c.answer(&engine.hostname(&snapshot, source).await?.as_str())
+        }
         Domain::GetMemoryParameters => tuning::memory(c, snapshot).await,
         Domain::GetMetadata => {
             let (kind, uri, flags): (i32, String, u32) = c.parameters()?;
@@ -107,6 +111,12 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
         Domain::Resume => {
             c.nothing()?;
             ask(c, uuid, Request::Resume).await
+        }
+        Domain::SendProcessSignal => {
+            let (pid, signal, flags): (i64, u32, u32) = c.parameters()?;
+            only(flags, 0, "virDomainSendProcessSignal")?;
+            engine.send_signal(&reference, pid, signal.into()).await?;
+            c.done()
         }
         Domain::SetBlockIOParameters => tuning::set_block_io(c, uuid).await,
         Domain::SetMemory => tuning::set_memory_size(c, uuid).await,

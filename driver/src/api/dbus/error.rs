@@ -3,6 +3,9 @@
 //!
 //! Does not know any call.
 
+use berth_schemas::node;
+
+use crate::engine::controls::UNSUPPORTED_ARGUMENT;
 use crate::failure::Failure;
 use crate::network::NetworkError;
 
@@ -40,7 +43,18 @@ impl From<NetworkError> for Refusal {
             NetworkError::InvalidState(_) => format!("{INVALID}: {message}"),
             NetworkError::InvalidDocument(_) => format!("XML error: {message}"),
             NetworkError::Unsupported(_) => format!("unsupported configuration: {message}"),
+            // libvirt's own sentence already.
+            NetworkError::InvalidMac(_) => message,
             NetworkError::Exists(_) | NetworkError::Failed(_) => format!("operation failed: {message}"),
+        })
+    }
+}
+
+impl From<node::Error> for Refusal {
+    fn from(error: node::Error) -> Self {
+        Self::Said(match error {
+            node::Error::NotAvailable { message } => format!("unsupported configuration: {message}"),
+            node::Error::Failed { message } => format!("operation failed: {message}"),
         })
     }
 }
@@ -89,7 +103,10 @@ fn words(failure: &Failure) -> String {
         Failure::InvalidDocument(_) => format!("XML error: {message}"),
         Failure::Unsupported { .. } => format!("unsupported configuration: {message}"),
         Failure::NoSuchDevice(_) => format!("device not found: {message}"),
-        Failure::NoSuchConsole(_) | Failure::BadParameter(_) => format!("invalid argument: {message}"),
+        Failure::InvalidValue { .. } if message.starts_with(UNSUPPORTED_ARGUMENT) => message,
+        Failure::NoSuchConsole(_) | Failure::Missing(_) | Failure::InvalidValue { .. } => {
+            format!("invalid argument: {message}")
+        }
         Failure::TimedOut(_) => format!("Timed out during operation: {message}"),
         Failure::StartFailed(why) => match &why.hint {
             Some(hint) => format!("internal error: {message} ({hint})"),

@@ -62,6 +62,7 @@ methods! {
         DomainLookupByUUID "s" => "o": Row::Domain(D::List);
         GetAllDomainStats "uu" => "a(sa{sv})": Row::Domain(D::GetStats);
         GetCapabilities "" => "s": Row::Node(N::GetCapabilities);
+        GetSysinfo "u" => "s": Row::Node(N::GetSysinfo);
         ListDomains "u" => "ao": Row::Domain(D::List);
         ListNetworks "u" => "ao": Row::Network(W::List);
         NetworkCreateXML "s" => "o": Row::Network(W::Create);
@@ -71,8 +72,10 @@ methods! {
         NodeGetCPUMap "u" => "ab": Row::Node(N::GetInfo);
         NodeGetCPUStats "iu" => "a{st}": Row::Node(N::GetInfo);
         NodeGetFreeMemory "" => "t": Row::Node(N::GetInfo);
+        NodeGetMemoryParameters "u" => "a{sv}": Row::Node(N::GetMemoryParameters);
         NodeGetMemoryStats "iu" => "a{st}": Row::Node(N::GetInfo);
         NodeGetSecurityModel "" => "(ss)": Row::Node(N::GetInfo);
+        NodeSetMemoryParameters "a{sv}u" => "": Row::Node(N::SetMemoryParameters);
     }
 }
 
@@ -85,6 +88,7 @@ methods! {
         Destroy "u" => "": Row::Domain(D::Destroy);
         DetachDevice "su" => "": Row::Domain(D::DetachDevice);
         GetBlockIOParameters "u" => "a{sv}": Row::Domain(D::GetResources);
+        GetHostname "u" => "s": Row::Domain(D::GetHostname);
         GetMemoryParameters "u" => "a{sv}": Row::Domain(D::GetResources);
         GetMetadata "isu" => "s": Row::Domain(D::GetMetadata);
         GetNumaParameters "u" => "a{sv}": Row::Domain(D::GetResources);
@@ -99,6 +103,7 @@ methods! {
         MemoryStats "u" => "a{it}": Row::Domain(D::GetStats);
         Reboot "u" => "": Row::Domain(D::Reboot);
         Resume "" => "": Row::Domain(D::Resume);
+        SendProcessSignal "xuu" => "": Row::Domain(D::SendProcessSignal);
         SetBlockIOParameters "a{sv}u" => "": Row::Domain(D::SetResources);
         SetMemory "tu" => "": Row::Domain(D::SetResources);
         SetMemoryParameters "a{sv}u" => "": Row::Domain(D::SetResources);
@@ -295,9 +300,11 @@ mod test {
         "NodeGetCPUMap",
         "NodeGetCPUStats",
         "NodeGetFreeMemory",
+        "NodeGetMemoryParameters",
         "NodeGetMemoryStats",
         "NodeGetSecurityModel",
         "GetBlockIOParameters",
+        "GetHostname",
         "GetMemoryParameters",
         "GetMetadata",
         "GetNumaParameters",

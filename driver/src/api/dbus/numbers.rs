@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use berth_schemas::domain::{AddressSource, Affect, EventKind, Reason, ShutdownMode, State};
+use berth_schemas::domain::{AddressSource, Affect, EventKind, HostnameSource, Reason, ShutdownMode, State};
 
 use crate::api::dbus::error::Refusal;
 
@@ -44,6 +44,16 @@ pub fn address_source(source: u32) -> Result<AddressSource, Refusal> {
         1 => Ok(AddressSource::Guest),
         2 => Ok(AddressSource::Arp),
         other => Err(Refusal::invalid(format!("unknown IP address data source {other}"))),
+    }
+}
+
+/// virDomainGetHostnameFlags: leases, and an agent, whose part the container's own view has.
+pub fn hostname_source(flags: u32) -> Result<Option<HostnameSource>, Refusal> {
+    only(flags, 3, "virDomainGetHostname")?;
+    match flags {
+        1 => Ok(Some(HostnameSource::Lease)),
+        2 => Ok(Some(HostnameSource::Guest)),
+        _ => Ok(None),
     }
 }
 

@@ -21,8 +21,8 @@ use crate::host::node;
 /// they may call.
 const LIBVIRT: u64 = 9_000_000;
 
-/// An inactive domain's id.
-const NO_ID: u32 = u32::MAX;
+/// An inactive domain's id, as libvirt-dbus has it.
+const NO_ID: u32 = 0;
 
 /// libvirt's scheduler of containers, and how many parameters it has.
 const SCHEDULER: (&str, i32) = ("posix", 3);

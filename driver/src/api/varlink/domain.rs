@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 
 use berth_schemas::domain::{
     AddressSource, Affect, AttachDeviceIn, AttachDeviceOut, CreateIn, CreateOut, DefineIn, DefineOut,
-    DestroyIn, DestroyOut, DetachDeviceIn, DetachDeviceOut, GetInterfaceAddressesIn,
-    GetInterfaceAddressesOut, GetMetadataIn, GetMetadataOut, GetResourcesIn, GetResourcesOut, GetUsageIn,
-    GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn, RebootOut, ResumeIn, ResumeOut,
-    SetAutostartIn, SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn, SetResourcesOut,
-    ShutdownIn, ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, UndefineIn, UndefineOut,
+    DestroyIn, DestroyOut, DetachDeviceIn, DetachDeviceOut, GetHostnameIn, GetHostnameOut,
+    GetInterfaceAddressesIn, GetInterfaceAddressesOut, GetMetadataIn, GetMetadataOut, GetResourcesIn,
+    GetResourcesOut, GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn,
+    RebootOut, ResumeIn, ResumeOut, SendProcessSignalIn, SendProcessSignalOut, SetAutostartIn,
+    SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn, SetResourcesOut, ShutdownIn,
+    ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, UndefineIn, UndefineOut,
     UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
@@ -68,6 +69,12 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
             c.out.good(&RebootOut { asked }, false);
             Ok(())
         }
+        Method::SendProcessSignal => {
+            let p = SendProcessSignalIn::from_value(call.parameters)?;
+            c.engine.send_signal(&reference(p.name, p.uuid, p.id)?, p.pid, p.signal).await?;
+            c.out.good(&SendProcessSignalOut {}, false);
+            Ok(())
+        }
         Method::Destroy => {
             let p = DestroyIn::from_value(call.parameters)?;
             c.engine.ask(&reference(p.name, p.uuid, p.id)?, Request::Destroy(None)).await?;
@@ -97,6 +104,13 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         Method::GetMetadata => get_metadata(c, call),
         Method::SetMetadata => set_metadata(c, call).await,
         Method::GetInterfaceAddresses => addresses(c, call).await,
+        Method::GetHostname => {
+            let p = GetHostnameIn::from_value(call.parameters)?;
+            let snapshot = c.engine.registry.find(&reference(p.name, p.uuid, p.id)?)?.snapshot();
+            let hostname = c.engine.hostname(&snapshot, p.source).await?;
+            c.out.good(&GetHostnameOut { hostname }, false);
+            Ok(())
+        }
         Method::AttachDevice => {
             let p = AttachDeviceIn::from_value(call.parameters)?;
             c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Attach, &p.xml, p.affect).await?;

@@ -290,6 +290,6 @@ pub fn wire_error(error: &NetworkError) -> Error {
         NetworkError::InvalidState(_) => Error::InvalidState { message },
         NetworkError::InvalidDocument(all) => Error::InvalidDocument { message, diagnostics: wire(all) },
         NetworkError::Unsupported(all) => Error::Unsupported { message, diagnostics: wire(all) },
-        NetworkError::Failed(_) => Error::Failed { message },
+        NetworkError::InvalidMac(_) | NetworkError::Failed(_) => Error::Failed { message },
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use berth_schemas::domain::Error;
+use berth_schemas::node;
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::{BadParameter, error_bytes, reply_bytes};
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub enum CallError {
     Failure(Failure),
     /// The same of a network.
     Network(NetworkError),
+    /// The same of the host.
+    Node(node::Error),
     /// The client cannot be written to.
     Gone,
 }
@@ -41,6 +44,9 @@ impl fmt::Display for CallError {
             Self::Service(e) => f.write_str(e.name()),
             Self::Failure(e) => e.fmt(f),
             Self::Network(e) => e.fmt(f),
+            Self::Node(node::Error::NotAvailable { message } | node::Error::Failed { message }) => {
+                f.write_str(message)
+            }
             Self::Gone => f.write_str("the client is gone"),
         }
     }
@@ -49,7 +55,7 @@ impl fmt::Display for CallError {
 impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::BadParameter(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
+            Failure::Missing(name) => Self::Service(ServiceError::InvalidParameter(name.into())),
             other => Self::Failure(other),
         }
     }
@@ -58,6 +64,12 @@ impl From<Failure> for CallError {
 impl From<NetworkError> for CallError {
     fn from(error: NetworkError) -> Self {
         Self::Network(error)
+    }
+}
+
+impl From<node::Error> for CallError {
+    fn from(error: node::Error) -> Self {
+        Self::Node(error)
     }
 }
 
@@ -122,6 +134,7 @@ impl Outbox {
                 let e = super::network::wire_error(error);
                 self.buffer.extend(error_bytes(e.name(), &e.parameters()));
             }
+            CallError::Node(e) => self.buffer.extend(error_bytes(e.name(), &e.parameters())),
             CallError::Gone => {}
         }
     }
@@ -174,6 +187,9 @@ fn wire_error(failure: &Failure) -> Error {
         Failure::NoSuchMetadata => Error::NoSuchMetadata { message },
         Failure::NotAnswering(_) => Error::NotAnswering { message },
         Failure::TimedOut(_) => Error::TimedOut { message },
-        Failure::BadParameter(_) | Failure::Failed(_) => Error::Failed { message },
+        Failure::InvalidValue { parameter, .. } => {
+            Error::InvalidValue { parameter: (*parameter).to_owned(), message }
+        }
+        Failure::Missing(_) | Failure::Failed(_) => Error::Failed { message },
     }
 }

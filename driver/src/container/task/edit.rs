@@ -56,7 +56,14 @@ impl Task {
         }
         // Everything that can fail comes first, so that nothing is half done.
         let new_live = match &self.active {
-            Some(active) if live => Some(change.apply(&active.run.live)?),
+            Some(active) if live => {
+                let domain = change.apply(&active.run.live)?;
+                // Whatever the change was meant for: a document can be written so that it has more than its namespace.
+                if change.is_of_settings() || !domain.has_settings_of(&active.run.live) {
+                    return Err(self.settings_are_in_force());
+                }
+                Some(domain)
+            }
             _ => None,
         };
         let new_next = match &self.next {
@@ -75,5 +82,12 @@ impl Task {
         let draft = Draft { detail: change.uri.clone(), ..Draft::blank(EventKind::Metadata) };
         self.publish(vec![draft]).await;
         Ok(Answer::Done)
+    }
+
+    /// What a running domain's document says of the settings is what it was started with, and what `limits` changed.
+    fn settings_are_in_force(&self) -> Failure {
+        let message = "the settings of a domain that runs cannot be changed as metadata, which would put none of them in \
+                       force: change its limits with 'limits', or all settings for the next start with --config";
+        Failure::InvalidState { message: message.into(), state: self.state() }
     }
 }

@@ -94,6 +94,8 @@ pub enum Request {
         /// To restart.
         restart: bool,
     },
+    /// Init is going to get a signal.
+    NoteSignal,
     /// Stop its processes.
     Suspend,
     /// Let them go on.
@@ -272,6 +274,7 @@ impl Task {
             Request::Create(..) => Ask::Create,
             Request::Start(_) => Ask::Start,
             Request::NoteShutdown { .. } => Ask::Shutdown,
+            Request::NoteSignal => Ask::Signal,
             Request::Suspend => Ask::Suspend,
             Request::Resume => Ask::Resume,
             Request::Destroy(_) => Ask::Destroy,
@@ -323,6 +326,7 @@ impl Task {
                 }
                 answer(reply, Ok(Answer::Done));
             }
+            Request::NoteSignal => answer(reply, Ok(Answer::Done)),
             Request::Suspend => self.begin_change(true, reply),
             Request::Resume => self.begin_change(false, reply),
             Request::Destroy(run) => self.destroy(run, reply),

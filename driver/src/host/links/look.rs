@@ -1,4 +1,5 @@
-//! Addresses of interfaces: what a container's own network namespace has, and what the host has heard of its neighbours.
+//! Addresses of interfaces: what a container's own network namespace has, and what the host has heard of its neighbours;
+//! and the host name of a container's UTS namespace.
 //!
 //! A thread of its own goes into the namespace, through the process's descriptor, and comes to its end there: nothing of
 //! the container is opened, and no other thread is taken along. Does not know domains.
@@ -46,6 +47,27 @@ fn bad(error: rtnetlink::Error) -> io::Error {
 
 /// What the network namespace of an init has, which is the child of a controller.
 pub async fn inside(init: i32, controller: i32) -> io::Result<Vec<Seen>> {
+    by_thread(init, controller, look).await
+}
+
+/// The host name that an init has, which is the child of a controller.
+pub async fn hostname(init: i32, controller: i32) -> io::Result<String> {
+    by_thread(init, controller, |process| {
+        move_into_thread_name_spaces(
+            std::os::fd::AsFd::as_fd(process),
+            ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        )?;
+        Ok(crate::host::node::hostname())
+    })
+    .await
+}
+
+/// What a thread of its own finds out from an init's descriptor.
+async fn by_thread<T: Send + 'static>(
+    init: i32,
+    controller: i32,
+    look: fn(&OwnedFd) -> io::Result<T>,
+) -> io::Result<T> {
     let pid = Pid::from_raw(init).ok_or(io::ErrorKind::InvalidInput)?;
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     // In this order: if init has ended, the number may be somebody else's.

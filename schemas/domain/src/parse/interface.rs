@@ -160,6 +160,13 @@ fn mac(w: &mut Walk<'_>) -> String {
     full.join(":")
 }
 
+/// A hardware address as documents have it, with two digits of lower case in each part; none where it is not one.
+pub fn canonical_mac(text: &str) -> Option<String> {
+    let parts: Option<Vec<u8>> = text.split(':').map(octet).collect();
+    let parts = parts.filter(|p| p.len() == 6)?;
+    Some(parts.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":"))
+}
+
 pub(crate) fn octet(text: &str) -> Option<u8> {
     let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     if digits { u8::from_str_radix(text, 16).ok() } else { None }

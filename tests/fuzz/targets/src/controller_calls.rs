@@ -59,6 +59,7 @@ fn call(message: &[u8]) {
             Method::GetStatus => parameters::<controller::GetStatusIn>(&p),
             Method::Subscribe => parameters::<controller::SubscribeIn>(&p),
             Method::Shutdown => parameters::<controller::ShutdownIn>(&p),
+            Method::SendSignal => parameters::<controller::SendSignalIn>(&p),
             Method::Destroy => parameters::<controller::DestroyIn>(&p),
             Method::AttachConsole => parameters::<controller::AttachConsoleIn>(&p),
             Method::OpenConsole => parameters::<controller::OpenConsoleIn>(&p),

@@ -73,6 +73,8 @@ fn call(message: &[u8]) {
             Domain::Start => parameters::<domain::StartIn>(&p),
             Domain::Shutdown => parameters::<domain::ShutdownIn>(&p),
             Domain::Reboot => parameters::<domain::RebootIn>(&p),
+            Domain::SendProcessSignal => parameters::<domain::SendProcessSignalIn>(&p),
+            Domain::GetHostname => parameters::<domain::GetHostnameIn>(&p),
             Domain::Destroy => parameters::<domain::DestroyIn>(&p),
             Domain::GetXML => parameters::<domain::GetXMLIn>(&p),
             Domain::SetAutostart => parameters::<domain::SetAutostartIn>(&p),
@@ -115,6 +117,9 @@ fn call(message: &[u8]) {
             Node::GetVersion => parameters::<node::GetVersionIn>(&p),
             Node::GetHostname => parameters::<node::GetHostnameIn>(&p),
             Node::GetCapabilities => parameters::<node::GetCapabilitiesIn>(&p),
+            Node::GetSysinfo => parameters::<node::GetSysinfoIn>(&p),
+            Node::GetMemoryParameters => parameters::<node::GetMemoryParametersIn>(&p),
+            Node::SetMemoryParameters => parameters::<node::SetMemoryParametersIn>(&p),
             Node::GetRole => parameters::<node::GetRoleIn>(&p),
             Node::RestrictToReading => parameters::<node::RestrictToReadingIn>(&p),
         }
