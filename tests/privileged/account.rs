@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("account::processor_time_of_a_busy_loop", busy),
     ("account::processor_times_are_counted_where_wanted", by_processor),
     ("account::memory_of_a_hog", hog),
+    ("account::a_limit_too_small_to_start_says_so", too_small),
     ("account::bytes_through_loopback", loopback),
     ("account::an_oom_kill_is_told", oom),
     ("account::pressure_is_told_also_by_the_next_daemon", pressure),
@@ -129,6 +130,21 @@ fn hog() -> Outcome {
     ensure!(large > small + 30 * 1024, "a hog of 40 MiB uses {large} KiB, an idle one {small} KiB");
     let lines = daemon.ok(&["dommemstat", "t-ai"])?;
     ensure!(lines.starts_with("actual 262144\n") && lines.contains("\nminor_fault "), "{lines}");
+    Ok(())
+}
+
+fn too_small() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-as")?;
+    for size in ["<memory unit='b'>1</memory>", "<memory unit='KiB'>200</memory>"] {
+        let xml = domain_xml("t-as", &root, &["/bin/sleep", "1000"], "");
+        let memory = xml.find("<memory").zip(xml.find("</memory>")).ok_or("no memory in the document")?;
+        let xml = format!("{}{size}{}", &xml[..memory.0], &xml[memory.1 + "</memory>".len()..]);
+        daemon.define("t-as", &xml)?;
+        let error = daemon.virsh(&["start", "t-as"])?.fails()?;
+        ensure!(error.contains("out of memory: the limit of memory is too small to start"), "{error}");
+        ensure_eq!(daemon.state("t-as")?.split(' ').next(), Some("shut"), "the state");
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("view::and_so_does_one_with_the_hosts_ids", || sees("t-vh", HOST_IDS)),
     ("view::it_can_be_turned_off", off),
     ("view::a_killed_server_is_replaced_under_readers", replaced),
+    ("view::nothing_goes_back_when_a_server_is_killed", forward),
     ("view::it_goes_on_without_the_daemon", without_daemon),
     ("view::nobody_serves_who_is_not_asked", idle),
     ("view::a_server_that_stands_holds_up_no_destroy", stands),
@@ -148,6 +149,17 @@ fn sees(name: &'static str, settings: &str) -> Outcome {
     ensure!(up > 0.0 && up < patient(60).as_secs_f64(), "uptime: {uptime}");
     let load = inside.run("cat /proc/loadavg")?;
     ensure_eq!(load.split_whitespace().count(), 5, "fields of {load}");
+    let threads = load.split(' ').nth(3).and_then(|w| w.split_once('/')).unwrap_or_default();
+    let (active, all) = (threads.0.parse::<u64>().unwrap_or(0), threads.1.parse::<u64>().unwrap_or(0));
+    ensure!(active >= 1 && active <= all, "threads: {load}");
+    // Init was not born before its time began.
+    let born = inside.run("cut -d' ' -f22 /proc/1/stat")?;
+    let host = fs::read_to_string("/proc/uptime").map_err(|e| e.to_string())?;
+    let host: f64 = host.split(' ').next().and_then(|w| w.parse().ok()).unwrap_or(0.0);
+    ensure!(
+        born.trim().parse::<u64>().is_ok_and(|b| b <= (host * 100.0) as u64),
+        "init was born at tick {born}"
+    );
     ensure!(inside.run("cat /proc/swaps")?.starts_with("Filename"), "swaps");
     let rest = inside.run(
         "cat /proc/diskstats >/dev/null && for f in /proc/pressure/*; do read line <$f && echo $line; done",
@@ -210,6 +222,28 @@ fn replaced() -> Outcome {
     ensure!(sum(1) <= KILLS, "{} errors of {KILLS} kills", sum(1));
     ensure!(inside.daemon.state(inside.name)?.starts_with("running"), "the container has ended");
     inside.woken()?;
+    inside.destroy()
+}
+
+/// Reads idle time until /tmp/stop is there, and says when it went back.
+const CLOCK: &str = "rm -f /tmp/stop; last=0; n=0; while [ ! -f /tmp/stop ]; do idle=; read up idle </proc/uptime; \
+    [ -n \"$idle\" ] || continue; now=${idle%.*}${idle#*.}; [ $now -ge $last ] || echo back from $last to $now; \
+    last=$now; n=$((n+1)); done 2>/dev/null; [ $n -gt 100 ] && echo read; rm /tmp/stop";
+
+fn forward() -> Outcome {
+    let inside = Inside::start("t-vf", "")?;
+    inside.woken()?;
+    inside.begin(CLOCK)?;
+    for _ in 0..6 {
+        sleep(Duration::from_millis(700));
+        let server = wait_for("a server", 10, || inside.server())?;
+        send(server, Signal::SIGKILL)?;
+    }
+    sleep(Duration::from_millis(500));
+    fs::write(inside.root.join("tmp/stop"), "").map_err(|e| e.to_string())?;
+    let out = inside.root.join("tmp/out");
+    let text = wait_for("the reader to end", 20, || fs::read_to_string(&out).ok())?;
+    ensure_eq!(text, "read\n".to_owned(), "idle time");
     inside.destroy()
 }
 

@@ -505,7 +505,7 @@ fn domstats() {
     let web = "Domain: 'web'\n  state.state=1\n  state.reason=1\n  cpu.time=3000000007\n  cpu.user=2000000000\n  \
         cpu.system=1000000000\n  balloon.current=32768\n  balloon.maximum=65536\n  balloon.major_fault=1\n  \
         balloon.minor_fault=99\n  balloon.unused=57344\n  balloon.available=65536\n  balloon.usable=58368\n  \
-        balloon.disk_caches=4096\n  balloon.rss=8192\n  vcpu.current=2\n  vcpu.maximum=2\n  net.count=1\n  \
+        balloon.disk_caches=4096\n  balloon.rss=8192\n  vcpu.current=2\n  vcpu.maximum=4\n  net.count=1\n  \
         net.0.name=eth0\n  net.0.rx.bytes=1\n  net.0.rx.pkts=2\n  net.0.rx.errs=3\n  net.0.rx.drop=4\n  \
         net.0.tx.bytes=5\n  net.0.tx.pkts=6\n  net.0.tx.errs=7\n  net.0.tx.drop=8\n  block.count=2\n  \
         block.0.name=sda\n  block.0.rd.reqs=1\n  block.0.rd.bytes=4096\n  block.0.wr.reqs=2\n  \
@@ -516,9 +516,9 @@ fn domstats() {
     good(
         &f,
         &["domstats", "--state", "--vcpu", "--list-shutoff"],
-        "Domain: 'db'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
-         Domain: 'locked'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n\
-         Domain: 'old'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=2\n\n",
+        "Domain: 'db'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=4\n\n\
+         Domain: 'locked'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=4\n\n\
+         Domain: 'old'\n  state.state=5\n  state.reason=3\n  vcpu.current=2\n  vcpu.maximum=4\n\n",
     );
     good(
         &f,
@@ -533,7 +533,7 @@ fn domstats() {
     good(
         &f,
         &["domstats", "web", "--vcpu", "--json"],
-        "[{\"name\":\"web\",\"stats\":{\"vcpu.current\":2,\"vcpu.maximum\":2}}]\n",
+        "[{\"name\":\"web\",\"stats\":{\"vcpu.current\":2,\"vcpu.maximum\":4}}]\n",
     );
     bad(
         &f,

@@ -118,7 +118,13 @@ impl Controller {
         };
         let started = match setup::start(&request, &mut held, &mut created) {
             Ok(started) => started,
-            Err(failure) => {
+            Err(mut failure) => {
+                // Whatever was waited for then has ended for this.
+                if cgroup::oom_kills(&plan.cgroups) > oom_kills {
+                    failure.detail =
+                        Some("killed, out of memory: the limit of memory is too small to start".into());
+                    failure.errno = None;
+                }
                 empty_now(&plan.cgroups);
                 let mut left = cgroup::remove(&plan.cgroups);
                 left.extend(mount_points::remove(&root_lock, &mut created));

@@ -5,7 +5,6 @@ use berth_sys::process::{LINUX32, namespace, set_personality, setns, unshare};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::failure::{Doing, Outcome, Step};
 
@@ -100,19 +99,40 @@ fn leave_time(plan: &LaunchPlan) {
     }
 }
 
-/// The container's clock of the time since boot begins now. `pid` is the future init, our child, which has just left
-/// ours: written by us, as the right to is asked of who writes (time_namespaces(7)). The monotonic clock stays.
+/// The container's clock of the time since boot begins with the birth of `pid`, the future init, our child, which has just
+/// left ours: written by us, as the right to is asked of who writes (time_namespaces(7)). Not later, as init would have
+/// started before time began, which no program expects. The monotonic clock stays.
 pub fn begin_time(plan: &LaunchPlan, pid: i32) {
     if !has_clocks(plan) {
         return;
     }
-    let now = clock_gettime(ClockId::Boottime);
-    let text = format!("boottime {} {}", -now.tv_sec - 1, 1_000_000_000 - now.tv_nsec);
     let Ok(proc) = procfs::private(Step::Namespaces) else { return };
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file =
+        |name: &str, flags| openat(&proc, format!("{pid}/{name}"), flags | OFlags::CLOEXEC, Mode::empty());
     // Without: see above.
-    let _ = openat(&proc, format!("{pid}/timens_offsets"), flags, Mode::empty())
-        .and_then(|file| rustix::io::write(&file, text.as_bytes()));
+    let Ok(stat) = file("stat", OFlags::RDONLY).map(std::fs::File::from).map(std::io::read_to_string) else {
+        return;
+    };
+    let Some(offset) = stat.ok().and_then(|stat| birth_offset(&stat)) else {
+        return;
+    };
+    let _ = file("timens_offsets", OFlags::WRONLY)
+        .and_then(|file| rustix::io::write(&file, format!("boottime {offset}").as_bytes()));
+}
+
+/// USER_HZ, the unit of times in /proc: the same on all architectures of ours.
+const TICKS: u64 = 100;
+
+/// What has to be added to the time since boot for the birth of a process to be its begin, as seconds and nanoseconds of
+/// timens_offsets. Ticks are rounded down (field 22 of proc_pid_stat(5)), so that it is born at 0 or right after.
+fn birth_offset(stat: &str) -> Option<String> {
+    let rest = stat.rsplit_once(')')?.1;
+    let ticks: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+    let (seconds, nanoseconds) = (ticks / TICKS, ticks % TICKS * (1_000_000_000 / TICKS));
+    Some(match nanoseconds {
+        0 => format!("-{seconds} 0"),
+        _ => format!("-{} {}", seconds + 1, 1_000_000_000 - nanoseconds),
+    })
 }
 
 /// Goes to a mount namespace of our own user namespace, with the same mounts.
@@ -141,6 +161,25 @@ pub fn set_identity(plan: &LaunchPlan) -> Outcome<()> {
             .map_err(|e| Doing::new(Step::Hostname, "personality").path("linux32").failed(e)),
         Some(other) => {
             Err(Doing::new(Step::Hostname, "personality").path(other).refused("unknown personality"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::birth_offset;
+
+    #[test]
+    fn time_begins_with_the_birth_of_init() {
+        let stat =
+            |ticks: &str| format!("7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 {ticks} 9 9");
+        for (ticks, offset) in
+            [("1234", "-13 660000000"), ("1200", "-12 0"), ("0", "-0 0"), ("1", "-1 990000000")]
+        {
+            assert_eq!(birth_offset(&stat(ticks)).as_deref(), Some(offset), "{ticks}");
+        }
+        for odd in ["", "7 (a) S 1", &stat("x")] {
+            assert_eq!(birth_offset(odd), None, "{odd}");
         }
     }
 }

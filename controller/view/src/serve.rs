@@ -400,9 +400,11 @@ impl Server<'_> {
             self.count();
         }
         let [one, five, fifteen] = self.accounts.load.averages;
-        let (tasks, active) = self.tasks;
+        // At least whoever reads it, also where that was not there yet when it was counted.
+        let active = self.tasks.1.max(1);
+        let tasks = self.tasks.0.max(active.into());
         // The last process id is of no use to anybody, and would be the host's.
-        format!("{one:.2} {five:.2} {fifteen:.2} {}/{tasks} {tasks}\n", active.max(1))
+        format!("{one:.2} {five:.2} {fifteen:.2} {active}/{tasks} {tasks}\n")
     }
 
     /// Brings the sums of processor time up to now. Answers the processors.
@@ -412,6 +414,8 @@ impl Server<'_> {
         if let Some(sample) = figures::sample(&mut self.files, up) {
             self.accounts.usage.add(&cpus, sample);
             self.changed = true;
+            // Before it is told: what somebody has read does not go back when this program is killed.
+            self.save();
         }
         cpus
     }

@@ -60,6 +60,10 @@ fn page() {
 
 fn cpu_times() {
     let daemon = Daemon::start();
+    let few = xml("few").replace("<os>", "<vcpu current='1'>2</vcpu><os>");
+    daemon.client().good("Define", &json!({ "xml": few }));
+    let stats = daemon.client().good("GetStats", &json!({ "name": "few" }))["stats"].clone();
+    assert_eq!((&stats["vcpus"], &stats["maxVcpus"]), (&json!(1), &json!(2)));
     let counted = "<metadata><b:settings xmlns:b='urn:berth:domain:1'><b:cpu-times mode='counted'/></b:settings>\
                    </metadata><os>";
     for name in ["web", "busy"] {

@@ -257,6 +257,25 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The same where 0 is as good as no element.
+    pub fn leaf_number_or_0<T: FromStr + PartialOrd + Display + Default>(
+        &mut self,
+        name: &str,
+        low: T,
+        high: T,
+    ) -> Option<T> {
+        let leaf = self.leaf(name)?;
+        match plain_number::<T>(leaf.text.trim()) {
+            Some(n) if n == T::default() => None,
+            Some(n) if low <= n && n <= high => Some(n),
+            _ => {
+                let shown = leaf.text.trim().escape_debug();
+                self.error_leaf(&leaf, format!("'{shown}' is not a number from {low} to {high}"));
+                None
+            }
+        }
+    }
+
     /// Keeps what was unknown in a child that has no place of its own in the model.
     pub fn keep(&mut self, name: &str, index: usize, extra: Extra) {
         if !extra.is_empty() {

@@ -185,3 +185,17 @@ fn forwarded_ports_need_a_network() {
     let error = error.expect_err("no interface");
     assert!(error.to_string().contains("only forwarded to a domain with an interface"), "{error}");
 }
+
+#[test]
+fn a_quota_and_a_period_of_0_are_none() {
+    let tuned = |inside: &str| {
+        let xml = with("").replace("<os>", &format!("<cputune>{inside}</cputune><os>"));
+        berth_domain::parse(&xml, &common::host()).map(|p| p.domain.cputune.map(|c| (c.period, c.quota)))
+    };
+    assert_eq!(tuned("<period>0</period><quota>0</quota>").expect("good"), None);
+    assert_eq!(tuned("<period>0</period><quota>5000</quota>").expect("good"), Some((None, Some(5000))));
+    assert_eq!(tuned("<period>5000</period><quota>0</quota>").expect("good"), Some((Some(5000), None)));
+    for bad in ["<period>999</period>", "<period>-1</period>", "<quota>999</quota>"] {
+        assert!(tuned(bad).is_err(), "{bad}");
+    }
+}

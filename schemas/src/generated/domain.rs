@@ -685,8 +685,11 @@ pub struct DomainStats {
     pub state: State,
     /// `reason`.
     pub reason: Reason,
-    /// Virtual processors in the definition.
+    /// Virtual processors that it has, and the most it can have.
     pub vcpus: i64,
+    /// `maxVcpus`.
+    #[serde(rename = "maxVcpus")]
+    pub max_vcpus: i64,
     /// Memory of the definition: the most it may have, and what it has now, in KiB.
     #[serde(rename = "maxMemoryKiB")]
     pub max_memory_ki_b: i64,

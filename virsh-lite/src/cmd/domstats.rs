@@ -245,7 +245,7 @@ fn record(stats: &DomainStats, wants: &dyn Fn(&str) -> bool) -> Record {
     }
     if wants("vcpu") {
         rows.add("vcpu.current", Some(stats.vcpus));
-        rows.add("vcpu.maximum", Some(stats.vcpus));
+        rows.add("vcpu.maximum", Some(stats.max_vcpus));
     }
     if wants("interface") && stats.interfaces.is_some() {
         rows.add("net.count", Some(real_interfaces(stats).count() as i64));

@@ -222,7 +222,7 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
 /// Figures; those of web2 are of a host that tells less.
 fn stats(domain: &Value) -> Value {
     let mut stats = json!({"name": domain["name"], "uuid": domain["uuid"], "state": domain["state"],
-        "reason": domain["reason"], "vcpus": 2, "maxMemoryKiB": 65536, "currentMemoryKiB": 32768});
+        "reason": domain["reason"], "vcpus": 2, "maxVcpus": 4, "maxMemoryKiB": 65536, "currentMemoryKiB": 32768});
     if domain["id"].is_null() {
         return stats;
     }

@@ -167,9 +167,8 @@ fn record(stats: &DomainStats, wanted: u32) -> Record {
         }
     }
     if wanted & VCPU != 0 {
-        let vcpus = u32::try_from(stats.vcpus).unwrap_or(0);
-        out.put("vcpu.current", vcpus);
-        out.put("vcpu.maximum", vcpus);
+        out.put("vcpu.current", u32::try_from(stats.vcpus).unwrap_or(0));
+        out.put("vcpu.maximum", u32::try_from(stats.max_vcpus).unwrap_or(0));
     }
     if let Some(interfaces) = stats.interfaces.as_ref().filter(|_| wanted & INTERFACE != 0) {
         // As libvirt counts them: loopback is none.

@@ -194,6 +194,7 @@ mod test {
             state: State::Paused,
             reason: Reason::User,
             vcpus: 2,
+            max_vcpus: 4,
             max_memory_ki_b: 4,
             current_memory_ki_b: 4,
             uptime_u_sec: Some(2_500_000),

@@ -115,8 +115,10 @@ fn blkio_device(mut w: Walk<'_>) -> BlkioDevice {
 
 pub(super) fn cputune(mut w: Walk<'_>) -> Option<Cputune> {
     let shares = w.leaf_number("shares", 2, 262_144);
-    let period = w.leaf_number("period", 1000, 1_000_000);
+    // A period or quota of 0 is none, as in libvirt: management programs write them so.
+    let period = w.leaf_number_or_0("period", 1000, 1_000_000);
     let quota = w.leaf("quota").and_then(|leaf| match leaf.text.trim().parse::<i64>() {
+        Ok(0) => None,
         Ok(quota) if quota < 0 || (1000..=17_592_186_044_415).contains(&quota) => Some(quota),
         _ => {
             let shown = leaf.text.trim().escape_debug();
