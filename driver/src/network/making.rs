@@ -212,15 +212,42 @@ impl Plan {
         .await
     }
 
-    /// Replaces the rules.
+    /// Replaces the rules. Packets for the host's loopback addresses are let in by the kernel only while the rules that
+    /// drop those of the guests are there: they come first and go last.
     pub async fn apply_rules(&self) -> Result<(), String> {
         if !rules::needed(&self.network, !self.forwards().is_empty()) {
             // Those of the last forwarded port may be there.
             return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
-        nft::apply(&rules::ruleset(&self.network, &self.bridge, &self.resolved())).await
+        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
     }
 
+    async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
+        let bridge = self.bridge.clone();
+        block(move || let_loopback_in(&bridge, on)).await
+    }
+
+        let resolved = self.resolved();
+        let loopback = rules::from_loopback(resolved.iter().map(|r| &r.forward));
+        if !loopback {
+            self.let_loopback_in(false).await?;
+            killpoint::reached("network-closed");
+        }
+        if let Err(e) = self.replace_rules(&resolved).await {
+            // Those that are there may be of a network without such ports, or gone.
+            return Err(match self.let_loopback_in(false).await {
+                Ok(()) => e,
+                Err(and) => format!("{e}; {and}"),
+            });
+        }
+        if loopback {
+            killpoint::reached("network-guarded");
+            self.let_loopback_in(true).await?;
+        }
+        Ok(())
+    }
+
+    async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
     /// Has ports of the host lead to guests, as they are now.
     pub async fn open_doors(&self) -> Result<(), String> {
         self.switches().await?;
@@ -330,6 +357,14 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
     for _ in 0..5 {
         match find(&files.config).await {
             Ok(Some(process)) => {
+/// Whether packets for the host's loopback addresses are let in from a bridge. From one that is gone none come.
+fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
+    match sysctl::of_interface("ipv4", bridge, "route_localnet") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !on => Ok(()),
+        _ => sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), if on { "1" } else { "0" }).map(drop),
+    }
+}
+
                 errors.extend(server::stop(&process).await.err().map(|e| format!("cannot end dnsmasq: {e}")));
             }
             Ok(None) => break,
