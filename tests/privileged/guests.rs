@@ -317,6 +317,17 @@ fn reconnected() -> Outcome {
     run(&["ip", "link", "set", &first, "nomaster"])?;
     daemon.launch()?;
     ensure!(both(&ports()?), "ports of the bridge after a restart: {}", ports()?);
+    // The whole bridge, with an interface that is no domain's.
+    let machine = Machine::new()?;
+    let plugged = daemon.ok(&["net-plug", "again", "--pid", &machine.pid().to_string()])?;
+    let plugged = plugged.split_whitespace().find(|w| w.starts_with("vnet")).unwrap_or_default();
+    daemon.kill();
+    run(&["ip", "link", "del", "br-again"])?;
+    daemon.launch()?;
+    let three = |text: &str| text.lines().filter(|l| l.contains("vnet")).count() == 3;
+    ensure!(three(&ports()?), "ports of another bridge after a restart: {}", ports()?);
+    ensure_eq!(hears(&daemon, "t-ra", &format!("{at_b}:80"))?, "t-rb", "the neighbour after that");
+    daemon.ok(&["net-unplug", plugged])?;
     daemon.ok(&["destroy", "t-ra"])?;
     daemon.ok(&["destroy", "t-rb"])?;
     ensure!(!daemon.ok(&["net-dumpxml", "again"])?.contains("connections"), "ports that are left");
