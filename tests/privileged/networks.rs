@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
     ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
+    ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
 ];
 
 /// The steps of a start, and of an end.
@@ -344,4 +345,32 @@ fn server_killed() -> Outcome {
     })?;
     ensure_eq!(servers(daemon.work()).len(), 1, "dnsmasq processes");
     daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+fn mtu() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    for (name, size) in [("big", 9000), ("usual", 1500), ("small", 1000)] {
+        define(&daemon, name, &format!("<bridge name='{name}0'/><mtu size='{size}'/>"))?;
+        daemon.ok(&["net-start", name])?;
+        let bridge = format!("{name}0");
+        let now = || -> Result<String, String> {
+            let text = run(&["ip", "-o", "link", "show", &bridge])?;
+            let size = text.split_whitespace().skip_while(|w| *w != "mtu").nth(1);
+            Ok(size.unwrap_or_default().to_owned())
+        };
+        ensure_eq!(now()?, size.to_string(), "{name}");
+        run(&["ip", "link", "add", "port0", "mtu", "1400", "type", "veth", "peer", "name", "port1"])?;
+        run(&["ip", "link", "set", "port0", "master", &bridge])?;
+        ensure_eq!(now()?, size.to_string(), "{name} with a port of 1400");
+        run(&["ip", "link", "del", "port0"])?;
+        ensure_eq!(now()?, size.to_string(), "{name} after that");
+        // Another daemon finds it good, and makes the rest again.
+        daemon.kill();
+        run(&["nft", "flush", "ruleset"])?;
+        daemon.launch()?;
+        ensure!(run(&["nft", "list", "tables"])?.contains(&format!("berth-{name}0")), "{name}: no rules");
+        ensure_eq!(now()?, size.to_string(), "{name} with another daemon");
+        daemon.ok(&["net-destroy", name])?;
+    }
+    Ok(())
 }

@@ -190,12 +190,14 @@ impl Plan {
             let v6 = network.ips.iter().any(|ip| ip.address.is_ipv6());
             if sysctl::has_ipv6() {
                 let off = !v6 && network.ipv6 != Some(true);
-                sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), if off { "1" } else { "0" })?;
-                sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
-                sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
-            }
-            if rules::from_loopback(forwards.iter()) {
-                sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+                // A bridge whose packets are too small for IPv6 has none.
+                let none = sysctl::of_interface("ipv6", &bridge, "disable_ipv6")
+                    .is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+                if !(off && none) {
+                    sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), if off { "1" } else { "0" })?;
+                    sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+                    sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
+                }
             }
             let mut turned_on = Vec::new();
             if (lets_through(&network) || !forwards.is_empty()) && sysctl::set("ipv4/ip_forward", "1")? {
@@ -225,8 +227,6 @@ impl Plan {
     async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
         let bridge = self.bridge.clone();
         block(move || let_loopback_in(&bridge, on)).await
-    }
-
         let resolved = self.resolved();
         let loopback = rules::from_loopback(resolved.iter().map(|r| &r.forward));
         if !loopback {
@@ -248,6 +248,8 @@ impl Plan {
     }
 
     async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
+    }
+
     /// Has ports of the host lead to guests, as they are now.
     pub async fn open_doors(&self) -> Result<(), String> {
         self.switches().await?;
@@ -355,8 +357,6 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
-        match find(&files.config).await {
-            Ok(Some(process)) => {
 /// Whether packets for the host's loopback addresses are let in from a bridge. From one that is gone none come.
 fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
     match sysctl::of_interface("ipv4", bridge, "route_localnet") {
@@ -365,6 +365,8 @@ fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
     }
 }
 
+        match find(&files.config).await {
+            Ok(Some(process)) => {
                 errors.extend(server::stop(&process).await.err().map(|e| format!("cannot end dnsmasq: {e}")));
             }
             Ok(None) => break,
