@@ -100,11 +100,14 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
 }
 
 fn names(network: &Network, put: &mut impl FnMut(String)) {
-    let Some(dns) = &network.dns else { return };
-    if dns.enable == Some(false) {
+    if network.dns.as_ref().is_some_and(|d| d.enable == Some(false)) {
         put("port=0".into());
         return;
     }
+    for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
+        put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
+    }
+    let Some(dns) = &network.dns else { return };
     if dns.forward_plain_names == Some(false) {
         put("domain-needed".into());
         // Those that nobody here has are not asked for elsewhere.
@@ -136,9 +139,6 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
             let _ = write!(line, ",{target},{port},{priority},{weight}");
         }
         put(line);
-    }
-    for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
-        put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
     }
 }
 
@@ -248,4 +248,31 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
 pub fn addresses(network: &Network) -> String {
     let hosts = network.dns.iter().flat_map(|d| &d.hosts);
     hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn network(inner: &str) -> Network {
+        let text = format!("<network><name>n</name>{inner}</network>");
+        berth_domain::network::parse_network(&text).expect("good").network
+    }
+
+    fn lines(inner: &str) -> Vec<String> {
+        let path = Path::new("/x");
+        let places = Places { pid: path, leases: path, hosts: path, names: path, user: "u", group: "g" };
+        config(&network(inner), "br", &places).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn reverse_names_are_asked_nobody_else() {
+        let ip = "<ip address='10.9.8.1' prefix='24' localPtr='yes'/>";
+        let zone = "local=/8.9.10.in-addr.arpa/".to_owned();
+        for dns in ["", "<dns/>", "<dns><host ip='10.9.8.2'><hostname>h</hostname></host></dns>"] {
+            assert!(lines(&format!("{dns}{ip}")).contains(&zone), "{dns}");
+        }
+        let none = lines(&format!("<dns enable='no'/>{ip}"));
+        assert!(none.contains(&"port=0".to_owned()) && !none.contains(&zone), "{none:?}");
+    }
 }
