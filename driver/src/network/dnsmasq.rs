@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use berth_domain::network::model::{DhcpHost, DhcpRange, Lease, NetworkIp};
-use berth_domain::network::{Network, network_address};
+use berth_domain::network::{NOWHERE, Network, network_address};
 use berth_schemas::name::DomainName;
 
 use super::Port;
@@ -133,7 +133,8 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
         if let Some(domain) = &srv.domain {
             let _ = write!(line, ".{domain}");
         }
-        if let Some(target) = &srv.target {
+        // A service that is not to be had is a record without a target here, and one with the root's name in DNS.
+        if let Some(target) = srv.target.as_ref().filter(|t| *t != NOWHERE) {
             let (port, priority, weight) =
                 (srv.port.unwrap_or(1), srv.priority.unwrap_or(0), srv.weight.unwrap_or(0));
             let _ = write!(line, ",{target},{port},{priority},{weight}");
@@ -274,5 +275,24 @@ mod test {
         }
         let none = lines(&format!("<dns enable='no'/>{ip}"));
         assert!(none.contains(&"port=0".to_owned()) && !none.contains(&zone), "{none:?}");
+    }
+
+    #[test]
+    fn a_service_can_be_said_to_be_nowhere() {
+        let srv = |rest: &str| {
+            let dns = format!("<dns><srv service='ldap' protocol='tcp' domain='d.test' {rest}/></dns>");
+            let all = lines(&format!("{dns}<ip address='10.9.8.1' prefix='24'/>"));
+            all.into_iter().find(|l| l.starts_with("srv-host=")).unwrap_or_default()
+        };
+        assert_eq!(srv("target='.' port='1024' priority='10' weight='10'"), "srv-host=_ldap._tcp.d.test");
+        assert_eq!(srv("target='a.test' port='389'"), "srv-host=_ldap._tcp.d.test,a.test,389,0,0");
+    }
+
+    #[test]
+    fn guests_are_known_by_name_alone() {
+        let lan = network(
+            "<ip address='10.77.0.1' prefix='24'><dhcp><host name='onlyname' ip='10.77.0.7'/></dhcp></ip>",
+        );
+        assert_eq!(hosts(&lan, &[], &BTreeMap::new()), "10.77.0.7,onlyname\n");
     }
 }

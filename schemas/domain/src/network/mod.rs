@@ -23,7 +23,7 @@ use crate::tree::{MAX_BYTES, parse_tree};
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError};
 
-pub use model::{ForwardMode, Network};
+pub use model::{ForwardMode, NOWHERE, Network};
 pub use settings::{NETWORK_SETTINGS, PortForward, Protocol};
 pub use update::{Change, Part, PartKind, UpdateError, parse_part};
 

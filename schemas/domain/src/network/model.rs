@@ -194,6 +194,9 @@ pub struct DnsSrv {
     /// Service, without the underscore.
     pub service: String,
     /// Protocol, without the underscore.
+/// The target of a service that is not to be had.
+pub const NOWHERE: &str = ".";
+
     pub protocol: String,
     /// Domain.
     pub domain: Option<String>,

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::model::{
     Bridge, Dhcp, DhcpHost, DhcpRange, Dns, DnsDomain, DnsHost, DnsSrv, DnsTxt, Forward, ForwardMode,
-    Forwarder, Lease, LeaseUnit, MAX_ENTRIES, MAX_PARTS, Nat, Network, NetworkIp, NetworkRoute, Portgroup,
+    Forwarder, Lease, LeaseUnit, MAX_ENTRIES, MAX_PARTS, NOWHERE, Nat, Network, NetworkIp, NetworkRoute,
+    Portgroup,
 };
 use super::{Part, PartKind};
 use crate::model::Closed;
@@ -262,7 +263,7 @@ fn srv(mut w: Walk<'_>, partial: bool) -> Option<DnsSrv> {
     let domain = w.get("domain").filter(|d| !d.is_empty());
     let target = w.get("target").filter(|t| !t.is_empty());
     for (attribute, text) in [("domain", &domain), ("target", &target)] {
-        if let Some(text) = text {
+        if let Some(text) = text.as_ref().filter(|t| attribute != "target" || *t != NOWHERE) {
             check_name(&w, attribute, text);
         }
     }
@@ -423,8 +424,8 @@ fn dhcp_host(mut w: Walk<'_>, partial: bool) -> DhcpHost {
     }
     let ip: Option<IpAddr> = get(&mut w, "ip");
     if !partial {
-        if mac.is_none() && id.is_none() && (name.is_none() || ip.is_some_and(|ip| ip.is_ipv4())) {
-            w.error("one of the attributes 'mac' and 'id' must be there");
+        if mac.is_none() && id.is_none() && name.is_none() {
+            w.error("one of the attributes 'mac', 'name' and 'id' must be there");
         }
         if ip.is_none() && name.is_none() {
             w.error("one of the attributes 'ip' and 'name' must be there");
