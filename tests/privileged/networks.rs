@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
     ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
     ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
+    ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
 ];
 
 /// The steps of a start, and of an end.
@@ -372,5 +373,49 @@ fn mtu() -> Outcome {
         ensure_eq!(now()?, size.to_string(), "{name} with another daemon");
         daemon.ok(&["net-destroy", name])?;
     }
+    Ok(())
+}
+
+fn rules_left() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let programs = daemon.work().join("programs");
+    fs::create_dir(&programs).map_err(|e| e.to_string())?;
+    let has_table = || run(&["nft", "list", "tables"]).map(|t| t.contains("inet berth-berth0"));
+    let lose = |daemon: &mut Daemon| -> Outcome {
+        daemon.ok(&["net-start", "default"])?;
+        daemon.kill();
+        daemon.set_environment(&[("PATH", &programs.to_string_lossy())]);
+        daemon.launch()?;
+        let cannot = "error: Failed to destroy network default\n\
+                      error: the rules of bridge 'berth0' (table 'inet berth-berth0') cannot be removed without the \
+                      program 'nft', which is not installed (package nftables)\n";
+        ensure_eq!(daemon.virsh(&["net-destroy", "default"])?.fails()?, cannot.to_owned(), "without nft");
+        ensure!(has_table()?, "the table is gone without nft");
+        let list = daemon.ok(&["net-list", "--all"])?;
+        ensure!(list.contains(" default   inactive "), "it runs still: {list}");
+        ensure!(run(&["ip", "link", "show", "berth0"]).is_err(), "the bridge is there still");
+        // One that still has none keeps it in mind.
+        daemon.restart()?;
+        ensure!(has_table()?, "the table is gone without nft");
+        Ok(())
+    };
+    lose(&mut daemon)?;
+    daemon.kill();
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure!(!has_table()?, "the table is there after another start of the daemon");
+    lose(&mut daemon)?;
+    // Installed while the daemon runs: the next start of the network, on another bridge.
+    for program in ["nft", "dnsmasq"] {
+        let path = run(&["sh", "-c", &format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}")])?;
+        std::os::unix::fs::symlink(path.trim(), programs.join(program)).map_err(|e| e.to_string())?;
+    }
+    let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;
+    let file = daemon.file("other.xml", &xml.replace("'berth0'", "'berth7'"))?;
+    daemon.ok(&["net-define", &file])?;
+    daemon.ok(&["net-start", "default"])?;
+    ensure!(!has_table()?, "the table is there after another start of the network");
+    daemon.ok(&["net-destroy", "default"])?;
+    ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
     Ok(())
 }

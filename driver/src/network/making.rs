@@ -353,7 +353,8 @@ fn shaper(uuid: Uuid) -> String {
 }
 
 /// Takes away whatever is there, and goes on after errors, which it lists.
-pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
+/// `rules` tells whether there may be rules.
+pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
@@ -374,14 +375,21 @@ fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
         }
     }
     killpoint::reached("network-stopping");
-    if nft::is_here() {
-        errors.extend(nft::apply(&rules::removal(bridge)).await.err());
-    }
     let removed = match Netlink::open() {
         Ok(netlink) => netlink.remove(bridge).await,
         Err(e) => Err(e),
     };
-    errors.extend(removed.err());
+    // Guests are held back by the rules as long as their bridge is there.
+    match removed {
+        Err(e) => errors.push(e),
+        Ok(()) if nft::is_here() => errors.extend(nft::apply(&rules::removal(bridge)).await.err()),
+        Ok(()) if rules => errors.push(format!(
+            "the rules of bridge '{bridge}' (table 'inet {}') cannot be removed without the program 'nft', \
+             which is not installed (package nftables)",
+            rules::table(bridge)
+        )),
+        Ok(()) => {}
+    }
     errors.extend(links::remove_shaper(&shaper(uuid)).await.err().map(|e| e.to_string()));
     for path in [&files.config, &files.pid, &files.hosts(), &files.names()] {
         match std::fs::remove_file(path) {
