@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
     ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
     ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
+    ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
 ];
 
@@ -373,6 +374,28 @@ fn mtu() -> Outcome {
         ensure_eq!(now()?, size.to_string(), "{name} with another daemon");
         daemon.ok(&["net-destroy", name])?;
     }
+    Ok(())
+}
+
+fn template() -> Outcome {
+    let daemon = Daemon::start()?;
+    run(&["ip", "link", "add", "vy1", "type", "veth", "peer", "name", "vy1p"])?;
+    for (name, bridge) in [("one", "vy0"), ("two", "vy2")] {
+        define(&daemon, name, "<bridge name='vy%d'/>")?;
+        let xml = daemon.ok(&["net-dumpxml", name])?;
+        ensure!(xml.contains(&format!("<bridge name='{bridge}' ")), "{xml}");
+        daemon.ok(&["net-start", name])?;
+        run(&["ip", "link", "show", bridge])?;
+    }
+    // Defined again, it stays what it is.
+    let uuid = daemon.ok(&["net-uuid", "two"])?;
+    define(&daemon, "two", &format!("<uuid>{}</uuid><bridge name='vy%d'/>", uuid.trim()))?;
+    ensure!(daemon.ok(&["net-dumpxml", "two", "--inactive"])?.contains("'vy2'"), "another bridge");
+    for name in ["one", "two"] {
+        daemon.ok(&["net-destroy", name])?;
+    }
+    let left = run(&["ip", "-o", "link", "show", "type", "bridge"])?;
+    ensure_eq!(left, "", "bridges that are left");
     Ok(())
 }
 

@@ -77,6 +77,11 @@ pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
             "network '{name}' needs the program 'dnsmasq', which is not installed (package dnsmasq-base)"
         ));
     }
+    if choose::is_template(bridge) {
+        return Err(format!(
+            "'{bridge}' of network '{name}' is no name of a bridge yet: one is chosen when it is defined again"
+        ));
+    }
     let netlink = Netlink::open()?;
     if netlink.link(bridge).await?.is_some() {
         return Err(format!("the name '{bridge}' is taken by an interface that is not of network '{name}'"));
@@ -217,16 +222,6 @@ impl Plan {
     /// Replaces the rules. Packets for the host's loopback addresses are let in by the kernel only while the rules that
     /// drop those of the guests are there: they come first and go last.
     pub async fn apply_rules(&self) -> Result<(), String> {
-        if !rules::needed(&self.network, !self.forwards().is_empty()) {
-            // Those of the last forwarded port may be there.
-            return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
-        }
-        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
-    }
-
-    async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
-        let bridge = self.bridge.clone();
-        block(move || let_loopback_in(&bridge, on)).await
         let resolved = self.resolved();
         let loopback = rules::from_loopback(resolved.iter().map(|r| &r.forward));
         if !loopback {
@@ -248,6 +243,16 @@ impl Plan {
     }
 
     async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
+        if !rules::needed(&self.network, !self.forwards().is_empty()) {
+            // Those of the last forwarded port may be there.
+            return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
+        }
+        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
+    }
+
+    async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
+        let bridge = self.bridge.clone();
+        block(move || let_loopback_in(&bridge, on)).await
     }
 
     /// Has ports of the host lead to guests, as they are now.
@@ -352,12 +357,6 @@ fn shaper(uuid: Uuid) -> String {
     uuid.simple().to_string().chars().take(12).fold("bn".to_owned(), |name, c| name + &c.to_string())
 }
 
-/// Takes away whatever is there, and goes on after errors, which it lists.
-/// `rules` tells whether there may be rules.
-pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec<String> {
-    let mut errors = Vec::new();
-    // One that is just starting is two processes.
-    for _ in 0..5 {
 /// Whether packets for the host's loopback addresses are let in from a bridge. From one that is gone none come.
 fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
     match sysctl::of_interface("ipv4", bridge, "route_localnet") {
@@ -366,6 +365,12 @@ fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
     }
 }
 
+/// Takes away whatever is there, and goes on after errors, which it lists.
+/// `rules` tells whether there may be rules.
+pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec<String> {
+    let mut errors = Vec::new();
+    // One that is just starting is two processes.
+    for _ in 0..5 {
         match find(&files.config).await {
             Ok(Some(process)) => {
                 errors.extend(server::stop(&process).await.err().map(|e| format!("cannot end dnsmasq: {e}")));
@@ -404,11 +409,17 @@ fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
     errors
 }
 
-/// A bridge for a network whose document names none.
-pub async fn free_bridge(mut taken: std::collections::BTreeSet<String>) -> Result<String, String> {
+/// A bridge for a network whose document names none, or gives a template for the name.
+pub async fn free_bridge(
+    template: Option<&str>,
+    mut taken: std::collections::BTreeSet<String>,
+) -> Result<String, String> {
     let netlink = Netlink::open()?;
     taken.extend(netlink.links().await?.into_iter().map(|l| l.name));
-    choose::bridge_name(&taken).ok_or_else(|| "there is no free name for a bridge".into())
+    choose::bridge_name(template, &taken).ok_or_else(|| match template {
+        Some(template) => format!("there is no free name '{template}' for a bridge"),
+        None => "there is no free name for a bridge".into(),
+    })
 }
 
 /// Whether ports of a network are made on interfaces of the host.

@@ -26,9 +26,9 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     w.get("connections");
     let found = name(&mut w);
     let forward = w.one("forward").map(forward);
-    let bridge = w.one("bridge").map(bridge);
     let ours = forward.as_ref().is_none_or(|f| f.mode.has_own_bridge());
     Some(Network {
+    let bridge = w.one("bridge").map(|b| bridge(b, ours));
         name: found.or_else(|| DomainName::parse("unnamed").ok())?,
         uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
         ipv6: w.yes_no("ipv6"),
@@ -88,15 +88,33 @@ fn isolated(w: &mut Walk<'_>) -> Option<bool> {
     isolated
 }
 
-/// Name of an interface or of a bridge.
+/// Name of an interface.
 fn device(w: &mut Walk<'_>, attribute: &str) -> Option<String> {
     let name = w.get(attribute).filter(|n| !n.is_empty())?;
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    check_device(w, attribute, &name);
+    Some(name)
+}
+
+/// Name of a bridge; one that is made for the network may have one `%d` for a number that is chosen.
+fn bridge_name(w: &mut Walk<'_>, ours: bool) -> Option<String> {
+    let name = w.get("name").filter(|n| !n.is_empty())?;
+    let plain = if ours { name.replacen("%d", "0", 1) } else { name.clone() };
+    if plain.contains('%') {
+        let what = if ours { "only '%d' may be in it, once" } else { "there is a '%' in it" };
+        w.error_at("name", format!("'{}' is not a name of a bridge: {what}", name.escape_debug()));
+    } else {
+        check_device(w, "name", &plain);
+    }
+    Some(name)
+}
+
+/// The kernel takes a name with a `%` for a template.
+fn check_device(w: &Walk<'_>, attribute: &str, name: &str) {
+    let bad = |c: char| c == '/' || c == '%' || c == ':' || c.is_whitespace() || c.is_control();
     if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
         let shown = name.escape_debug();
         w.error_at(attribute, format!("'{shown}' is not a name of an interface (1 to {MAX_IFNAME} bytes)"));
     }
-    Some(name)
 }
 
 fn fresh_mac() -> String {
@@ -170,9 +188,9 @@ fn nat(mut w: Walk<'_>) -> Nat {
     Nat { ipv6: w.yes_no("ipv6"), addresses, ports, extra: w.finish() }
 }
 
-fn bridge(mut w: Walk<'_>) -> Bridge {
+fn bridge(mut w: Walk<'_>, ours: bool) -> Bridge {
     Bridge {
-        name: device(&mut w, "name"),
+        name: bridge_name(&mut w, ours),
         zone: w.get("zone").filter(|z| !z.is_empty()),
         stp: w.switch("stp", "on", "off"),
         delay: w.number("delay"),
