@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
+    ("guests::never_reach_the_hosts_loopback_address", || in_own_network(loopback)),
     ("guests::have_what_their_portgroup_says", || in_own_network(portgroups)),
 ];
 
@@ -316,6 +317,17 @@ fn reconnected() -> Outcome {
     run(&["ip", "link", "set", &first, "nomaster"])?;
     daemon.launch()?;
     ensure!(both(&ports()?), "ports of the bridge after a restart: {}", ports()?);
+    // The whole bridge, with an interface that is no domain's.
+    let machine = Machine::new()?;
+    let plugged = daemon.ok(&["net-plug", "again", "--pid", &machine.pid().to_string()])?;
+    let plugged = plugged.split_whitespace().find(|w| w.starts_with("vnet")).unwrap_or_default();
+    daemon.kill();
+    run(&["ip", "link", "del", "br-again"])?;
+    daemon.launch()?;
+    let three = |text: &str| text.lines().filter(|l| l.contains("vnet")).count() == 3;
+    ensure!(three(&ports()?), "ports of another bridge after a restart: {}", ports()?);
+    ensure_eq!(hears(&daemon, "t-ra", &format!("{at_b}:80"))?, "t-rb", "the neighbour after that");
+    daemon.ok(&["net-unplug", plugged])?;
     daemon.ok(&["destroy", "t-ra"])?;
     daemon.ok(&["destroy", "t-rb"])?;
     ensure!(!daemon.ok(&["net-dumpxml", "again"])?.contains("connections"), "ports that are left");
@@ -447,4 +459,75 @@ fn ports() -> Outcome {
         daemon.ok(&["net-destroy", net])?;
     }
     Ok(())
+}
+
+/// Whether packets for the host's loopback addresses are let in from the default network, and whether they are dropped
+/// there.
+fn loopback_of_default() -> Result<(bool, bool), String> {
+    let open = run(&["cat", "/proc/sys/net/ipv4/conf/berth0/route_localnet"])?;
+    let guard = run(&["nft", "list", "chain", "inet", "berth-berth0", "guard"]);
+    Ok((open.trim() == "1", guard.is_ok_and(|text| text.contains("127.0.0.0/8 drop"))))
+}
+
+fn loopback() -> Outcome {
+    const CLOSED: (bool, bool) = (false, false);
+    const GUARDED: (bool, bool) = (true, true);
+    // Between the two, in both directions.
+    const BETWEEN: (bool, bool) = (false, true);
+    let mut daemon = Daemon::start()?;
+    let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;
+    let forward = "<berth:forward host-port='8080' guest='t-nobody' port='80'/></berth:settings>";
+    let file = daemon.file("forward.xml", &xml.replace("</berth:settings>", forward))?;
+    daemon.ok(&["net-define", &file])?;
+    let web = "<berth:forward host-port='8082' port='80'/>";
+    define_with_ports(&daemon, "t-lo", web, &interface("default", ""))?;
+    daemon.ok(&["net-start", "default"])?;
+    ensure_eq!(loopback_of_default()?, CLOSED, "a port of a guest that is not there");
+    for round in ["a guest", "a guest again"] {
+        daemon.ok(&["start", "t-lo"])?;
+        ensure_eq!(loopback_of_default()?, GUARDED, "{round}");
+        daemon.restart()?;
+        ensure_eq!(loopback_of_default()?, GUARDED, "{round}, another daemon");
+        daemon.ok(&["destroy", "t-lo"])?;
+        ensure_eq!(loopback_of_default()?, CLOSED, "{round}, gone");
+    }
+    // What a former daemon has left open.
+    daemon.kill();
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/berth0/route_localnet"])?;
+    daemon.launch()?;
+    ensure_eq!(loopback_of_default()?, CLOSED, "left open");
+    // Rules that are lost, without and with what could make them again.
+    daemon.ok(&["start", "t-lo"])?;
+    daemon.kill();
+    run(&["nft", "delete", "table", "inet", "berth-berth0"])?;
+    let empty = daemon.work().join("empty");
+    std::fs::create_dir(&empty).map_err(|e| e.to_string())?;
+    daemon.set_environment(&[("PATH", &empty.to_string_lossy())]);
+    daemon.launch()?;
+    ensure_eq!(loopback_of_default()?, CLOSED, "rules that cannot be made");
+    daemon.kill();
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure_eq!(loopback_of_default()?, GUARDED, "rules that are made again");
+    // A daemon that is killed between the two.
+    daemon.kill();
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:network-closed")]);
+    daemon.launch()?;
+    daemon.virsh(&["destroy", "t-lo"])?;
+    daemon.wait_dead(10)?;
+    ensure_eq!(loopback_of_default()?, BETWEEN, "the way in goes first");
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    daemon.virsh(&["destroy", "t-lo"])?;
+    ensure_eq!(loopback_of_default()?, CLOSED, "after that");
+    daemon.kill();
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:network-guarded")]);
+    daemon.launch()?;
+    daemon.virsh(&["start", "t-lo"])?.fails()?;
+    daemon.wait_dead(10)?;
+    ensure_eq!(loopback_of_default()?, BETWEEN, "the rules come first");
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure_eq!(loopback_of_default()?, CLOSED, "a start that is undone");
+    daemon.ok(&["net-destroy", "default"]).map(drop)
 }

@@ -18,6 +18,9 @@ pub const TESTS: &[Test] = &[
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
     ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
+    ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
+    ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
+    ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
 ];
 
 /// The steps of a start, and of an end.
@@ -344,4 +347,98 @@ fn server_killed() -> Outcome {
     })?;
     ensure_eq!(servers(daemon.work()).len(), 1, "dnsmasq processes");
     daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+fn mtu() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    for (name, size) in [("big", 9000), ("usual", 1500), ("small", 1000)] {
+        define(&daemon, name, &format!("<bridge name='{name}0'/><mtu size='{size}'/>"))?;
+        daemon.ok(&["net-start", name])?;
+        let bridge = format!("{name}0");
+        let now = || -> Result<String, String> {
+            let text = run(&["ip", "-o", "link", "show", &bridge])?;
+            let size = text.split_whitespace().skip_while(|w| *w != "mtu").nth(1);
+            Ok(size.unwrap_or_default().to_owned())
+        };
+        ensure_eq!(now()?, size.to_string(), "{name}");
+        run(&["ip", "link", "add", "port0", "mtu", "1400", "type", "veth", "peer", "name", "port1"])?;
+        run(&["ip", "link", "set", "port0", "master", &bridge])?;
+        ensure_eq!(now()?, size.to_string(), "{name} with a port of 1400");
+        run(&["ip", "link", "del", "port0"])?;
+        ensure_eq!(now()?, size.to_string(), "{name} after that");
+        // Another daemon finds it good, and makes the rest again.
+        daemon.kill();
+        run(&["nft", "flush", "ruleset"])?;
+        daemon.launch()?;
+        ensure!(run(&["nft", "list", "tables"])?.contains(&format!("berth-{name}0")), "{name}: no rules");
+        ensure_eq!(now()?, size.to_string(), "{name} with another daemon");
+        daemon.ok(&["net-destroy", name])?;
+    }
+    Ok(())
+}
+
+fn template() -> Outcome {
+    let daemon = Daemon::start()?;
+    run(&["ip", "link", "add", "vy1", "type", "veth", "peer", "name", "vy1p"])?;
+    for (name, bridge) in [("one", "vy0"), ("two", "vy2")] {
+        define(&daemon, name, "<bridge name='vy%d'/>")?;
+        let xml = daemon.ok(&["net-dumpxml", name])?;
+        ensure!(xml.contains(&format!("<bridge name='{bridge}' ")), "{xml}");
+        daemon.ok(&["net-start", name])?;
+        run(&["ip", "link", "show", bridge])?;
+    }
+    // Defined again, it stays what it is.
+    let uuid = daemon.ok(&["net-uuid", "two"])?;
+    define(&daemon, "two", &format!("<uuid>{}</uuid><bridge name='vy%d'/>", uuid.trim()))?;
+    ensure!(daemon.ok(&["net-dumpxml", "two", "--inactive"])?.contains("'vy2'"), "another bridge");
+    for name in ["one", "two"] {
+        daemon.ok(&["net-destroy", name])?;
+    }
+    let left = run(&["ip", "-o", "link", "show", "type", "bridge"])?;
+    ensure_eq!(left, "", "bridges that are left");
+    Ok(())
+}
+
+fn rules_left() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let programs = daemon.work().join("programs");
+    fs::create_dir(&programs).map_err(|e| e.to_string())?;
+    let has_table = || run(&["nft", "list", "tables"]).map(|t| t.contains("inet berth-berth0"));
+    let lose = |daemon: &mut Daemon| -> Outcome {
+        daemon.ok(&["net-start", "default"])?;
+        daemon.kill();
+        daemon.set_environment(&[("PATH", &programs.to_string_lossy())]);
+        daemon.launch()?;
+        let cannot = "error: Failed to destroy network default\n\
+                      error: the rules of bridge 'berth0' (table 'inet berth-berth0') cannot be removed without the \
+                      program 'nft', which is not installed (package nftables)\n";
+        ensure_eq!(daemon.virsh(&["net-destroy", "default"])?.fails()?, cannot.to_owned(), "without nft");
+        ensure!(has_table()?, "the table is gone without nft");
+        let list = daemon.ok(&["net-list", "--all"])?;
+        ensure!(list.contains(" default   inactive "), "it runs still: {list}");
+        ensure!(run(&["ip", "link", "show", "berth0"]).is_err(), "the bridge is there still");
+        // One that still has none keeps it in mind.
+        daemon.restart()?;
+        ensure!(has_table()?, "the table is gone without nft");
+        Ok(())
+    };
+    lose(&mut daemon)?;
+    daemon.kill();
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure!(!has_table()?, "the table is there after another start of the daemon");
+    lose(&mut daemon)?;
+    // Installed while the daemon runs: the next start of the network, on another bridge.
+    for program in ["nft", "dnsmasq"] {
+        let path = run(&["sh", "-c", &format!("PATH=$PATH:/usr/sbin:/sbin; command -v {program}")])?;
+        std::os::unix::fs::symlink(path.trim(), programs.join(program)).map_err(|e| e.to_string())?;
+    }
+    let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;
+    let file = daemon.file("other.xml", &xml.replace("'berth0'", "'berth7'"))?;
+    daemon.ok(&["net-define", &file])?;
+    daemon.ok(&["net-start", "default"])?;
+    ensure!(!has_table()?, "the table is there after another start of the network");
+    daemon.ok(&["net-destroy", "default"])?;
+    ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
+    Ok(())
 }

@@ -203,7 +203,10 @@ pub async fn connect_again(
     }
     engine.links.change(link, &spec).await?;
     note_bridge(link, &spec);
-    tracing::info!("domain '{}': interface '{}' is connected again", owner.name, link.host);
+    match owner.name {
+        "" => tracing::info!("interface '{}' is connected again", link.host),
+        name => tracing::info!("domain '{name}': interface '{}' is connected again", link.host),
+    }
     Ok(true)
 }
 

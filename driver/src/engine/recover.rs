@@ -82,6 +82,9 @@ impl Engine {
         let mut owners: HashSet<Uuid> =
             self.registry.all().into_iter().filter(|s| s.run.is_some()).map(|s| s.uuid).collect();
         owners.extend(self.recover_lent().await?);
+        for network in self.networks.all().iter().filter(|n| n.active()) {
+            self.reconnect_lent(network.name.as_str()).await;
+        }
         self.networks.keep_ports(&owners).await;
         self.watch_lent();
         self.reconnect_guests();

@@ -16,6 +16,8 @@ use rtnetlink::{Error, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, Route
 const HZ: u32 = 100;
 /// How long the kernel may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Largest packet of a bridge that is made without one.
+const USUAL_MTU: u32 = 1500;
 /// The kernel's least delay of a bridge that runs the spanning tree protocol, in seconds.
 const LEAST_DELAY: u32 = 2;
 
@@ -227,8 +229,10 @@ impl Netlink {
             if let Some(mac) = wanted.mac {
                 link = link.address(mac.to_vec());
             }
-            if let Some(mtu) = wanted.mtu {
-                link = link.mtu(mtu);
+            // The kernel takes the size of its ports for a bridge that was never given another one than it had; this is
+            // given in `set_up`.
+            if wanted.mtu == Some(USUAL_MTU) {
+                link = link.mtu(USUAL_MTU + 1);
             }
             let made = self.handle.link().add(link.build()).execute().await;
             made.map_err(failed(format!("make the bridge '{name}'")))
@@ -244,6 +248,11 @@ impl Netlink {
     pub async fn set_up(&self, index: u32, wanted: &Wanted) -> Result<(), String> {
         let name = &wanted.name;
         within(async {
+            if let Some(mtu) = wanted.mtu {
+                let sized = LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu).build();
+                let set = self.handle.link().set(sized).execute().await;
+                set.map_err(failed(format!("give the size {mtu} to the bridge '{name}'")))?;
+            }
             for (address, prefix) in &wanted.addresses {
                 let mut request = self.handle.address().add(index, *address, *prefix).replace();
                 if address.is_ipv6() {

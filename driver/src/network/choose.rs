@@ -14,9 +14,30 @@ use super::leases::Lease;
 /// How the names of our bridges begin; libvirt's are `virbr`.
 const PREFIX: &str = "berth";
 
-/// A name for a bridge that nobody has.
-pub fn bridge_name(taken: &BTreeSet<String>) -> Option<String> {
-    (0..10_000).map(|n| format!("{PREFIX}{n}")).find(|name| !taken.contains(name))
+/// What stands for a number in the name of a bridge.
+const NUMBER: &str = "%d";
+
+/// Longest name of an interface (`IFNAMSIZ` minus the final zero).
+const LONGEST: usize = 15;
+
+/// Whether the name of a bridge is one that a number goes into.
+pub fn is_template(name: &str) -> bool {
+    name.contains(NUMBER)
+}
+
+/// Whether a bridge could have its name from a template.
+pub fn is_made_from(name: &str, template: &str) -> bool {
+    let number = template
+        .split_once(NUMBER)
+        .and_then(|(before, after)| name.strip_prefix(before)?.strip_suffix(after));
+    number.is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// A name for a bridge that nobody has, by a template if there is one.
+pub fn bridge_name(template: Option<&str>, taken: &BTreeSet<String>) -> Option<String> {
+    let (before, after) = template.and_then(|t| t.split_once(NUMBER)).unwrap_or((PREFIX, ""));
+    let mut names = (0..10_000).map(|n| format!("{before}{n}{after}"));
+    names.find(|name| name.len() <= LONGEST && !taken.contains(name))
 }
 
 /// Whether two networks have an address in common.
@@ -141,7 +162,16 @@ mod test {
     #[test]
     fn names_of_bridges_are_free_ones() {
         let taken = ["berth0", "berth1", "berth3"].map(str::to_owned).into_iter().collect();
-        assert_eq!(bridge_name(&taken).as_deref(), Some("berth2"));
+        assert_eq!(bridge_name(None, &taken).as_deref(), Some("berth2"));
+        let taken = BTreeSet::from(["vy0".to_owned(), "vy0x".into()]);
+        assert_eq!(bridge_name(Some("vy%d"), &taken).as_deref(), Some("vy1"));
+        assert_eq!(bridge_name(Some("vy%dx"), &taken).as_deref(), Some("vy1x"));
+        let taken = (0..10).map(|n| format!("a-long-bridge-{n}")).collect();
+        assert_eq!(bridge_name(Some("a-long-bridge-%d"), &taken), None, "sixteen bytes");
+        assert!(is_made_from("vy12x", "vy%dx"));
+        for other in ["vyx", "vy1", "vy-1x", "y1x"] {
+            assert!(!is_made_from(other, "vy%dx"), "{other}");
+        }
     }
 
     #[test]

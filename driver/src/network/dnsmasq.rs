@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use berth_domain::network::model::{DhcpHost, DhcpRange, Lease, NetworkIp};
-use berth_domain::network::{Network, network_address};
+use berth_domain::network::{NOWHERE, Network, network_address};
 use berth_schemas::name::DomainName;
 
 use super::Port;
@@ -100,11 +100,14 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
 }
 
 fn names(network: &Network, put: &mut impl FnMut(String)) {
-    let Some(dns) = &network.dns else { return };
-    if dns.enable == Some(false) {
+    if network.dns.as_ref().is_some_and(|d| d.enable == Some(false)) {
         put("port=0".into());
         return;
     }
+    for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
+        put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
+    }
+    let Some(dns) = &network.dns else { return };
     if dns.forward_plain_names == Some(false) {
         put("domain-needed".into());
         // Those that nobody here has are not asked for elsewhere.
@@ -130,15 +133,13 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
         if let Some(domain) = &srv.domain {
             let _ = write!(line, ".{domain}");
         }
-        if let Some(target) = &srv.target {
+        // A service that is not to be had is a record without a target here, and one with the root's name in DNS.
+        if let Some(target) = srv.target.as_ref().filter(|t| *t != NOWHERE) {
             let (port, priority, weight) =
                 (srv.port.unwrap_or(1), srv.priority.unwrap_or(0), srv.weight.unwrap_or(0));
             let _ = write!(line, ",{target},{port},{priority},{weight}");
         }
         put(line);
-    }
-    for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
-        put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
     }
 }
 
@@ -248,4 +249,50 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
 pub fn addresses(network: &Network) -> String {
     let hosts = network.dns.iter().flat_map(|d| &d.hosts);
     hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn network(inner: &str) -> Network {
+        let text = format!("<network><name>n</name>{inner}</network>");
+        berth_domain::network::parse_network(&text).expect("good").network
+    }
+
+    fn lines(inner: &str) -> Vec<String> {
+        let path = Path::new("/x");
+        let places = Places { pid: path, leases: path, hosts: path, names: path, user: "u", group: "g" };
+        config(&network(inner), "br", &places).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn reverse_names_are_asked_nobody_else() {
+        let ip = "<ip address='10.9.8.1' prefix='24' localPtr='yes'/>";
+        let zone = "local=/8.9.10.in-addr.arpa/".to_owned();
+        for dns in ["", "<dns/>", "<dns><host ip='10.9.8.2'><hostname>h</hostname></host></dns>"] {
+            assert!(lines(&format!("{dns}{ip}")).contains(&zone), "{dns}");
+        }
+        let none = lines(&format!("<dns enable='no'/>{ip}"));
+        assert!(none.contains(&"port=0".to_owned()) && !none.contains(&zone), "{none:?}");
+    }
+
+    #[test]
+    fn a_service_can_be_said_to_be_nowhere() {
+        let srv = |rest: &str| {
+            let dns = format!("<dns><srv service='ldap' protocol='tcp' domain='d.test' {rest}/></dns>");
+            let all = lines(&format!("{dns}<ip address='10.9.8.1' prefix='24'/>"));
+            all.into_iter().find(|l| l.starts_with("srv-host=")).unwrap_or_default()
+        };
+        assert_eq!(srv("target='.' port='1024' priority='10' weight='10'"), "srv-host=_ldap._tcp.d.test");
+        assert_eq!(srv("target='a.test' port='389'"), "srv-host=_ldap._tcp.d.test,a.test,389,0,0");
+    }
+
+    #[test]
+    fn guests_are_known_by_name_alone() {
+        let lan = network(
+            "<ip address='10.77.0.1' prefix='24'><dhcp><host name='onlyname' ip='10.77.0.7'/></dhcp></ip>",
+        );
+        assert_eq!(hosts(&lan, &[], &BTreeMap::new()), "10.77.0.7,onlyname\n");
+    }
 }

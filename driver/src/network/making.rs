@@ -77,6 +77,11 @@ pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
             "network '{name}' needs the program 'dnsmasq', which is not installed (package dnsmasq-base)"
         ));
     }
+    if choose::is_template(bridge) {
+        return Err(format!(
+            "'{bridge}' of network '{name}' is no name of a bridge yet: one is chosen when it is defined again"
+        ));
+    }
     let netlink = Netlink::open()?;
     if netlink.link(bridge).await?.is_some() {
         return Err(format!("the name '{bridge}' is taken by an interface that is not of network '{name}'"));
@@ -190,12 +195,14 @@ impl Plan {
             let v6 = network.ips.iter().any(|ip| ip.address.is_ipv6());
             if sysctl::has_ipv6() {
                 let off = !v6 && network.ipv6 != Some(true);
-                sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), if off { "1" } else { "0" })?;
-                sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
-                sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
-            }
-            if rules::from_loopback(forwards.iter()) {
-                sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+                // A bridge whose packets are too small for IPv6 has none.
+                let none = sysctl::of_interface("ipv6", &bridge, "disable_ipv6")
+                    .is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+                if !(off && none) {
+                    sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), if off { "1" } else { "0" })?;
+                    sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+                    sysctl::set(&format!("ipv6/conf/{bridge}/autoconf"), "0")?;
+                }
             }
             let mut turned_on = Vec::new();
             if (lets_through(&network) || !forwards.is_empty()) && sysctl::set("ipv4/ip_forward", "1")? {
@@ -212,13 +219,40 @@ impl Plan {
         .await
     }
 
-    /// Replaces the rules.
+    /// Replaces the rules. Packets for the host's loopback addresses are let in by the kernel only while the rules that
+    /// drop those of the guests are there: they come first and go last.
     pub async fn apply_rules(&self) -> Result<(), String> {
+        let resolved = self.resolved();
+        let loopback = rules::from_loopback(resolved.iter().map(|r| &r.forward));
+        if !loopback {
+            self.let_loopback_in(false).await?;
+            killpoint::reached("network-closed");
+        }
+        if let Err(e) = self.replace_rules(&resolved).await {
+            // Those that are there may be of a network without such ports, or gone.
+            return Err(match self.let_loopback_in(false).await {
+                Ok(()) => e,
+                Err(and) => format!("{e}; {and}"),
+            });
+        }
+        if loopback {
+            killpoint::reached("network-guarded");
+            self.let_loopback_in(true).await?;
+        }
+        Ok(())
+    }
+
+    async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
         if !rules::needed(&self.network, !self.forwards().is_empty()) {
             // Those of the last forwarded port may be there.
             return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
-        nft::apply(&rules::ruleset(&self.network, &self.bridge, &self.resolved())).await
+        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
+    }
+
+    async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
+        let bridge = self.bridge.clone();
+        block(move || let_loopback_in(&bridge, on)).await
     }
 
     /// Has ports of the host lead to guests, as they are now.
@@ -323,8 +357,17 @@ fn shaper(uuid: Uuid) -> String {
     uuid.simple().to_string().chars().take(12).fold("bn".to_owned(), |name, c| name + &c.to_string())
 }
 
+/// Whether packets for the host's loopback addresses are let in from a bridge. From one that is gone none come.
+fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
+    match sysctl::of_interface("ipv4", bridge, "route_localnet") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !on => Ok(()),
+        _ => sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), if on { "1" } else { "0" }).map(drop),
+    }
+}
+
 /// Takes away whatever is there, and goes on after errors, which it lists.
-pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
+/// `rules` tells whether there may be rules.
+pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
@@ -337,14 +380,21 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
         }
     }
     killpoint::reached("network-stopping");
-    if nft::is_here() {
-        errors.extend(nft::apply(&rules::removal(bridge)).await.err());
-    }
     let removed = match Netlink::open() {
         Ok(netlink) => netlink.remove(bridge).await,
         Err(e) => Err(e),
     };
-    errors.extend(removed.err());
+    // Guests are held back by the rules as long as their bridge is there.
+    match removed {
+        Err(e) => errors.push(e),
+        Ok(()) if nft::is_here() => errors.extend(nft::apply(&rules::removal(bridge)).await.err()),
+        Ok(()) if rules => errors.push(format!(
+            "the rules of bridge '{bridge}' (table 'inet {}') cannot be removed without the program 'nft', \
+             which is not installed (package nftables)",
+            rules::table(bridge)
+        )),
+        Ok(()) => {}
+    }
     errors.extend(links::remove_shaper(&shaper(uuid)).await.err().map(|e| e.to_string()));
     for path in [&files.config, &files.pid, &files.hosts(), &files.names()] {
         match std::fs::remove_file(path) {
@@ -359,11 +409,17 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files) -> Vec<String> {
     errors
 }
 
-/// A bridge for a network whose document names none.
-pub async fn free_bridge(mut taken: std::collections::BTreeSet<String>) -> Result<String, String> {
+/// A bridge for a network whose document names none, or gives a template for the name.
+pub async fn free_bridge(
+    template: Option<&str>,
+    mut taken: std::collections::BTreeSet<String>,
+) -> Result<String, String> {
     let netlink = Netlink::open()?;
     taken.extend(netlink.links().await?.into_iter().map(|l| l.name));
-    choose::bridge_name(&taken).ok_or_else(|| "there is no free name for a bridge".into())
+    choose::bridge_name(template, &taken).ok_or_else(|| match template {
+        Some(template) => format!("there is no free name '{template}' for a bridge"),
+        None => "there is no free name for a bridge".into(),
+    })
 }
 
 /// Whether ports of a network are made on interfaces of the host.

@@ -68,12 +68,14 @@ impl Shared {
         making::files_of(&self.records(), &self.layout.network_hosts(), &self.layout.leases(), uuid)
     }
 
-    /// Gives a network that needs a bridge and names none a name for it.
+    /// Gives a network that needs a bridge and names none, or gives a template, a name for it.
     async fn name_bridge(&self, network: &mut Network) -> Result<(), NetworkError> {
-        let named = network.bridge.as_ref().is_some_and(|b| b.name.is_some());
-        if named || !network.has_own_bridge() {
+        let name = network.bridge.as_ref().and_then(|b| b.name.clone());
+        if !network.has_own_bridge() || name.as_deref().is_some_and(|n| !choose::is_template(n)) {
             return Ok(());
         }
+        let template = name;
+        let fits = |bridge: &String| template.as_ref().is_none_or(|t| choose::is_made_from(bridge, t));
         let taken: BTreeSet<String> = self
             .registry
             .entries()
@@ -82,10 +84,10 @@ impl Shared {
             .flat_map(|e| e.snapshot().bridges())
             .collect();
         let before = self.registry.by_uuid(network.uuid).map(|e| e.snapshot());
-        let kept = before.and_then(|s| s.bridges().into_iter().find(|b| !taken.contains(b)));
+        let kept = before.and_then(|s| s.bridges().into_iter().find(|b| fits(b) && !taken.contains(b)));
         let name = match kept {
             Some(name) => name,
-            None => making::free_bridge(taken).await.map_err(NetworkError::Failed)?,
+            None => making::free_bridge(template.as_deref(), taken).await.map_err(NetworkError::Failed)?,
         };
         network.bridge.get_or_insert_default().name = Some(name);
         Ok(())

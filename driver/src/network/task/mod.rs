@@ -18,6 +18,7 @@ use super::events::Kind;
 use super::lifecycle::{Ask, Denial, Lifecycle};
 use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
+use super::rules;
 use super::{Affected, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
@@ -207,10 +208,10 @@ impl Task {
             return;
         }
         if record.phase != Phase::Running {
-            let errors = self.unmake(&record).await;
-            self.forget_record().await;
-            tracing::info!("network '{name}' was half {:?}: it is undone", record.phase);
-            errors.iter().for_each(|e| tracing::error!("network '{name}': {e}"));
+            match self.undo(&record, &network).await {
+                Ok(()) => tracing::info!("network '{name}' was half {:?}: it is undone", record.phase),
+                Err(_) => tracing::warn!("network '{name}' was half {:?}, and is still", record.phase),
+            }
             return;
         }
         self.live = Some(Arc::new(network));
@@ -390,17 +391,52 @@ impl Task {
     }
 
     async fn forget_record(&self) {
-        let (folder, uuid) = (self.shared.records(), self.entry.uuid);
+        self.forget_record_of(self.entry.uuid).await;
+    }
+
+    async fn forget_record_of(&self, uuid: Uuid) {
+        let folder = self.shared.records();
         if let Err(e) = blocking(move || record::remove(&folder, uuid)).await {
             tracing::error!("cannot remove the state of network '{}': {e}", self.entry.name);
         }
     }
 
-    async fn unmake(&self, record: &Record) -> Vec<String> {
-        match &record.bridge {
-            Some(bridge) => making::unmake(bridge, record.uuid, &self.shared.files(record.uuid)).await,
+    /// Takes away all that there is of a run. What cannot be is told and noted, for the next start of the daemon or of
+    /// the network; this is the first of it.
+    async fn undo(&self, record: &Record, network: &Network) -> Result<(), String> {
+        let errors = match &record.bridge {
+            Some(bridge) => {
+                let forwards = || record.ports.iter().any(|t| !t.port.doors.is_empty());
+                let rules = rules::needed(network, !network.forwards().is_empty() || forwards());
+                making::unmake(bridge, record.uuid, &self.shared.files(record.uuid), rules).await
+            }
             None => Vec::new(),
+        };
+        errors.iter().for_each(|e| tracing::error!("network '{}': {e}", self.entry.name));
+        match errors.into_iter().next() {
+            Some(first) => Err(first),
+            None => {
+                self.forget_record_of(record.uuid).await;
+                Ok(())
+            }
         }
+    }
+
+    /// Takes away what is left of former runs: of this network, and of one that is no more and had the same bridge.
+    async fn undo_former(&self, bridge: Option<&str>) -> Result<(), NetworkError> {
+        let folder = self.shared.records();
+        let loaded = blocking(move || record::load(&folder)).await;
+        let (records, _) =
+            loaded.map_err(|e| NetworkError::Failed(format!("cannot read the states of networks: {e}")))?;
+        let is_of =
+            |r: &Record| r.uuid == self.entry.uuid || (bridge.is_some() && r.bridge.as_deref() == bridge);
+        let left = |r: &Record| r.boot_id == self.shared.boot_id && r.phase != Phase::Running && is_of(r);
+        for record in records.into_iter().filter(left) {
+            if let Ok(parsed) = berth_domain::network::parse_network(&record.xml) {
+                self.undo(&record, &parsed.network).await.map_err(NetworkError::Failed)?;
+            }
+        }
+        Ok(())
     }
 
     async fn start(&mut self, network: Network) -> Result<Answer, NetworkError> {
@@ -410,6 +446,7 @@ impl Task {
         }
         self.ports.clear();
         let plan = self.plan_of(&network);
+        self.undo_former(plan.as_ref().map(|p| p.bridge.as_str())).await?;
         if let Some(plan) = &plan {
             making::check(&network, &plan.bridge).await.map_err(NetworkError::Failed)?;
         }
@@ -423,9 +460,8 @@ impl Task {
         let process = match made {
             Ok(process) => process,
             Err(e) => {
-                let errors = self.unmake(&record).await;
-                self.forget_record().await;
-                errors.iter().for_each(|e| tracing::error!("network '{}': {e}", self.entry.name));
+                // What is left was told.
+                drop(self.undo(&record, &network).await);
                 return Err(NetworkError::Failed(e));
             }
         };
@@ -449,18 +485,14 @@ impl Task {
         // Its end is expected from now on.
         self.server += 1;
         self.process = None;
-        let errors = self.unmake(&record).await;
+        let undone = self.undo(&record, &live).await;
         self.ports.clear();
-        self.forget_record().await;
         self.publish();
         self.tell(Kind::Stopped);
         if self.next.is_none() {
             self.forget_leases().await;
         }
-        match errors.into_iter().next() {
-            Some(first) => Err(NetworkError::Failed(first)),
-            None => Ok(Answer::Done),
-        }
+        undone.map(|()| Answer::Done).map_err(NetworkError::Failed)
     }
 
     /// Hears of the end of a dnsmasq; of the one that is held already it does so anyway.

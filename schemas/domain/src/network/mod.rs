@@ -23,7 +23,7 @@ use crate::tree::{MAX_BYTES, parse_tree};
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError};
 
-pub use model::{ForwardMode, Network};
+pub use model::{ForwardMode, NOWHERE, Network};
 pub use settings::{NETWORK_SETTINGS, PortForward, Protocol};
 pub use update::{Change, Part, PartKind, UpdateError, parse_part};
 
@@ -70,6 +70,16 @@ pub fn parse_network(xml: &str) -> Result<ParsedNetwork, ParseError> {
         let remarks = network.settings_remarks();
         errors.extend(remarks.errors);
         warnings.extend(remarks.warnings);
+        // What a start refuses is not ignored.
+        for problem in network.start_problems() {
+            let at = |w: &&mut Diagnostic| {
+                (w.line, w.column) == (problem.line, problem.column)
+                    && w.message.starts_with("unknown element ")
+            };
+            if let Some(warning) = warnings.iter_mut().find(at) {
+                warning.message.clone_from(&problem.message);
+            }
+        }
     }
     let place = |d: &Diagnostic| (d.line, d.column);
     errors.sort_by_key(place);

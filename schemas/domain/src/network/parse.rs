@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use super::model::{
     Bridge, Dhcp, DhcpHost, DhcpRange, Dns, DnsDomain, DnsHost, DnsSrv, DnsTxt, Forward, ForwardMode,
-    Forwarder, Lease, LeaseUnit, MAX_ENTRIES, MAX_PARTS, Nat, Network, NetworkIp, NetworkRoute, Portgroup,
+    Forwarder, Lease, LeaseUnit, MAX_ENTRIES, MAX_PARTS, NOWHERE, Nat, Network, NetworkIp, NetworkRoute,
+    Portgroup,
 };
 use super::{Part, PartKind};
 use crate::model::Closed;
 use crate::parse::interface::{bandwidth, octet, prefix, virtualport, vlan};
 use crate::parse::{identity, metadata, name, title};
+use crate::tree::Pos;
 use crate::walk::Walk;
 
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
@@ -25,8 +27,10 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     w.get("connections");
     let found = name(&mut w);
     let forward = w.one("forward").map(forward);
-    let bridge = w.one("bridge").map(bridge);
     let ours = forward.as_ref().is_none_or(|f| f.mode.has_own_bridge());
+    let bridge = w.one("bridge").map(|b| bridge(b, ours));
+    let (mtu, mtu_pos) = mtu(&mut w).unzip();
+    let (mut vlan_pos, mut virtualport_pos) = (Pos::default(), Pos::default());
     Some(Network {
         name: found.or_else(|| DomainName::parse("unnamed").ok())?,
         uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
@@ -36,17 +40,20 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
         description: w.leaf("description").map(|l| l.text),
         metadata: metadata(&mut w),
         bridge: bridge.or_else(|| ours.then(Bridge::default)),
-        mtu: one_number(&mut w, "mtu", "size"),
+        mtu,
+        mtu_pos,
         mac: bridge_mac(&mut w).or_else(|| ours.then(fresh_mac)),
         forward,
         domain: w.one("domain").and_then(dns_domain),
         dns: w.one("dns").map(dns),
-        vlan: w.one("vlan").map(vlan),
+        vlan: w.one("vlan").inspect(|c| vlan_pos = c.pos()).map(vlan),
+        vlan_pos,
         bandwidth: w.one("bandwidth").map(bandwidth),
         isolated: isolated(&mut w),
         ips: w.all("ip", MAX_PARTS).into_iter().filter_map(ip).collect(),
         routes: w.all("route", MAX_PARTS).into_iter().filter_map(route).collect(),
-        virtualport: w.one("virtualport").map(virtualport),
+        virtualport: w.one("virtualport").inspect(|c| virtualport_pos = c.pos()).map(virtualport),
+        virtualport_pos,
         portgroups: w.all("portgroup", MAX_PARTS).into_iter().filter_map(portgroup).collect(),
         pos: w.pos(),
         extra: w.finish(),
@@ -71,12 +78,13 @@ pub(super) fn part(mut w: Walk<'_>, kind: PartKind) -> Option<Part> {
     }
 }
 
-fn one_number(w: &mut Walk<'_>, element: &str, attribute: &str) -> Option<u32> {
-    let mut child = w.one(element)?;
-    let number = child.number(attribute);
+/// The size, and where it stood.
+fn mtu(w: &mut Walk<'_>) -> Option<(u32, Pos)> {
+    let mut child = w.one("mtu")?;
+    let (size, pos) = (child.number("size"), child.pos());
     let extra = child.finish();
-    w.keep(element, 0, extra);
-    number
+    w.keep("mtu", 0, extra);
+    size.map(|size| (size, pos))
 }
 
 fn isolated(w: &mut Walk<'_>) -> Option<bool> {
@@ -87,15 +95,33 @@ fn isolated(w: &mut Walk<'_>) -> Option<bool> {
     isolated
 }
 
-/// Name of an interface or of a bridge.
+/// Name of an interface.
 fn device(w: &mut Walk<'_>, attribute: &str) -> Option<String> {
     let name = w.get(attribute).filter(|n| !n.is_empty())?;
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    check_device(w, attribute, &name);
+    Some(name)
+}
+
+/// Name of a bridge; one that is made for the network may have one `%d` for a number that is chosen.
+fn bridge_name(w: &mut Walk<'_>, ours: bool) -> Option<String> {
+    let name = w.get("name").filter(|n| !n.is_empty())?;
+    let plain = if ours { name.replacen("%d", "0", 1) } else { name.clone() };
+    if plain.contains('%') {
+        let what = if ours { "only '%d' may be in it, once" } else { "there is a '%' in it" };
+        w.error_at("name", format!("'{}' is not a name of a bridge: {what}", name.escape_debug()));
+    } else {
+        check_device(w, "name", &plain);
+    }
+    Some(name)
+}
+
+/// The kernel takes a name with a `%` for a template.
+fn check_device(w: &Walk<'_>, attribute: &str, name: &str) {
+    let bad = |c: char| c == '/' || c == '%' || c == ':' || c.is_whitespace() || c.is_control();
     if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
         let shown = name.escape_debug();
         w.error_at(attribute, format!("'{shown}' is not a name of an interface (1 to {MAX_IFNAME} bytes)"));
     }
-    Some(name)
 }
 
 fn fresh_mac() -> String {
@@ -169,9 +195,9 @@ fn nat(mut w: Walk<'_>) -> Nat {
     Nat { ipv6: w.yes_no("ipv6"), addresses, ports, extra: w.finish() }
 }
 
-fn bridge(mut w: Walk<'_>) -> Bridge {
+fn bridge(mut w: Walk<'_>, ours: bool) -> Bridge {
     Bridge {
-        name: device(&mut w, "name"),
+        name: bridge_name(&mut w, ours),
         zone: w.get("zone").filter(|z| !z.is_empty()),
         stp: w.switch("stp", "on", "off"),
         delay: w.number("delay"),
@@ -262,7 +288,7 @@ fn srv(mut w: Walk<'_>, partial: bool) -> Option<DnsSrv> {
     let domain = w.get("domain").filter(|d| !d.is_empty());
     let target = w.get("target").filter(|t| !t.is_empty());
     for (attribute, text) in [("domain", &domain), ("target", &target)] {
-        if let Some(text) = text {
+        if let Some(text) = text.as_ref().filter(|t| attribute != "target" || *t != NOWHERE) {
             check_name(&w, attribute, text);
         }
     }
@@ -423,8 +449,8 @@ fn dhcp_host(mut w: Walk<'_>, partial: bool) -> DhcpHost {
     }
     let ip: Option<IpAddr> = get(&mut w, "ip");
     if !partial {
-        if mac.is_none() && id.is_none() && (name.is_none() || ip.is_some_and(|ip| ip.is_ipv4())) {
-            w.error("one of the attributes 'mac' and 'id' must be there");
+        if mac.is_none() && id.is_none() && name.is_none() {
+            w.error("one of the attributes 'mac', 'name' and 'id' must be there");
         }
         if ip.is_none() && name.is_none() {
             w.error("one of the attributes 'ip' and 'name' must be there");
