@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
     ("networks::a_killed_dnsmasq_is_started_again", || in_own_network(server_killed)),
+    ("networks::who_calls_itself_dnsmasq_is_not_it", || in_own_network(impostor)),
     ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
     ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
@@ -441,4 +442,56 @@ fn rules_left() -> Outcome {
     daemon.ok(&["net-destroy", "default"])?;
     ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
     Ok(())
+}
+
+/// Everybody can see the arguments of dnsmasq, and give a process of theirs the same.
+fn impostor() -> Outcome {
+    use std::os::unix::process::CommandExt;
+    let mut daemon = Daemon::start()?;
+    let uuid = daemon.ok(&["net-uuid", "default"])?.trim().to_owned();
+    let config = daemon.root().join(format!("run/berth/networks/{uuid}.conf"));
+    let claim = format!("--conf-file={}", config.display());
+    let mut crowd = Vec::new();
+    for _ in 0..6 {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.arg0("dnsmasq").args(["-c", "trap '' HUP; sleep 1000 & wait", &claim]);
+        crowd.push(command.spawn().map_err(|e| format!("cannot run an impostor: {e}"))?);
+    }
+    let real = |daemon: &Daemon| -> Vec<i32> {
+        let is_it =
+            |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("dnsmasq"));
+        servers(daemon.work()).into_iter().filter(is_it).collect()
+    };
+    let seen = (|| {
+        daemon.ok(&["net-start", "default"])?;
+        ensure_eq!(real(&daemon).len(), 1, "dnsmasq processes");
+        // One that ends is missed, and one that a daemon before has started is found again.
+        let first = real(&daemon)[0];
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL)
+            .map_err(|e| e.to_string())?;
+        // It becomes another process while it starts, and writes which one.
+        let noted = || fs::read_to_string(config.with_extension("pid")).ok()?.trim().parse::<i32>().ok();
+        let second = wait_for("another dnsmasq", 15, || {
+            noted().filter(|pid| *pid != first && real(&daemon) == [*pid])
+        })?;
+        daemon.kill();
+        daemon.launch()?;
+        ensure_eq!(real(&daemon), vec![second], "the same dnsmasq");
+        daemon.ok(&["net-destroy", "default"])?;
+        ensure_eq!(real(&daemon), Vec::<i32>::new(), "dnsmasq processes that are left");
+        ensure!(crowd.iter_mut().all(|c| matches!(c.try_wait(), Ok(None))), "others were ended");
+        Ok(())
+    })();
+    for mut one in crowd {
+        // Its sleep ends with the test's namespace of processes, or is nobody's.
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", one.id())).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|w| w.parse::<i32>().ok()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = one.kill();
+        let _ = one.wait();
+    }
+    seen
 }

@@ -67,6 +67,10 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
         // There is no way out: no router, and nobody to ask about the world's names.
         put("dhcp-option=3".into());
         put("no-resolv".into());
+        if network.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            // Announced without a life as a router: guests with another way out must not come here.
+            put("ra-param=*,0,0".into());
+        }
     }
     if let Some(mtu) = network.mtu {
         put(format!("dhcp-option=option:mtu,{mtu}"));
@@ -202,10 +206,18 @@ fn most_leases(ips: &[&NetworkIp]) -> u64 {
     ranges.map(size).fold(hosts, u64::saturating_add).clamp(16, 65_536)
 }
 
-/// What a guest is called; none where its name is no name of DNS.
+/// What a guest is called; none where its name is no name of DNS, or none that can be said.
 pub fn guest_name(port: &Port) -> Option<String> {
     let name = DomainName::parse(&port.name).ok()?.hostname();
-    (name != "localhost" && name.len() <= 63).then_some(name)
+    (name != "localhost" && name.len() <= 63 && !is_word(&name)).then_some(name)
+}
+
+/// Whether dnsmasq takes a name in a line of a host for something else: a word, the time of a lease, or an address
+/// (dnsmasq(8), "dhcp-host"). There is no way to say that it is a name.
+fn is_word(name: &str) -> bool {
+    let time = name.strip_suffix(|c: char| "smhdwSMHDW".contains(c)).unwrap_or(name);
+    let is_time = !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit());
+    is_time || name.parse::<IpAddr>().is_ok() || ["ignore", "infinite", "deprecated"].contains(&name)
 }
 
 /// Guests with a name or an address of their own: the document's, and those that have a port. `fixed` are addresses
@@ -217,7 +229,7 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
     let said: Vec<&DhcpHost> = all.collect();
     for host in &said {
         let port = ports.iter().find(|p| host.mac.as_ref() == Some(&p.mac));
-        let name = host.name.clone().or_else(|| port.and_then(guest_name));
+        let name = host.name.clone().filter(|n| !is_word(n)).or_else(|| port.and_then(guest_name));
         seen.extend(name.clone());
         let id = host.id.as_ref().map(|id| format!("id:{id}"));
         let ip = host.ip.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
@@ -248,7 +260,11 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
 /// Addresses with names.
 pub fn addresses(network: &Network) -> String {
     let hosts = network.dns.iter().flat_map(|d| &d.hosts);
-    hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect()
+    let said: String = hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect();
+    // Names of guests that cannot be said where they get their addresses.
+    let guests = network.ips.iter().filter_map(|ip| ip.dhcp.as_ref()).flat_map(|d| &d.hosts);
+    let named = guests.filter_map(|h| Some((h.ip?, h.name.as_ref().filter(|n| is_word(n))?)));
+    said + &named.map(|(ip, name)| format!("{ip}\t{name}\n")).collect::<String>()
 }
 
 #[cfg(test)]
@@ -286,6 +302,40 @@ mod test {
         };
         assert_eq!(srv("target='.' port='1024' priority='10' weight='10'"), "srv-host=_ldap._tcp.d.test");
         assert_eq!(srv("target='a.test' port='389'"), "srv-host=_ldap._tcp.d.test,a.test,389,0,0");
+    }
+
+    #[test]
+    fn names_are_no_words_of_dnsmasq() {
+        for word in ["ignore", "infinite", "101", "2d", "45M", "10.1.1.1"] {
+            assert!(is_word(word), "{word}");
+        }
+        for name in ["web", "d2", "2x", "ignored", "1-2", "m", "a.1"] {
+            assert!(!is_word(name), "{name}");
+        }
+        let port = |name: &str| Port {
+            domain: uuid::Uuid::nil(),
+            name: name.into(),
+            mac: "52:54:00:00:00:01".into(),
+            address: None,
+            doors: Vec::new(),
+        };
+        assert_eq!((guest_name(&port("ignore")), guest_name(&port("2d"))), (None, None));
+        assert_eq!(guest_name(&port("web")).as_deref(), Some("web"));
+        let lan = network(
+            "<ip address='10.77.0.1' prefix='24'><dhcp><host mac='52:54:00:00:00:02' name='ignore' ip='10.77.0.7'/>\
+             </dhcp></ip>",
+        );
+        assert_eq!(hosts(&lan, &[port("ignore")], &BTreeMap::new()), "52:54:00:00:00:02,10.77.0.7\n");
+        assert_eq!(addresses(&lan), "10.77.0.7\tignore\n");
+    }
+
+    #[test]
+    fn an_isolated_network_is_no_way_out() {
+        let ips = "<ip address='10.9.8.1' prefix='24'/><ip family='ipv6' address='fd00:9::1' prefix='64'/>";
+        let router = "ra-param=*,0,0".to_owned();
+        assert!(lines(ips).contains(&router));
+        assert!(!lines(&format!("<forward mode='nat'/>{ips}")).contains(&router));
+        assert!(!lines("<ip address='10.9.8.1' prefix='24'/>").contains(&router));
     }
 
     #[test]

@@ -17,10 +17,15 @@ pub struct Resolved {
     pub address: Ipv4Addr,
 }
 
-/// Name of a network's table.
+/// Name of a network's table. A bridge can have a name that nft(8) could not be given back; it is told in hexadecimal then,
+/// and longer than any bridge's, so that no two bridges have one table.
 pub fn table(bridge: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
-    format!("berth-{}", bridge.chars().map(plain).collect::<String>())
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if bridge.bytes().all(plain) {
+        return format!("berth-{bridge}");
+    }
+    let digits = bridge.bytes().fold(String::new(), |text, b| format!("{text}{b:02x}"));
+    format!("berth-{digits:0<32}")
 }
 
 /// Whether a network with or without forwarded ports needs any rule.
@@ -254,4 +259,34 @@ fn masquerade(network: &Network, subnet: (IpAddr, u8)) -> Vec<Vec<Value>> {
     rules.push([rule.clone(), vec![protocols, translate(true)]].concat());
     rules.push([rule, vec![translate(false)]].concat());
     rules
+}
+
+#[cfg(test)]
+mod test {
+    use super::table;
+
+    #[test]
+    fn each_bridge_has_a_table_of_its_own() {
+        assert_eq!(table("virbr0"), "berth-virbr0");
+        let names = [
+            "br_1",
+            "br.1",
+            "br-1",
+            "br:1",
+            "\u{fc}",
+            "\u{f6}",
+            "62722e31",
+            "abcdefghijklmn.",
+            "a.",
+            "a.\u{7f}",
+        ];
+        let mut tables: Vec<String> = names.iter().map(|n| table(n)).collect();
+        assert!(
+            tables.iter().all(|t| t.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))),
+            "{tables:?}"
+        );
+        tables.sort_unstable();
+        tables.dedup();
+        assert_eq!(tables.len(), names.len(), "{tables:?}");
+    }
 }

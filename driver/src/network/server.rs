@@ -62,9 +62,12 @@ pub async fn start(config: &Path) -> Result<Process, String> {
         .ok_or_else(|| "dnsmasq ended right after its start; the system's log may have the reason".into())
 }
 
-/// The one that serves with this configuration.
+/// The one that serves with this configuration. What a process calls itself is its own choice, so it has to be the program
+/// too, and in our user namespace: elsewhere everybody can mount another program over it.
 pub fn find(config: &Path) -> io::Result<Option<Process>> {
     let wanted = argument(config);
+    let Some(program) = find_program("dnsmasq").and_then(|p| p.canonicalize().ok()) else { return Ok(None) };
+    let own = std::fs::read_link("/proc/self/ns/user")?;
     for entry in std::fs::read_dir("/proc")? {
         let Ok(Some(pid)) = entry.map(|e| e.file_name().to_str().and_then(|n| n.parse::<i32>().ok())) else {
             continue;
@@ -73,9 +76,11 @@ pub fn find(config: &Path) -> io::Result<Option<Process>> {
         let Ok(started) = start_time(pid) else { continue };
         let is_ours = || {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let mut words = words.split(|b| *b == 0);
-            words.next().is_some_and(|program| program.ends_with(b"dnsmasq"))
-                && words.any(|w| w == wanted.as_bytes())
+            let words: Vec<&[u8]> = words.split(|b| *b == 0).collect();
+            let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+            words.get(1..) == Some(&[wanted.as_bytes(), b""])
+                && link("exe").is_some_and(|exe| is_program(&exe, &program))
+                && link("ns/user").as_ref() == Some(&own)
         };
         if is_ours()
             && let Ok(process) = Process::adopt(pid, started)
@@ -85,6 +90,12 @@ pub fn find(config: &Path) -> io::Result<Option<Process>> {
         }
     }
     Ok(None)
+}
+
+/// Whether a process runs a program, which may have been replaced on disk since.
+fn is_program(exe: &Path, program: &Path) -> bool {
+    let (exe, program) = (exe.as_os_str().as_encoded_bytes(), program.as_os_str().as_encoded_bytes());
+    exe.strip_prefix(program).is_some_and(|rest| rest.is_empty() || rest == b" (deleted)")
 }
 
 /// Has it read its hosts again.
