@@ -120,6 +120,10 @@ fn namespaces() -> Outcome {
                     error: Requested operation is not valid: no interface 'vnet9' was added to a network\n";
     ensure_eq!(gone, expected, "no such interface");
     let name = daemon.virsh(&["net-plug", "default", "--interface", "a/b"])?.fails()?;
-    ensure!(name.contains("interface"), "a bad name: {name}");
+    let expected = "error: Failed to add an interface of network default\n\
+                    error: 'a/b' is not a name for an interface: 1 to 15 letters, digits, dots, '-' and '_', and not 'lo'\n";
+    ensure_eq!(name, expected, "a bad name");
+    let many = daemon.virsh(&["net-plug", "default", "--mac", "01:00:00:00:00:01"])?.fails()?;
+    ensure!(!many.contains("io.berth") && many.contains("01:00:00:00:00:01"), "a bad address: {many}");
     Ok(())
 }

@@ -74,6 +74,10 @@ impl From<LinkError> for Refusal {
     }
 }
 
+fn refuse(message: String) -> Refusal {
+    Refusal::Failed(NetworkError::Failed(message))
+}
+
 fn failed(what: &str, path: &Path, error: &io::Error) -> Refusal {
     Refusal::Failed(NetworkError::Failed(format!("cannot {what} '{}': {error}", path.display())))
 }
@@ -112,7 +116,10 @@ impl Engine {
         let Wish { network, namespace, interface, mac } = wish;
         let inside = interface.unwrap_or_else(|| INSIDE.to_owned());
         if !is_name(&inside) {
-            return Err(Refusal::Bad("interface"));
+            let shown = inside.escape_debug();
+            return Err(refuse(format!(
+                "'{shown}' is not a name for an interface: 1 to 15 letters, digits, dots, '-' and '_', and not 'lo'"
+            )));
         }
         let network = self.networks.find(&network)?.name.to_string();
         let interface = interface_of(&network, mac.as_deref(), &self.host)?;
@@ -160,7 +167,16 @@ impl Engine {
         killpoint::reached("lent-made");
         // Where the port is, is known only now.
         self.note_lent(lent).await?;
-        Ok(self.links.give(&lent.link, to.as_fd()).await?)
+        self.links.give(&lent.link, to.as_fd()).await.map_err(|e| {
+            if e.is_taken() {
+                let inside = &lent.link.inside;
+                refuse(format!(
+                    "the namespace has an interface '{inside}' already: give another name as 'interface'"
+                ))
+            } else {
+                LinkError { operation: "give the namespace the interface", ..e }.into()
+            }
+        })
     }
 
     async fn note_lent(&self, lent: &Lent) -> Result<(), Refusal> {
@@ -326,7 +342,8 @@ fn is_name(name: &str) -> bool {
 
 /// The interface as a document would have it; without a hardware address it gets a new one.
 fn interface_of(network: &str, mac: Option<&str>, host: &berth_domain::Host) -> Result<Interface, Refusal> {
-    let bad = || Refusal::Bad("mac");
+    let given = mac.unwrap_or_default();
+    let bad = || refuse(format!("'{}' is not a hardware address", given.escape_debug()));
     let mac = match mac {
         Some(mac) if mac.chars().all(|c| c.is_ascii_hexdigit() || c == ':') => {
             format!("<mac address='{mac}'/>")
@@ -337,7 +354,9 @@ fn interface_of(network: &str, mac: Option<&str>, host: &berth_domain::Host) -> 
     let document = format!("<interface type='network'><source network='n'/>{mac}</interface>");
     let mut parsed = match berth_domain::parse_device(&document, host) {
         Ok(ParsedDevice { device: Device::Interface(interface, _), .. }) => interface,
-        _ => return Err(bad()),
+        Ok(_) => return Err(bad()),
+        // Ours but for the address: the place in it is nobody's.
+        Err(e) => return Err(e.diagnostics.into_iter().next().map_or_else(bad, |d| refuse(d.message))),
     };
     parsed.source = InterfaceSource::Network { network: network.to_owned(), portgroup: None };
     Ok(*parsed)
@@ -363,8 +382,18 @@ mod test {
         assert_eq!(mac(Some("52:54:00:0A:00:01")).as_deref(), Ok("52:54:00:0a:00:01"));
         assert!(mac(None).is_ok_and(|m| m.len() == 17));
         for bad in ["", "1", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "52:54:00:0A:00:01'/><x y='"] {
-            assert_eq!(mac(Some(bad)), Err(Refusal::Bad("mac")), "{bad}");
+            assert!(matches!(mac(Some(bad)), Err(Refusal::Failed(_))), "{bad}");
         }
+        let say = |text| match mac(Some(text)) {
+            Err(Refusal::Failed(e)) => e.to_string(),
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(say("x'y"), "'x\\'y' is not a hardware address");
+        assert_eq!(
+            say("01:00:00:00:00:01"),
+            "'01:00:00:00:00:01' is an address for many, an interface needs one of its own"
+        );
+        assert!(say("52:54").contains("52:54"), "{}", say("52:54"));
     }
 
     #[test]

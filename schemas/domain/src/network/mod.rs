@@ -70,6 +70,16 @@ pub fn parse_network(xml: &str) -> Result<ParsedNetwork, ParseError> {
         let remarks = network.settings_remarks();
         errors.extend(remarks.errors);
         warnings.extend(remarks.warnings);
+        // What a start refuses is not ignored.
+        for problem in network.start_problems() {
+            let at = |w: &&mut Diagnostic| {
+                (w.line, w.column) == (problem.line, problem.column)
+                    && w.message.starts_with("unknown element ")
+            };
+            if let Some(warning) = warnings.iter_mut().find(at) {
+                warning.message.clone_from(&problem.message);
+            }
+        }
     }
     let place = |d: &Diagnostic| (d.line, d.column);
     errors.sort_by_key(place);

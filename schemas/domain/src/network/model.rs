@@ -40,6 +40,8 @@ pub struct Network {
     pub bridge: Option<Bridge>,
     /// Largest packet.
     pub mtu: Option<u32>,
+    /// Where that stood.
+    pub mtu_pos: Option<Pos>,
     /// Hardware address of the bridge in lower case; made up at parse where a bridge of ours has none.
     pub mac: Option<String>,
     /// DNS domain of the guests.
@@ -48,6 +50,8 @@ pub struct Network {
     pub dns: Option<Dns>,
     /// Virtual LANs of all ports.
     pub vlan: Option<Vlan>,
+    /// Where they stood.
+    pub vlan_pos: Pos,
     /// Limits of throughput: of the network as a whole.
     pub bandwidth: Option<Bandwidth>,
     /// `<port isolated>`.
@@ -58,6 +62,8 @@ pub struct Network {
     pub routes: Vec<NetworkRoute>,
     /// Port of a switch.
     pub virtualport: Option<VirtualPort>,
+    /// Where that stood.
+    pub virtualport_pos: Pos,
     /// Classes of interfaces.
     pub portgroups: Vec<Portgroup>,
     /// Where the document began.
@@ -188,15 +194,15 @@ pub struct DnsTxt {
     pub extra: Extra,
 }
 
+/// The target of a service that is not to be had.
+pub const NOWHERE: &str = ".";
+
 /// `<srv>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsSrv {
     /// Service, without the underscore.
     pub service: String,
     /// Protocol, without the underscore.
-/// The target of a service that is not to be had.
-pub const NOWHERE: &str = ".";
-
     pub protocol: String,
     /// Domain.
     pub domain: Option<String>,

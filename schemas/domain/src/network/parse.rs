@@ -16,6 +16,7 @@ use super::{Part, PartKind};
 use crate::model::Closed;
 use crate::parse::interface::{bandwidth, octet, prefix, virtualport, vlan};
 use crate::parse::{identity, metadata, name, title};
+use crate::tree::Pos;
 use crate::walk::Walk;
 
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
@@ -27,8 +28,10 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     let found = name(&mut w);
     let forward = w.one("forward").map(forward);
     let ours = forward.as_ref().is_none_or(|f| f.mode.has_own_bridge());
-    Some(Network {
     let bridge = w.one("bridge").map(|b| bridge(b, ours));
+    let (mtu, mtu_pos) = mtu(&mut w).unzip();
+    let (mut vlan_pos, mut virtualport_pos) = (Pos::default(), Pos::default());
+    Some(Network {
         name: found.or_else(|| DomainName::parse("unnamed").ok())?,
         uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
         ipv6: w.yes_no("ipv6"),
@@ -37,17 +40,20 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
         description: w.leaf("description").map(|l| l.text),
         metadata: metadata(&mut w),
         bridge: bridge.or_else(|| ours.then(Bridge::default)),
-        mtu: one_number(&mut w, "mtu", "size"),
+        mtu,
+        mtu_pos,
         mac: bridge_mac(&mut w).or_else(|| ours.then(fresh_mac)),
         forward,
         domain: w.one("domain").and_then(dns_domain),
         dns: w.one("dns").map(dns),
-        vlan: w.one("vlan").map(vlan),
+        vlan: w.one("vlan").inspect(|c| vlan_pos = c.pos()).map(vlan),
+        vlan_pos,
         bandwidth: w.one("bandwidth").map(bandwidth),
         isolated: isolated(&mut w),
         ips: w.all("ip", MAX_PARTS).into_iter().filter_map(ip).collect(),
         routes: w.all("route", MAX_PARTS).into_iter().filter_map(route).collect(),
-        virtualport: w.one("virtualport").map(virtualport),
+        virtualport: w.one("virtualport").inspect(|c| virtualport_pos = c.pos()).map(virtualport),
+        virtualport_pos,
         portgroups: w.all("portgroup", MAX_PARTS).into_iter().filter_map(portgroup).collect(),
         pos: w.pos(),
         extra: w.finish(),
@@ -72,12 +78,13 @@ pub(super) fn part(mut w: Walk<'_>, kind: PartKind) -> Option<Part> {
     }
 }
 
-fn one_number(w: &mut Walk<'_>, element: &str, attribute: &str) -> Option<u32> {
-    let mut child = w.one(element)?;
-    let number = child.number(attribute);
+/// The size, and where it stood.
+fn mtu(w: &mut Walk<'_>) -> Option<(u32, Pos)> {
+    let mut child = w.one("mtu")?;
+    let (size, pos) = (child.number("size"), child.pos());
     let extra = child.finish();
-    w.keep(element, 0, extra);
-    number
+    w.keep("mtu", 0, extra);
+    size.map(|size| (size, pos))
 }
 
 fn isolated(w: &mut Walk<'_>) -> Option<bool> {

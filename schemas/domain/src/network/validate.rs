@@ -9,6 +9,9 @@ use super::{network_address, same_network};
 use crate::Diagnostic;
 use crate::tree::Pos;
 
+/// The least size of the largest packet of IPv6 (RFC 8200, section 5).
+const LEAST_IPV6: u32 = 1280;
+
 type Problems = Vec<Diagnostic>;
 
 fn say(problems: &mut Problems, pos: Pos, element: &str, message: impl Into<String>) {
@@ -37,8 +40,8 @@ impl Network {
             if forward.mode == ForwardMode::Hostdev {
                 refuse(forward.pos, "/forward", "a network of devices that are handed to guests");
             }
-            if forward.extra.children.iter().any(|c| c.name == "pf" || c.name == "address") {
-                refuse(forward.pos, "/forward", "a network of virtual functions");
+            for child in forward.extra.children.iter().filter(|c| c.name == "pf" || c.name == "address") {
+                refuse(child.pos, &format!("/forward/{}", child.name), "a network of virtual functions");
             }
         }
         for ip in &self.ips {
@@ -57,11 +60,14 @@ impl Network {
                 refuse(bridge.pos, "/bridge", "a bridge in a zone of firewalld");
             }
         }
-        if self.has_own_bridge() && (self.vlan.is_some() || self.virtualport.is_some()) {
-            refuse(self.pos, "", "a virtual network with <vlan> or <virtualport>");
+        if self.has_own_bridge() && self.vlan.is_some() {
+            refuse(self.vlan_pos, "/vlan", "a virtual network with <vlan>");
         }
-        if self.extra.children.iter().any(|c| c.name == "dnsmasq:options") {
-            refuse(self.pos, "/dnsmasq:options", "a network with options of dnsmasq's own");
+        if self.has_own_bridge() && self.virtualport.is_some() {
+            refuse(self.virtualport_pos, "/virtualport", "a virtual network with <virtualport>");
+        }
+        for child in self.extra.children.iter().filter(|c| c.name == "dnsmasq:options") {
+            refuse(child.pos, "/dnsmasq:options", "a network with options of dnsmasq's own");
         }
         problems.sort_by_key(|d| (d.line, d.column));
         problems
@@ -128,10 +134,15 @@ impl Network {
             }
             _ => {}
         }
-        if let Some(mtu) = self.mtu
-            && !(68..=65521).contains(&mtu)
-        {
-            say(problems, self.pos, "/mtu", format!("the size {mtu} is not one from 68 to 65521"));
+        if let Some(mtu) = self.mtu {
+            let pos = self.mtu_pos.unwrap_or(self.pos);
+            let v6 = self.ipv6 == Some(true) || self.ips.iter().any(|ip| ip.address.is_ipv6());
+            if !(68..=65521).contains(&mtu) {
+                say(problems, pos, "/mtu", format!("the size {mtu} is not one from 68 to 65521"));
+            } else if v6 && mtu < LEAST_IPV6 && self.has_own_bridge() {
+                let message = format!("the size {mtu} is too small for IPv6, which needs {LEAST_IPV6}");
+                say(problems, pos, "/mtu", message);
+            }
         }
         if bridge.delay.is_some_and(|d| d > 30) {
             say(problems, bridge.pos, "/bridge", "the delay is over 30 seconds");
