@@ -319,7 +319,11 @@ fn reconnected() -> Outcome {
     ensure!(both(&ports()?), "ports of the bridge after a restart: {}", ports()?);
     // The whole bridge, with an interface that is no domain's.
     let machine = Machine::new()?;
-    let plugged = daemon.ok(&["net-plug", "again", "--pid", &machine.pid().to_string()])?;
+    let plug = ["net-plug", "again", "--pid", &machine.pid().to_string()];
+    let plugged = daemon.ok(&plug)?;
+    let taken = "error: Failed to add an interface of network again\n\
+                 error: the namespace has an interface 'eth0' already: give another name as 'interface'\n";
+    ensure_eq!(daemon.virsh(&plug)?.fails()?, taken.to_owned(), "a second one of that name");
     let plugged = plugged.split_whitespace().find(|w| w.starts_with("vnet")).unwrap_or_default();
     daemon.kill();
     run(&["ip", "link", "del", "br-again"])?;

@@ -89,7 +89,7 @@ fn rules() -> Outcome {
     daemon.ok(&["net-plug", "lab", "--pid", &pid])?;
     daemon.ok(&["net-plug", "lab", "--pid", &pid, "--interface", "nic1"])?;
     let error = daemon.virsh(&["net-plug", "lab", "--pid", &pid, "--interface", "nic1"])?.fails()?;
-    ensure!(error.contains("File exists"), "a name that is taken: {error}");
+    ensure!(error.contains("has an interface 'nic1' already"), "a name that is taken: {error}");
     ensure_eq!(ends()?.len(), 3, "ends on the host");
     // A restarted daemon knows them.
     daemon.restart()?;
