@@ -430,6 +430,20 @@ fn ports() -> Outcome {
     let error = daemon.virsh(&["start", "t-w2"])?.fails()?;
     ensure!(error.contains("port 8081/tcp is forwarded to 't-w1' already"), "{error}");
     ensure_eq!(Traces::of("t-w2", daemon.work()).difference(&before), Vec::<String>::new(), "a failed start");
+    // Nor does a network take it away from a guest, when it starts or later.
+    let thief = |port: u16| {
+        format!(
+            "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:forward host-port='{port}' guest='10.26.0.5' port='80'/>\
+             </b:settings></metadata><bridge name='th0'/><ip address='10.26.0.1' prefix='24'/>"
+        )
+    };
+    network(&daemon, "thief", &thief(8081))?;
+    let error = daemon.virsh(&["net-start", "thief"])?.fails()?;
+    ensure!(error.contains("port 8081/tcp is forwarded to 't-w1' already"), "{error}");
+    network(&daemon, "thief", &thief(8082))?;
+    daemon.ok(&["net-start", "thief"])?;
+    daemon.ok(&["net-destroy", "thief"])?;
+    ensure_eq!(hears("the forward still")?, "t-w1", "from the world");
     // Over a restart of the daemon, and of what it finds taken away.
     daemon.kill();
     run(&["nft", "delete", "table", "inet", "berth-berth0"])?;

@@ -69,7 +69,8 @@ pub fn text(host_text: &str, m: &Memory) -> String {
         let Some((name, _)) = line.split_once(':') else { continue };
         let value = match name {
             "MemTotal" => total,
-            "MemFree" => free,
+            // What is free can be had.
+            "MemFree" => free.min(host(host_text, "MemAvailable")),
             "MemAvailable" => available.min(host(host_text, "MemAvailable")),
             // Of the page cache, what belongs to block devices themselves is counted with the rest for a group.
             "Buffers" => 0,

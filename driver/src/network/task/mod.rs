@@ -445,6 +445,7 @@ impl Task {
             return Err(NetworkError::Unsupported(problems));
         }
         self.ports.clear();
+        self.check_forwards(&network.forwards())?;
         let plan = self.plan_of(&network);
         self.undo_former(plan.as_ref().map(|p| p.bridge.as_str())).await?;
         if let Some(plan) = &plan {
@@ -564,6 +565,9 @@ impl Task {
             })
         };
         let (live, next) = (changed(&self.live, affected.live)?, changed(&self.next, affected.config)?);
+        if let Some(live) = &live {
+            self.check_forwards(&live.forwards())?;
+        }
         if let Some(live) = live {
             let before = self.live.replace(Arc::new(live));
             if let Err(e) = self.refresh().await {

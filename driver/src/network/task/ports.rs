@@ -63,15 +63,25 @@ impl Task {
                 "forwarded ports need the program 'nft', which is not installed (package nftables)".into(),
             );
         }
-        let all = self.shared.registry.all();
-        let taken: Vec<PortForward> = all.iter().flat_map(|s| s.forwards()).collect();
-        for forward in port.forwards() {
-            if let Some(other) = taken.iter().find(|other| other.meets(&forward)) {
-                let (port, protocol) = (forward.host_port, forward.protocol);
-                return refuse(format!("port {port}/{protocol} is forwarded to '{}' already", other.guest));
-            }
+        let own: Vec<PortForward> = live.forwards();
+        let wanted: Vec<PortForward> = port.forwards().collect();
+        match wanted.iter().find_map(|f| Some((f, own.iter().find(|other| other.meets(f))?))) {
+            Some((forward, other)) => refuse(taken(forward, other)),
+            None => self.check_forwards(&wanted),
         }
-        Ok(())
+    }
+
+    /// Whether ports of the host lead nowhere yet, but by the document of this network itself: what leads to a guest is not
+    /// taken away from it.
+    pub(super) fn check_forwards(&self, wanted: &[PortForward]) -> Result<(), NetworkError> {
+        let all = self.shared.registry.all();
+        let others = all.iter().filter(|s| s.uuid != self.entry.uuid).flat_map(|s| s.forwards());
+        let there: Vec<PortForward> =
+            others.chain(self.ports.iter().flat_map(|t| t.port.forwards().collect::<Vec<_>>())).collect();
+        match wanted.iter().find_map(|f| Some((f, there.iter().find(|other| other.meets(f))?))) {
+            Some((forward, other)) => Err(NetworkError::Failed(taken(forward, other))),
+            None => Ok(()),
+        }
     }
 
     /// A guest that ports are forwarded to keeps one address.
@@ -167,4 +177,8 @@ impl Task {
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
         }
     }
+}
+
+fn taken(forward: &PortForward, other: &PortForward) -> String {
+    format!("port {}/{} is forwarded to '{}' already", forward.host_port, forward.protocol, other.guest)
 }
