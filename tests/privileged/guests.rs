@@ -298,6 +298,21 @@ fn reconnected() -> Outcome {
     daemon.ok(&["start", "t-rb"])?;
     let (at_a, at_b) = (address(&daemon, "t-ra")?, address(&daemon, "t-rb")?);
     ensure_eq!(hears(&daemon, "t-ra", &format!("{at_b}:80"))?, "t-rb", "a neighbour");
+    // A cable that is pulled and put back leaves the guest its routes.
+    let within = |words: &'static [&'static str]| inside(&daemon, "t-ra", move || run(words));
+    within(&["ip", "route", "add", "10.99.0.0/16", "via", "10.24.0.1"])?;
+    let mac = daemon.ok(&["domiflist", "t-ra"])?;
+    let mac = mac
+        .lines()
+        .find(|l| l.contains("again"))
+        .and_then(|l| l.split_whitespace().last())
+        .unwrap_or_default();
+    daemon.ok(&["domif-setlink", "t-ra", mac, "down"])?;
+    let state = within(&["ip", "-o", "link", "show", "dev", "eth0"])?;
+    ensure!(state.contains("NO-CARRIER") && state.contains(",UP"), "without a cable: {state}");
+    daemon.ok(&["domif-setlink", "t-ra", mac, "up"])?;
+    let routes = within(&["ip", "route"])?;
+    ensure!(routes.contains("10.99.0.0/16 via 10.24.0.1"), "routes: {routes}");
     daemon.ok(&["net-destroy", "again"])?;
     ensure!(hears(&daemon, "t-ra", &format!("{at_b}:80")).is_err(), "a neighbour without a network");
     daemon.ok(&["net-start", "again"])?;

@@ -122,7 +122,10 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
         there_or(netlink.add_address(index, local, prefix, peer.map(|p| p.0)), doing)?;
     }
     for route in plan.routes.iter().filter(|_| !down) {
-        let doing = doing("add a route through").target(&route.network);
+        // The gateway is what does not fit, and the name inside is the one that is known.
+        let shown = format!("{}/{} via {}", route.network, route.prefix, route.gateway);
+        let inside = plan.inside.as_ref().unwrap_or(&plan.name);
+        let doing = Doing::new(Step::Interfaces, "add the route").path(&shown).target(inside);
         let (network, prefix) = network_of(&route.network, route.prefix, doing)?;
         let (gateway, _) = network_of(&route.gateway, 0, doing)?;
         let metric = route.metric.and_then(|m| u32::try_from(m).ok());

@@ -289,7 +289,8 @@ pub fn plan_groups(groups: &Groups) -> PlanCgroups {
     }
 }
 
-fn host_interfaces(domain: &Domain, links: &[Link]) -> Vec<PlanHostInterface> {
+/// All interfaces that come from the host, of which those that are made are as `links` say.
+pub fn host_interfaces(domain: &Domain, links: &[Link]) -> Vec<PlanHostInterface> {
     let mut all = plan_devices::host_interfaces(domain);
     all.extend(plan_devices::interfaces(domain, links));
     all

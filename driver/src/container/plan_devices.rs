@@ -157,8 +157,13 @@ pub fn host_interface(hostdev: &Hostdev) -> Option<PlanHostInterface> {
 
 /// The container's end of an interface that is made for it.
 pub fn interface(interface: &Interface, link: &Link) -> PlanHostInterface {
-    // The carrier of a pair is that of its host end; a macvlan has none but its own state.
-    let whole = matches!(interface.source, InterfaceSource::Direct { .. } | InterfaceSource::Network { .. });
+    // The carrier of a pair is that of its host end; a macvlan has none but its own state. Which one a network gives is known
+    // once the port is there.
+    let whole = match interface.source {
+        InterfaceSource::Direct { .. } => true,
+        InterfaceSource::Network { .. } => link.bridge.is_none(),
+        _ => false,
+    };
     PlanHostInterface {
         name: link.peer(),
         inside: Some(link.inside.clone()),

@@ -10,9 +10,10 @@ use berth_domain::Domain;
 use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, Error as Refusal, ListDevicesOut, Method};
 use uuid::Uuid;
 
-use crate::container::hotplug::Step;
+use crate::container::hotplug::{Item, Step};
 use crate::container::links::{self, Owner};
 use crate::container::messages;
+use crate::container::plan_devices;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::link::CallError;
@@ -113,8 +114,10 @@ async fn take(
             let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;
             let made = links::make(engine, owner, interface, &mut link, None).await.map_err(failed);
             killpoint::reached("plug-linked");
+            // What it became is known now.
+            let step = Step::Attach(Item::Interface(plan_devices::interface(interface, &link), link.clone()));
             let done = match made {
-                Ok(()) => ask(engine, owner, step).await,
+                Ok(()) => ask(engine, owner, &step).await,
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = done {

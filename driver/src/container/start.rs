@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::container::credentials;
 use crate::container::links::{self, Owner};
 use crate::container::messages::step_failed;
-use crate::container::plan::{HostFacts, plan, plan_groups};
+use crate::container::plan::{HostFacts, host_interfaces, plan, plan_groups};
 use crate::container::plan_devices::needs_usb;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
@@ -508,6 +508,7 @@ impl Grouped {
             }
             killpoint::reached("linking");
         }
+        self.prepared.plan.host_interfaces = host_interfaces(&domain, &self.prepared.links);
         Ok(Linked { grouped: self })
     }
 
