@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("limits::processes_have_theirs", processes),
     ("limits::memory_comes_from_nodes_as_the_document_says", policies),
     ("limits::live_changes_are_made_refused_and_kept", live),
+    ("limits::devices_are_known_by_what_they_were_at_the_start", devices),
     ("limits::a_partition_is_made_and_removed", partition),
     ("limits::what_the_host_cannot_is_named", missing),
 ];
@@ -445,6 +446,100 @@ fn live() -> Outcome {
     daemon.ok(&["start", "t-live"])?;
     ensure_eq!(memory(&daemon, "t-live")?, (100 << 20).to_string(), "the limit of the next start");
     daemon.ok(&["destroy", "t-live"]).map(drop)
+}
+
+/// Two block devices of the host whose requests a control group can limit. None where it has not so many.
+fn disks() -> Option<[(String, String); 2]> {
+    let entries = fs::read_dir("/sys/block").ok()?.flatten();
+    let mut all: Vec<(String, String)> = entries
+        .filter_map(|e| {
+            let path = format!("/dev/{}", e.file_name().to_str()?);
+            let number = fs::read_to_string(e.path().join("dev")).ok()?.trim().to_owned();
+            fs::metadata(&path).is_ok().then_some((path, number))
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.truncate(2);
+    all.try_into().ok()
+}
+
+fn devices() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let Some([(first, number), (second, other)]) = disks() else {
+        println!("the host has less than two block devices: nothing was limited");
+        return Ok(());
+    };
+    let name = "t-dev";
+    let link = |path: &Path, to: &str| std::os::unix::fs::symlink(to, path).map_err(|e| e.to_string());
+    let gone = daemon.work().join("disk");
+    let shown = gone.display().to_string();
+    let entry = |path: &str, n: u32| {
+        format!("<device><path>{path}</path><read_bytes_sec>{n}</read_bytes_sec></device>")
+    };
+    // Both names of one device at once would leave one entry without effect.
+    link(&gone, &first)?;
+    let twice = format!("<blkiotune>{}{}</blkiotune>", entry(&first, 1000), entry(&shown, 2000));
+    daemon.define(name, &document(&daemon, name, WAIT, &twice, "")?)?;
+    let refused = daemon.virsh(&["start", name])?.fails()?;
+    ensure!(refused.contains("<blkiotune> has two entries for the device"), "{refused}");
+    let limit = format!("<blkiotune>{}</blkiotune>", entry(&shown, 3000));
+    start(&daemon, name, WAIT, &limit, "")?;
+    let refused = daemon.virsh(&["blkiotune", name, "--device-read-bytes-sec", &format!("{first},1000")])?;
+    ensure!(refused.fails()?.contains("<blkiotune> has two entries for the device"), "a second entry");
+    let read = |daemon: &Daemon| value(daemon, name, "blkio", "blkio.throttle.read_bps_device", "io.max");
+    let write = |daemon: &Daemon| value(daemon, name, "blkio", "blkio.throttle.write_bps_device", "io.max");
+    let has = |text: &str, number: &str, n: u32| {
+        text.lines().any(|l| l.starts_with(&format!("{number} ")) && l.contains(&n.to_string()))
+    };
+    ensure!(has(&read(&daemon)?, &number, 3000), "{}", read(&daemon)?);
+
+    fs::remove_file(&gone).map_err(|e| e.to_string())?;
+    // A path that is gone is in the way of nothing else.
+    daemon.ok(&["setmem", name, "128M"])?;
+    ensure_eq!(memory(&daemon, name)?, (128 << 20).to_string(), "the limit of memory");
+    daemon.ok(&["schedinfo", name, "--set", "cpu_shares=512"])?;
+    daemon.restart()?;
+    // Its limit is changed and taken away by the number that the device had, after a restart too.
+    daemon.ok(&["blkiotune", name, "--live", "--device-read-bytes-sec", &format!("{shown},4000")])?;
+    ensure!(has(&read(&daemon)?, &number, 4000), "{}", read(&daemon)?);
+    daemon.ok(&[
+        "blkiotune",
+        name,
+        "--live",
+        "--device-read-bytes-sec",
+        &format!("{shown},0"),
+        "--device-write-bytes-sec",
+        &format!("{second},5000"),
+    ])?;
+    ensure!(!read(&daemon)?.contains(&format!("{number} ")), "{}", read(&daemon)?);
+    ensure!(has(&write(&daemon)?, &other, 5000), "{}", write(&daemon)?);
+    // Now nobody knows which device it would be.
+    let refused =
+        daemon.virsh(&["blkiotune", name, "--live", "--device-read-bytes-sec", &format!("{shown},9")])?;
+    ensure!(refused.fails()?.contains(&format!("<blkiotune> names '{shown}'")), "an unknown device");
+
+    // A change of devices that is cut off is undone by the next daemon.
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:tuned")]);
+    daemon.restart()?;
+    let cut = daemon.virsh(&[
+        "blkiotune",
+        name,
+        "--live",
+        "--device-read-bytes-sec",
+        &format!("{first},6000"),
+        "--device-write-iops-sec",
+        &format!("{second},7"),
+    ])?;
+    cut.fails()?;
+    daemon.wait_dead(10)?;
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure!(!read(&daemon)?.contains(&format!("{number} ")), "{}", read(&daemon)?);
+    ensure!(has(&write(&daemon)?, &other, 5000), "{}", write(&daemon)?);
+    let iops = value(&daemon, name, "blkio", "blkio.throttle.write_iops_device", "io.max")?;
+    ensure!(!iops.contains(&format!("{other} 7")) && !iops.contains("wiops=7"), "{iops}");
+    daemon.ok(&["destroy", name]).map(drop)
 }
 
 fn partition() -> Outcome {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cgroups::Groups;
-use super::limits::{Limits, Setting, cpus, v1, v2};
+use super::limits::{IoLimits, Limits, Setting, cpus, v1, v2};
 
 /// A limit that the host cannot set, or that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,8 @@ enum Kind {
     Tree,
     /// Memory of v2: the kernel kills where v1 refuses, so it is asked to free some first.
     Memory,
+    /// The end of a limit of one device.
+    Release,
 }
 
 impl Groups {
@@ -146,22 +148,52 @@ impl Groups {
     /// Writes every limit that is not as it should be, whatever it is now. Goes on after a failure and answers all.
     pub fn enforce(&self, limits: &Limits, pretend: bool) -> Vec<LimitError> {
         let mut left = Vec::new();
+        let mut limits = limits.clone();
+        // What a change that was cut off has limited.
+        let more = self.limited_devices(pretend).into_iter();
+        let more = more.filter(|key| !limits.io_devices.iter().any(|d| d.number == *key)).collect::<Vec<_>>();
+        limits.io_devices.extend(more.into_iter().map(|number| IoLimits { number, ..IoLimits::default() }));
         // Twice: memory, and memory and swap, can be written in one order only.
         for _ in 0..2 {
             left.clear();
-            for (group, _, setting) in self.settings(limits) {
+            for (group, _, setting) in self.settings(&limits) {
                 let (path, text) = (file_of(group, setting.files, pretend), setting.text());
-                let there = setting.key.is_none().then(|| first_line(&path)).flatten();
+                let there = match &setting.key {
+                    None => first_line(&path),
+                    Some(key) => line_of(&path, key, || setting.neutral_text()),
+                };
                 let unset = setting.is_neutral() && (setting.controller == "cpuset" || there.is_none());
                 if unset || there.as_ref() == Some(&text) {
                     continue;
                 }
-                if let Err(cause) = write(&path, &text, pretend) {
+                let release = setting.key.is_some() && setting.is_neutral();
+                let written = if release {
+                    release_device(&path, &text, pretend)
+                } else {
+                    write(&path, &text, pretend)
+                };
+                if let Err(cause) = written {
                     left.push(refused(setting.element, path, text, cause));
                 }
             }
         }
         left
+    }
+
+    /// The numbers of all devices that the kernel limits for the domain.
+    fn limited_devices(&self, pretend: bool) -> Vec<String> {
+        let any = Limits { io_devices: vec![IoLimits::default()], ..Limits::default() };
+        let files = self.settings(&any).into_iter().filter(|(.., s)| s.key.is_some());
+        let texts =
+            files.filter_map(|(group, _, s)| fs::read_to_string(file_of(group, s.files, pretend)).ok());
+        let mut all = Vec::new();
+        for text in texts {
+            let keys = text.lines().filter_map(|line| line.split_whitespace().next());
+            all.extend(keys.filter(|key| key.contains(':')).map(str::to_owned));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn steps(&self, old: &Limits, new: &Limits, cpus: Option<&[u32]>, pretend: bool) -> Vec<Step> {
@@ -182,6 +214,7 @@ impl Groups {
             let kind = match (setting.controller, legacy) {
                 ("cpuset", true) => Kind::Tree,
                 ("memory", false) if setting.files == ["memory.max"] => Kind::Memory,
+                _ if setting.key.is_some() && wanted == setting.neutral_text() => Kind::Release,
                 _ => Kind::Plain,
             };
             let now = if setting.key.is_some() { None } else { first_line(&path) };
@@ -253,6 +286,7 @@ impl Step {
             Kind::Plain => write(&self.path, new, pretend),
             Kind::Tree => set_tree(&self.path, new, old),
             Kind::Memory => set_memory(&self.path, new, pretend),
+            Kind::Release => release_device(&self.path, new, pretend),
         }
     }
 }
@@ -269,6 +303,21 @@ fn file_of(group: &Path, files: &[&str], pretend: bool) -> PathBuf {
 
 fn first_line(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The line of a file about one device; what no limit looks like if there is none. None without the file.
+fn line_of(path: &Path, key: &str, neutral: impl Fn() -> String) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+    Some(found.map_or_else(neutral, str::to_owned))
+}
+
+/// Takes a limit of a device away. The limit of one that was removed from the host has gone with it.
+fn release_device(path: &Path, text: &str, pretend: bool) -> io::Result<()> {
+    match write(path, text, pretend) {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
+        other => other,
+    }
 }
 
 /// Writes to a file that the kernel made; only in a pretended group it may be missing.
