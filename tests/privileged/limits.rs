@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("limits::a_memory_hog_is_killed_and_domstate_tells", hog),
     ("limits::whoever_fills_the_memory_the_controller_stays", full),
     ("limits::a_busy_loop_gets_its_quota", quota),
+    ("limits::a_quota_and_its_period_change_below_another_quota", nested_quota),
     ("limits::a_fork_bomb_stops", bomb),
     ("limits::dd_meets_its_throttle", throttle),
     ("limits::a_container_gets_its_number_of_cpus", cpus),
@@ -198,6 +199,69 @@ fn quota() -> Outcome {
     let used = (cpu_time(&daemon, "t-quota")? - before.0) as f64 / before.1.elapsed().as_nanos() as f64;
     ensure!(used <= 0.3 * 1.05, "used {used} of 0.3");
     daemon.ok(&["destroy", "t-quota"]).map(drop)
+}
+
+/// The kernel of version 1 refuses, at each single write, more than the groups above have and less than those below.
+fn nested_quota() -> Outcome {
+    let daemon = Daemon::start()?;
+    let name = "t-nestq";
+    let inside = "<resource><partition>/machine/t-nestq</partition></resource>\
+                  <cputune><period>100000</period><quota>150000</quota></cputune>";
+    start(&daemon, name, WAIT, inside, "")?;
+    let max = file(&daemon, name, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    let v1 = max.ends_with("cpu.cfs_quota_us");
+    let own = max.parent().ok_or("no group")?.to_owned();
+    let above = own.parent().ok_or("no partition")?.to_owned();
+    let limit = |group: &Path, quota: u32, period: u32| {
+        let (file, text) = if v1 {
+            ("cpu.cfs_quota_us", quota.to_string())
+        } else {
+            ("cpu.max", format!("{quota} {period}"))
+        };
+        if v1 {
+            fs::write(group.join("cpu.cfs_period_us"), period.to_string()).map_err(|e| e.to_string())?;
+        }
+        fs::write(group.join(file), text).map_err(|e| format!("{}: {e}", group.display()))
+    };
+    let now = || {
+        let read = |file: &str| fs::read_to_string(own.join(file)).unwrap_or_default().trim().to_owned();
+        if v1 {
+            format!("{} {}", read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"))
+        } else {
+            read("cpu.max")
+        }
+    };
+    limit(&above, 200_000, 100_000)?;
+    let set = |quota: i64, period: u64| {
+        let words = format!("vcpu_period={period} vcpu_quota={quota}");
+        daemon.ok(&["schedinfo", name, "--set", &words])?;
+        let quota = if quota < 0 && !v1 { "max".to_owned() } else { quota.to_string() };
+        ensure_eq!(now(), format!("{quota} {period}"), "the quota and the period");
+        Ok::<(), String>(())
+    };
+    for (quota, period) in
+        [(15_000, 10_000), (150_000, 100_000), (-1, 20_000), (30_000, 15_000), (-1, 100_000), (2000, 1000)]
+    {
+        set(quota, period)?;
+    }
+    // With a group of the container that has nearly as much, neither can be written first.
+    set(150_000, 100_000)?;
+    let below = fs::read_dir(&own).map_err(|e| e.to_string())?.flatten();
+    let below =
+        below.map(|e| e.path()).find(|p| p.is_dir() && p.join(max.file_name().unwrap_or_default()).exists());
+    if let Some(group) = below {
+        limit(&group, 140_000, 100_000)?;
+        set(15_000, 10_000)?;
+        set(150_000, 100_000)?;
+    }
+    if v1 {
+        // More than the partition has is refused, and nothing is left of the attempt.
+        let refused =
+            daemon.virsh(&["schedinfo", name, "--set", "vcpu_period=10000 vcpu_quota=50000"])?.fails()?;
+        ensure!(refused.contains("cannot set <cputune/quota>: write '50000' to '"), "{refused}");
+        ensure_eq!(now(), "150000 100000".to_owned(), "the quota and the period after a refusal");
+    }
+    daemon.ok(&["destroy", name]).map(drop)
 }
 
 fn bomb() -> Outcome {
