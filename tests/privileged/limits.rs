@@ -356,6 +356,8 @@ fn cpus() -> Outcome {
             refused.contains("cannot set <vcpu>") && refused.contains("the host has the CPUs"),
             "{refused}"
         );
+        let set = file(&daemon, name, "cpuset", "cpuset.cpus", "cpuset.cpus")?;
+        ensure!(refused.contains(&format!("write '4000' to '{}'", set.display())), "{refused}");
         ensure_eq!(allowed(&daemon, name)?, "0".to_owned(), "the CPU after a refusal");
         daemon.ok(&["vcpupin", name, "0", "r"])?;
         daemon.ok(&["setvcpus", name, "2", "--live"])?;
