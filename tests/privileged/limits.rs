@@ -177,6 +177,8 @@ fn quota() -> Outcome {
         Ok(())
     };
     measure(0.5)?;
+    let shown = daemon.ok(&["schedinfo", "t-quota"])?;
+    ensure!(shown.contains("vcpu_quota     : 50000\n"), "{shown}");
     let refused = daemon.virsh(&["schedinfo", "t-quota", "--set", "vcpu_quota=30000"])?.fails()?;
     ensure!(refused.contains("exclude each other"), "{refused}");
     daemon.ok(&["destroy", "t-quota"])?;

@@ -117,6 +117,16 @@ fn setting(
     Setting { element, controller, files, key: None, value, neutral, lenient: false }
 }
 
+/// The quota and the period of CPU time that a document asks for, either way. A negative quota is no limit.
+pub fn cpu_time(domain: &Domain) -> (Option<i64>, Option<u64>) {
+    if let Some(percent) = domain.limit_settings().cpu_allowance {
+        let quota = PERIOD * u64::from(percent) / 100;
+        return (Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD));
+    }
+    let cputune = domain.cputune.as_ref();
+    (cputune.and_then(|c| c.quota), cputune.and_then(|c| c.period))
+}
+
 impl Limits {
     /// What a document asks for, without the block devices that have no number.
     pub fn of(domain: &Domain, numbers: &Numbers) -> Result<Self, String> {
@@ -130,18 +140,15 @@ impl Limits {
             memory_soft: kib(memtune.and_then(|m| m.soft_limit)),
             memory_and_swap: kib(memtune.and_then(|m| m.swap_hard_limit)),
             shares: cputune.and_then(|c| c.shares),
-            quota: cputune.and_then(|c| c.quota).and_then(|q| u64::try_from(q).ok()),
-            period: cputune.and_then(|c| c.period),
             cpu_count: domain.vcpu.current.unwrap_or(domain.vcpu.count),
             cpus: domain.vcpu.cpuset.clone(),
             pids: settings.pids,
             io_weight: domain.blkiotune.as_ref().and_then(|b| b.weight),
             ..Self::default()
         };
-        if let Some(percent) = settings.cpu_allowance {
-            limits.quota = Some(PERIOD * u64::from(percent) / 100);
-            limits.period = Some(PERIOD);
-        }
+        let (quota, period) = cpu_time(domain);
+        limits.quota = quota.and_then(|q| u64::try_from(q).ok());
+        limits.period = period;
         if let (Some(both), Some(memory)) = (limits.memory_and_swap, limits.memory)
             && both < memory
         {
