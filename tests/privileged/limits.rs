@@ -14,12 +14,14 @@ pub const TESTS: &[Test] = &[
     ("limits::a_memory_hog_is_killed_and_domstate_tells", hog),
     ("limits::whoever_fills_the_memory_the_controller_stays", full),
     ("limits::a_busy_loop_gets_its_quota", quota),
+    ("limits::a_quota_and_its_period_change_below_another_quota", nested_quota),
     ("limits::a_fork_bomb_stops", bomb),
     ("limits::dd_meets_its_throttle", throttle),
     ("limits::a_container_gets_its_number_of_cpus", cpus),
     ("limits::processes_have_theirs", processes),
     ("limits::memory_comes_from_nodes_as_the_document_says", policies),
     ("limits::live_changes_are_made_refused_and_kept", live),
+    ("limits::devices_are_known_by_what_they_were_at_the_start", devices),
     ("limits::a_partition_is_made_and_removed", partition),
     ("limits::what_the_host_cannot_is_named", missing),
 ];
@@ -175,6 +177,8 @@ fn quota() -> Outcome {
         Ok(())
     };
     measure(0.5)?;
+    let shown = daemon.ok(&["schedinfo", "t-quota"])?;
+    ensure!(shown.contains("vcpu_quota     : 50000\n"), "{shown}");
     let refused = daemon.virsh(&["schedinfo", "t-quota", "--set", "vcpu_quota=30000"])?.fails()?;
     ensure!(refused.contains("exclude each other"), "{refused}");
     daemon.ok(&["destroy", "t-quota"])?;
@@ -197,6 +201,69 @@ fn quota() -> Outcome {
     let used = (cpu_time(&daemon, "t-quota")? - before.0) as f64 / before.1.elapsed().as_nanos() as f64;
     ensure!(used <= 0.3 * 1.05, "used {used} of 0.3");
     daemon.ok(&["destroy", "t-quota"]).map(drop)
+}
+
+/// The kernel of version 1 refuses, at each single write, more than the groups above have and less than those below.
+fn nested_quota() -> Outcome {
+    let daemon = Daemon::start()?;
+    let name = "t-nestq";
+    let inside = "<resource><partition>/machine/t-nestq</partition></resource>\
+                  <cputune><period>100000</period><quota>150000</quota></cputune>";
+    start(&daemon, name, WAIT, inside, "")?;
+    let max = file(&daemon, name, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    let v1 = max.ends_with("cpu.cfs_quota_us");
+    let own = max.parent().ok_or("no group")?.to_owned();
+    let above = own.parent().ok_or("no partition")?.to_owned();
+    let limit = |group: &Path, quota: u32, period: u32| {
+        let (file, text) = if v1 {
+            ("cpu.cfs_quota_us", quota.to_string())
+        } else {
+            ("cpu.max", format!("{quota} {period}"))
+        };
+        if v1 {
+            fs::write(group.join("cpu.cfs_period_us"), period.to_string()).map_err(|e| e.to_string())?;
+        }
+        fs::write(group.join(file), text).map_err(|e| format!("{}: {e}", group.display()))
+    };
+    let now = || {
+        let read = |file: &str| fs::read_to_string(own.join(file)).unwrap_or_default().trim().to_owned();
+        if v1 {
+            format!("{} {}", read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"))
+        } else {
+            read("cpu.max")
+        }
+    };
+    limit(&above, 200_000, 100_000)?;
+    let set = |quota: i64, period: u64| {
+        let words = format!("vcpu_period={period} vcpu_quota={quota}");
+        daemon.ok(&["schedinfo", name, "--set", &words])?;
+        let quota = if quota < 0 && !v1 { "max".to_owned() } else { quota.to_string() };
+        ensure_eq!(now(), format!("{quota} {period}"), "the quota and the period");
+        Ok::<(), String>(())
+    };
+    for (quota, period) in
+        [(15_000, 10_000), (150_000, 100_000), (-1, 20_000), (30_000, 15_000), (-1, 100_000), (2000, 1000)]
+    {
+        set(quota, period)?;
+    }
+    // With a group of the container that has nearly as much, neither can be written first.
+    set(150_000, 100_000)?;
+    let below = fs::read_dir(&own).map_err(|e| e.to_string())?.flatten();
+    let below =
+        below.map(|e| e.path()).find(|p| p.is_dir() && p.join(max.file_name().unwrap_or_default()).exists());
+    if let Some(group) = below {
+        limit(&group, 140_000, 100_000)?;
+        set(15_000, 10_000)?;
+        set(150_000, 100_000)?;
+    }
+    if v1 {
+        // More than the partition has is refused, and nothing is left of the attempt.
+        let refused =
+            daemon.virsh(&["schedinfo", name, "--set", "vcpu_period=10000 vcpu_quota=50000"])?.fails()?;
+        ensure!(refused.contains("cannot set <cputune/quota>: write '50000' to '"), "{refused}");
+        ensure_eq!(now(), "150000 100000".to_owned(), "the quota and the period after a refusal");
+    }
+    daemon.ok(&["destroy", name]).map(drop)
 }
 
 fn bomb() -> Outcome {
@@ -291,6 +358,8 @@ fn cpus() -> Outcome {
             refused.contains("cannot set <vcpu>") && refused.contains("the host has the CPUs"),
             "{refused}"
         );
+        let set = file(&daemon, name, "cpuset", "cpuset.cpus", "cpuset.cpus")?;
+        ensure!(refused.contains(&format!("write '4000' to '{}'", set.display())), "{refused}");
         ensure_eq!(allowed(&daemon, name)?, "0".to_owned(), "the CPU after a refusal");
         daemon.ok(&["vcpupin", name, "0", "r"])?;
         daemon.ok(&["setvcpus", name, "2", "--live"])?;
@@ -445,6 +514,100 @@ fn live() -> Outcome {
     daemon.ok(&["start", "t-live"])?;
     ensure_eq!(memory(&daemon, "t-live")?, (100 << 20).to_string(), "the limit of the next start");
     daemon.ok(&["destroy", "t-live"]).map(drop)
+}
+
+/// Two block devices of the host whose requests a control group can limit. None where it has not so many.
+fn disks() -> Option<[(String, String); 2]> {
+    let entries = fs::read_dir("/sys/block").ok()?.flatten();
+    let mut all: Vec<(String, String)> = entries
+        .filter_map(|e| {
+            let path = format!("/dev/{}", e.file_name().to_str()?);
+            let number = fs::read_to_string(e.path().join("dev")).ok()?.trim().to_owned();
+            fs::metadata(&path).is_ok().then_some((path, number))
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.truncate(2);
+    all.try_into().ok()
+}
+
+fn devices() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let Some([(first, number), (second, other)]) = disks() else {
+        println!("the host has less than two block devices: nothing was limited");
+        return Ok(());
+    };
+    let name = "t-dev";
+    let link = |path: &Path, to: &str| std::os::unix::fs::symlink(to, path).map_err(|e| e.to_string());
+    let gone = daemon.work().join("disk");
+    let shown = gone.display().to_string();
+    let entry = |path: &str, n: u32| {
+        format!("<device><path>{path}</path><read_bytes_sec>{n}</read_bytes_sec></device>")
+    };
+    // Both names of one device at once would leave one entry without effect.
+    link(&gone, &first)?;
+    let twice = format!("<blkiotune>{}{}</blkiotune>", entry(&first, 1000), entry(&shown, 2000));
+    daemon.define(name, &document(&daemon, name, WAIT, &twice, "")?)?;
+    let refused = daemon.virsh(&["start", name])?.fails()?;
+    ensure!(refused.contains("<blkiotune> has two entries for the device"), "{refused}");
+    let limit = format!("<blkiotune>{}</blkiotune>", entry(&shown, 3000));
+    start(&daemon, name, WAIT, &limit, "")?;
+    let refused = daemon.virsh(&["blkiotune", name, "--device-read-bytes-sec", &format!("{first},1000")])?;
+    ensure!(refused.fails()?.contains("<blkiotune> has two entries for the device"), "a second entry");
+    let read = |daemon: &Daemon| value(daemon, name, "blkio", "blkio.throttle.read_bps_device", "io.max");
+    let write = |daemon: &Daemon| value(daemon, name, "blkio", "blkio.throttle.write_bps_device", "io.max");
+    let has = |text: &str, number: &str, n: u32| {
+        text.lines().any(|l| l.starts_with(&format!("{number} ")) && l.contains(&n.to_string()))
+    };
+    ensure!(has(&read(&daemon)?, &number, 3000), "{}", read(&daemon)?);
+
+    fs::remove_file(&gone).map_err(|e| e.to_string())?;
+    // A path that is gone is in the way of nothing else.
+    daemon.ok(&["setmem", name, "128M"])?;
+    ensure_eq!(memory(&daemon, name)?, (128 << 20).to_string(), "the limit of memory");
+    daemon.ok(&["schedinfo", name, "--set", "cpu_shares=512"])?;
+    daemon.restart()?;
+    // Its limit is changed and taken away by the number that the device had, after a restart too.
+    daemon.ok(&["blkiotune", name, "--live", "--device-read-bytes-sec", &format!("{shown},4000")])?;
+    ensure!(has(&read(&daemon)?, &number, 4000), "{}", read(&daemon)?);
+    daemon.ok(&[
+        "blkiotune",
+        name,
+        "--live",
+        "--device-read-bytes-sec",
+        &format!("{shown},0"),
+        "--device-write-bytes-sec",
+        &format!("{second},5000"),
+    ])?;
+    ensure!(!read(&daemon)?.contains(&format!("{number} ")), "{}", read(&daemon)?);
+    ensure!(has(&write(&daemon)?, &other, 5000), "{}", write(&daemon)?);
+    // Now nobody knows which device it would be.
+    let refused =
+        daemon.virsh(&["blkiotune", name, "--live", "--device-read-bytes-sec", &format!("{shown},9")])?;
+    ensure!(refused.fails()?.contains(&format!("<blkiotune> names '{shown}'")), "an unknown device");
+
+    // A change of devices that is cut off is undone by the next daemon.
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:tuned")]);
+    daemon.restart()?;
+    let cut = daemon.virsh(&[
+        "blkiotune",
+        name,
+        "--live",
+        "--device-read-bytes-sec",
+        &format!("{first},6000"),
+        "--device-write-iops-sec",
+        &format!("{second},7"),
+    ])?;
+    cut.fails()?;
+    daemon.wait_dead(10)?;
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure!(!read(&daemon)?.contains(&format!("{number} ")), "{}", read(&daemon)?);
+    ensure!(has(&write(&daemon)?, &other, 5000), "{}", write(&daemon)?);
+    let iops = value(&daemon, name, "blkio", "blkio.throttle.write_iops_device", "io.max")?;
+    ensure!(!iops.contains(&format!("{other} 7")) && !iops.contains("wiops=7"), "{iops}");
+    daemon.ok(&["destroy", name]).map(drop)
 }
 
 fn partition() -> Outcome {

@@ -32,7 +32,8 @@ use crate::engine::registry::Reference;
 use crate::host::apparmor::Label;
 use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
-use crate::host::limits::{Limits, device_number};
+use crate::host::limits::Limits;
+use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::links::Link;
 use crate::host::namespaces;
@@ -75,6 +76,8 @@ pub struct Launched {
     pub scope: Option<String>,
     /// What its interfaces have on the host.
     pub links: Vec<Link>,
+    /// The block devices that are limited.
+    pub io_numbers: Numbers,
     /// What tells of pressure.
     pub pressure: Vec<Trigger>,
 }
@@ -149,6 +152,7 @@ pub async fn run(engine: &Engine, spec: Spec, cancel: oneshot::Receiver<()>) -> 
 struct Planned {
     groups: Groups,
     limits: Limits,
+    io_numbers: Numbers,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
     ids: Option<Range>,
@@ -164,6 +168,7 @@ struct Prepared {
     socket: String,
     groups: Groups,
     limits: Limits,
+    io_numbers: Numbers,
     pressure: PressureSettings,
     plan: LaunchPlan,
     descriptors: Vec<OwnedFd>,
@@ -181,7 +186,8 @@ impl Planned {
         let label = choose_label(engine, domain).await?;
         let groups = engine.cgroups.of(domain.name.as_str(), domain.partition());
         let links = links::name_all(engine, domain).await.map_err(|e| links::failure(&e))?;
-        let limits = Limits::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
+        let io_numbers = devices::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
+        let limits = Limits::of(domain, &io_numbers).map_err(|e| plain("limits", "set limits", e))?;
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
             usb::list(sysfs).map_err(|e| step_failed("plan", "list USB devices in", Some(sysfs), &e))?
@@ -227,7 +233,7 @@ impl Planned {
             })?);
         }
         descriptors.extend(view);
-        Ok(Self { groups, limits, plan, descriptors, ids, label, links })
+        Ok(Self { groups, limits, io_numbers, plan, descriptors, ids, label, links })
     }
 
     fn with(
@@ -236,7 +242,7 @@ impl Planned {
         (socket, listener): (String, OwnedFd),
         (newborn, process): (Newborn, ProcessRecord),
     ) -> Prepared {
-        let Self { groups, limits, plan, mut descriptors, ids, label, links } = self;
+        let Self { groups, limits, io_numbers, plan, mut descriptors, ids, label, links } = self;
         descriptors.insert(0, listener);
         let domain = spec.domain.clone();
         let (name, pressure) = (domain.name.to_string(), domain.pressure_settings());
@@ -246,6 +252,7 @@ impl Planned {
             socket,
             groups,
             limits,
+            io_numbers,
             pressure,
             plan,
             descriptors,
@@ -303,6 +310,7 @@ impl Prepared {
     async fn confine(self, engine: &Engine, mut record: Record) -> Result<Confined, (Self, StepFailure)> {
         record.label = self.label.clone();
         record.links.clone_from(&self.links);
+        record.io_numbers.clone_from(&self.io_numbers);
         record.process = Some(self.process);
         if let Err(e) = engine.publisher.note(record.clone()).await {
             let path = engine.layout.record(record.uuid);
@@ -585,8 +593,19 @@ impl Linked {
         let Grouped { prepared, record, triggers: pressure } = self.grouped;
         let Prepared { ids, label, links, newborn, process: process_record, .. } = prepared;
         let (process, events) = newborn.grown_up();
-        let scope = record.scope;
-        Ok(Launched { process, process_record, status, events, ids, label, scope, links, pressure })
+        let (scope, io_numbers) = (record.scope, record.io_numbers);
+        Ok(Launched {
+            process,
+            process_record,
+            status,
+            events,
+            ids,
+            label,
+            scope,
+            links,
+            io_numbers,
+            pressure,
+        })
     }
 }
 

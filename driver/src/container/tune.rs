@@ -7,6 +7,7 @@ use berth_domain::{Domain, Host};
 use berth_schemas::domain::{Affect, BlkioDevice as WireDevice, ResourceChange, Resources};
 
 use crate::failure::Failure;
+use crate::host::limits::cpu_time;
 
 /// A change, and the definitions that it is for.
 #[derive(Debug, Clone)]
@@ -27,6 +28,7 @@ pub fn resources(domain: &Domain) -> Resources {
     let cputune = domain.cputune.as_ref();
     let numa = domain.numatune.as_ref();
     let blkio = domain.blkiotune.as_ref();
+    let (quota, period) = cpu_time(domain);
     let device = |d: &BlkioDevice| WireDevice {
         path: d.path.clone(),
         weight: d.weight.map(i64::from),
@@ -46,8 +48,8 @@ pub fn resources(domain: &Domain) -> Resources {
         cpuset: domain.vcpu.cpuset.clone(),
         cpus: None,
         cpu_shares: cputune.and_then(|c| c.shares).map(signed),
-        cpu_period: cputune.and_then(|c| c.period).map(signed),
-        cpu_quota: cputune.and_then(|c| c.quota),
+        cpu_period: period.map(signed),
+        cpu_quota: quota,
         numa_mode: numa.map(|n| n.mode.to_string()),
         nodeset: numa.and_then(|n| n.nodeset.clone()),
         blkio_weight: blkio.and_then(|b| b.weight).map(i64::from),
@@ -394,6 +396,16 @@ mod test {
         let mut expected = resources(&before);
         (expected.cpu_quota, expected.numa_mode) = (Some(-1), Some("strict".into()));
         assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn an_allowance_is_shown_as_the_quota_that_it_is() {
+        let allowed = domain(
+            "<metadata><b:settings xmlns:b='urn:berth:domain:1'><b:limits cpu-allowance='150%'/></b:settings></metadata>",
+        );
+        let said = resources(&allowed);
+        assert_eq!((said.cpu_quota, said.cpu_period), (Some(150_000), Some(100_000)));
+        assert_eq!(resources(&domain("")).cpu_quota, None);
     }
 
     #[test]

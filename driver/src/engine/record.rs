@@ -19,6 +19,7 @@ use crate::engine::snapshot::ConsoleInfo;
 use crate::files;
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
+use crate::host::limits::devices::Numbers;
 use crate::host::links::Link;
 use crate::paths::Layout;
 
@@ -99,6 +100,9 @@ pub struct Record {
     /// What its interfaces have on the host, or are about to get.
     #[serde(default)]
     pub links: Vec<Link>,
+    /// The block devices that are limited, as they were found.
+    #[serde(default)]
+    pub io_numbers: Numbers,
     /// Whether a change of its limits was under way.
     #[serde(default)]
     pub tuning: bool,

@@ -22,7 +22,8 @@ use crate::engine::store::{Loaded, Stored};
 use crate::engine::{Engine, count_vcpus, names_uuid};
 use crate::files;
 use crate::host::freezer;
-use crate::host::limits::{Limits, device_number};
+use crate::host::limits::Limits;
+use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::process::Process;
 use crate::paths::Layout;
 
@@ -183,7 +184,7 @@ impl Engine {
             record.links = ends;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
-                self.settle_tuning(&live, record.scope.clone()).await;
+                self.settle_tuning(&live, record.scope.clone(), record.io_numbers.clone()).await;
             }
         }
         let unpublished = match (&mut alive, record.process) {
@@ -214,11 +215,12 @@ impl Engine {
     }
 
     /// A change of limits was under way: they become what the document says, which was to change last.
-    async fn settle_tuning(&self, live: &Arc<Domain>, scope: Option<String>) {
+    async fn settle_tuning(&self, live: &Arc<Domain>, scope: Option<String>, known: Numbers) {
         let (cgroups, live) = (self.cgroups.clone(), live.clone());
         let settled = blocking(move || {
             let groups = cgroups.of(live.name.as_str(), scope.as_deref().or(live.partition()));
-            let limits = Limits::of(&live, &device_number).map_err(io::Error::other)?;
+            let numbers = devices::of_running(&live, &known, &device_number);
+            let limits = Limits::of(&live, &numbers).map_err(io::Error::other)?;
             for error in cgroups.enforce(&groups, &limits) {
                 tracing::warn!("domain '{}': {error}", live.name);
             }

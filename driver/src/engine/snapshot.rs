@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
+use crate::host::limits::devices::Numbers;
 use crate::host::links::Link;
 
 /// One console of a running domain.
@@ -47,6 +48,8 @@ pub struct Run {
     pub scope: Option<String>,
     /// What its interfaces have on the host.
     pub links: Vec<Link>,
+    /// The block devices that are limited, as they were found.
+    pub io_numbers: Numbers,
 }
 
 impl Run {

@@ -7,7 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cgroups::Groups;
-use super::limits::{Limits, Setting, cpus, v1, v2};
+use super::limits::{IoLimits, Limits, Setting, cpus, v1, v2};
+
+const PERIOD_FILE: &str = "cpu.cfs_period_us";
+const QUOTA_FILE: &str = "cpu.cfs_quota_us";
 
 /// A limit that the host cannot set, or that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,10 @@ enum Kind {
     Tree,
     /// Memory of v2: the kernel kills where v1 refuses, so it is asked to free some first.
     Memory,
+    /// The end of a limit of one device.
+    Release,
+    /// A quota of CPU time of v1 whose period changes with it, from and to this many microseconds.
+    Quota(u64, u64),
 }
 
 impl Groups {
@@ -115,7 +122,7 @@ impl Groups {
     }
 
     /// The group with the CPUs, and whether that is one of version 1.
-    fn cpuset(&self) -> (&Path, bool) {
+    pub(super) fn cpuset(&self) -> (&Path, bool) {
         match self.legacy_of("cpuset") {
             Some(group) => (group, true),
             None => (&self.limited, false),
@@ -133,7 +140,7 @@ impl Groups {
     ) -> Result<Change, LimitError> {
         let mut change = Change { done: Vec::new(), pretend };
         for step in self.steps(old, new, cpus, pretend) {
-            if let Err(cause) = step.take(&step.new, &step.old, pretend) {
+            if let Err(cause) = step.take(pretend) {
                 let error = refused(step.element, step.path, step.new, cause);
                 change.undo();
                 return Err(error);
@@ -146,22 +153,52 @@ impl Groups {
     /// Writes every limit that is not as it should be, whatever it is now. Goes on after a failure and answers all.
     pub fn enforce(&self, limits: &Limits, pretend: bool) -> Vec<LimitError> {
         let mut left = Vec::new();
+        let mut limits = limits.clone();
+        // What a change that was cut off has limited.
+        let more = self.limited_devices(pretend).into_iter();
+        let more = more.filter(|key| !limits.io_devices.iter().any(|d| d.number == *key)).collect::<Vec<_>>();
+        limits.io_devices.extend(more.into_iter().map(|number| IoLimits { number, ..IoLimits::default() }));
         // Twice: memory, and memory and swap, can be written in one order only.
         for _ in 0..2 {
             left.clear();
-            for (group, _, setting) in self.settings(limits) {
+            for (group, _, setting) in self.settings(&limits) {
                 let (path, text) = (file_of(group, setting.files, pretend), setting.text());
-                let there = setting.key.is_none().then(|| first_line(&path)).flatten();
+                let there = match &setting.key {
+                    None => first_line(&path),
+                    Some(key) => line_of(&path, key, || setting.neutral_text()),
+                };
                 let unset = setting.is_neutral() && (setting.controller == "cpuset" || there.is_none());
                 if unset || there.as_ref() == Some(&text) {
                     continue;
                 }
-                if let Err(cause) = write(&path, &text, pretend) {
+                let release = setting.key.is_some() && setting.is_neutral();
+                let written = if release {
+                    release_device(&path, &text, pretend)
+                } else {
+                    write(&path, &text, pretend)
+                };
+                if let Err(cause) = written {
                     left.push(refused(setting.element, path, text, cause));
                 }
             }
         }
         left
+    }
+
+    /// The numbers of all devices that the kernel limits for the domain.
+    fn limited_devices(&self, pretend: bool) -> Vec<String> {
+        let any = Limits { io_devices: vec![IoLimits::default()], ..Limits::default() };
+        let files = self.settings(&any).into_iter().filter(|(.., s)| s.key.is_some());
+        let texts =
+            files.filter_map(|(group, _, s)| fs::read_to_string(file_of(group, s.files, pretend)).ok());
+        let mut all = Vec::new();
+        for text in texts {
+            let keys = text.lines().filter_map(|line| line.split_whitespace().next());
+            all.extend(keys.filter(|key| key.contains(':')).map(str::to_owned));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn steps(&self, old: &Limits, new: &Limits, cpus: Option<&[u32]>, pretend: bool) -> Vec<Step> {
@@ -182,6 +219,7 @@ impl Groups {
             let kind = match (setting.controller, legacy) {
                 ("cpuset", true) => Kind::Tree,
                 ("memory", false) if setting.files == ["memory.max"] => Kind::Memory,
+                _ if setting.key.is_some() && wanted == setting.neutral_text() => Kind::Release,
                 _ => Kind::Plain,
             };
             let now = if setting.key.is_some() { None } else { first_line(&path) };
@@ -207,6 +245,7 @@ impl Groups {
             }
         }
         in_order(&mut steps);
+        join_quota(&mut steps);
         steps
     }
 }
@@ -236,11 +275,23 @@ fn in_order(steps: &mut [Step]) {
     }
 }
 
+/// The kernel of v1 compares the share of time with those of the groups above and below at each write, so a period and
+/// its quota are one step.
+fn join_quota(steps: &mut Vec<Step>) {
+    let at = |steps: &[Step], file: &str| steps.iter().position(|s| s.path.ends_with(file));
+    if let (Some(period), Some(quota)) = (at(steps, PERIOD_FILE), at(steps, QUOTA_FILE))
+        && let (Ok(from), Ok(to)) = (steps[period].old.parse(), steps[period].new.parse())
+    {
+        steps[quota].kind = Kind::Quota(from, to);
+        steps.remove(period);
+    }
+}
+
 impl Change {
     /// Writes back what was before, the last first. What fails here was the kernel's own value a moment ago.
     pub fn undo(self) {
         for step in self.done.iter().rev() {
-            if let Err(e) = step.take(&step.old, &step.new, self.pretend) {
+            if let Err(e) = step.take_back(self.pretend) {
                 tracing::warn!("cannot write '{}' back to '{}': {e}", step.old, step.path.display());
             }
         }
@@ -248,11 +299,27 @@ impl Change {
 }
 
 impl Step {
-    fn take(&self, new: &str, old: &str, pretend: bool) -> io::Result<()> {
-        match self.kind {
+    fn take(&self, pretend: bool) -> io::Result<()> {
+        self.put(&self.new, &self.old, self.kind, pretend)
+    }
+
+    fn take_back(&self, pretend: bool) -> io::Result<()> {
+        let kind = match self.kind {
+            Kind::Quota(from, to) => Kind::Quota(to, from),
+            // Only the end of a limit may be in vain.
+            Kind::Release => Kind::Plain,
+            other => other,
+        };
+        self.put(&self.old, &self.new, kind, pretend)
+    }
+
+    fn put(&self, new: &str, old: &str, kind: Kind, pretend: bool) -> io::Result<()> {
+        match kind {
             Kind::Plain => write(&self.path, new, pretend),
             Kind::Tree => set_tree(&self.path, new, old),
             Kind::Memory => set_memory(&self.path, new, pretend),
+            Kind::Release => release_device(&self.path, new, pretend),
+            Kind::Quota(from, to) => set_quota(&self.path, (old, from), (new, to), pretend),
         }
     }
 }
@@ -269,6 +336,21 @@ fn file_of(group: &Path, files: &[&str], pretend: bool) -> PathBuf {
 
 fn first_line(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The line of a file about one device; what no limit looks like if there is none. None without the file.
+fn line_of(path: &Path, key: &str, neutral: impl Fn() -> String) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+    Some(found.map_or_else(neutral, str::to_owned))
+}
+
+/// Takes a limit of a device away. The limit of one that was removed from the host has gone with it.
+fn release_device(path: &Path, text: &str, pretend: bool) -> io::Result<()> {
+    match write(path, text, pretend) {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
+        other => other,
+    }
 }
 
 /// Writes to a file that the kernel made; only in a pretended group it may be missing.
@@ -322,6 +404,38 @@ fn descendants(group: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Sets a quota of v1 and its period, or neither. The share of time between the two writes must not be larger than one
+/// that the groups above have, nor, if that can be had, smaller than what those below have.
+fn set_quota(path: &Path, old: (&str, u64), new: (&str, u64), pretend: bool) -> io::Result<()> {
+    const NONE: &str = "-1";
+    let period_path = path.with_file_name(PERIOD_FILE);
+    let period = |value: u64| write(&period_path, &value.to_string(), pretend);
+    let quota = |value: &str| write(path, value, pretend);
+    let both = |first: &dyn Fn() -> io::Result<()>, then: &dyn Fn() -> io::Result<()>, back: &dyn Fn()| {
+        first()?;
+        then().inspect_err(|_| back())
+    };
+    // What cannot be written back was the kernel's own a moment ago.
+    let quota_first = || both(&|| quota(new.0), &|| period(new.1), &|| drop(quota(old.0)));
+    let period_first = || both(&|| period(new.1), &|| quota(new.0), &|| drop(period(old.1)));
+    let without_between = || {
+        quota(NONE)?;
+        let done = period(new.1).and_then(|()| quota(new.0));
+        done.inspect_err(|_| {
+            drop(quota(NONE));
+            drop(period(old.1));
+            drop(quota(old.0));
+        })
+    };
+    // No quota of its own is within that of every group above, whatever the period.
+    let shrinks = new.0 == NONE || (old.0 != NONE && new.1 < old.1);
+    let done = if shrinks { quota_first() } else { period_first() };
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => without_between(),
+        other => other,
+    }
+}
+
 /// Sets memory.max without making the kernel kill: it frees what it can first, and what is used then decides.
 fn set_memory(path: &Path, new: &str, pretend: bool) -> io::Result<()> {
     let group = path.parent().unwrap_or(path);
@@ -340,4 +454,37 @@ fn set_memory(path: &Path, new: &str, pretend: bool) -> io::Result<()> {
         }
     }
     write(path, new, pretend)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_quota_and_its_period_are_one_step() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let group = dir.path().join("cpu");
+        fs::create_dir(&group).expect("made");
+        let groups = Groups {
+            unified: dir.path().into(),
+            limited: dir.path().into(),
+            legacy: vec![group.clone()],
+            controllers: vec![vec!["cpu".into()]],
+            memory: None,
+        };
+        let limits = |quota, period| Limits { quota, period, ..Limits::default() };
+        let old = limits(Some(150_000), Some(100_000));
+        fs::write(group.join(PERIOD_FILE), "100000").expect("written");
+        fs::write(group.join(QUOTA_FILE), "150000").expect("written");
+        let steps = groups.steps(&old, &limits(Some(15_000), Some(10_000)), None, false);
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert_eq!((steps[0].new.as_str(), steps[0].kind), ("15000", Kind::Quota(100_000, 10_000)));
+        let steps = groups.steps(&old, &limits(Some(15_000), Some(100_000)), None, false);
+        assert_eq!((steps.len(), steps[0].kind), (1, Kind::Plain), "{steps:?}");
+        let change = groups.change(&old, &limits(Some(15_000), Some(10_000)), None, true).expect("changed");
+        let read = |file: &str| fs::read_to_string(group.join(file)).expect("read");
+        assert_eq!((read(PERIOD_FILE), read(QUOTA_FILE)), ("10000".into(), "15000".into()));
+        change.undo();
+        assert_eq!((read(PERIOD_FILE), read(QUOTA_FILE)), ("100000".into(), "150000".into()));
+    }
 }

@@ -282,7 +282,7 @@ pub struct Resources {
     #[serde(rename = "cpuPeriod")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_period: Option<i64>,
-    /// CPU time in each period, in microseconds; negative for no limit.
+    /// CPU time in each period, in microseconds; negative for no limit. A cpu-allowance is shown as the quota that it is.
     #[serde(rename = "cpuQuota")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<i64>,

@@ -153,7 +153,8 @@ fn found_run(found: &Found) -> Run {
     match &found.alive {
         Some((_, status, _)) => {
             let (ids, label, links) = (record.ids, record.label.clone(), record.links.clone());
-            let given = Given { ids, label, scope: record.scope.clone(), links };
+            let (scope, io_numbers) = (record.scope.clone(), record.io_numbers.clone());
+            let given = Given { ids, label, scope, links, io_numbers };
             run_of(status, id, found.live.clone(), given)
         }
         None => Run {
@@ -168,6 +169,7 @@ fn found_run(found: &Found) -> Run {
             label: record.label.clone(),
             scope: record.scope.clone(),
             links: record.links.clone(),
+            io_numbers: record.io_numbers.clone(),
         },
     }
 }

@@ -38,6 +38,7 @@ use crate::engine::registry::Entry;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
 use crate::host::cgroups::Groups;
+use crate::host::limits::devices::Numbers;
 use crate::host::link::Events;
 use crate::host::process::Process;
 
@@ -423,6 +424,7 @@ impl Task {
             label: None,
             scope: None,
             links: Vec::new(),
+            io_numbers: Numbers::new(),
             tuning: false,
             last_exit: self.last_exit.clone(),
         }
@@ -444,6 +446,7 @@ impl Task {
             label: active.run.label.clone(),
             scope: active.run.scope.clone(),
             links: active.run.links.clone(),
+            io_numbers: active.run.io_numbers.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

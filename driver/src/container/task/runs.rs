@@ -24,6 +24,7 @@ use crate::engine::snapshot::{ConsoleInfo, Run};
 use crate::failure::Failure;
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
+use crate::host::limits::devices::Numbers;
 use crate::host::link::Events;
 use crate::host::links::Link;
 use crate::host::process::Process;
@@ -58,10 +59,21 @@ impl Task {
         let Some(starting) = self.starting.take() else { return };
         self.lifecycle = self.lifecycle.after(Fact::Started);
         self.reason = Reason::Booted;
-        let Launched { process, process_record, status, events, ids, label, scope, links, pressure } =
-            launched;
+        let Launched {
+            process,
+            process_record,
+            status,
+            events,
+            ids,
+            label,
+            scope,
+            links,
+            io_numbers,
+            pressure,
+        } = launched;
         let process = Arc::new(process);
-        let run = run_of(&status, process.pid(), starting.domain, Given { ids, label, scope, links });
+        let given = Given { ids, label, scope, links, io_numbers };
+        let run = run_of(&status, process.pid(), starting.domain, given);
         self.active = Some(Active {
             run,
             process: Some(process.clone()),
@@ -286,6 +298,7 @@ pub(super) struct Given {
     pub(super) label: Option<Label>,
     pub(super) scope: Option<String>,
     pub(super) links: Vec<Link>,
+    pub(super) io_numbers: Numbers,
 }
 
 pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, given: Given) -> Run {
@@ -306,6 +319,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, give
         label: given.label,
         scope: given.scope,
         links: given.links,
+        io_numbers: given.io_numbers,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::container::tune::Tuning;
 use crate::engine::publish::blocking;
 use crate::engine::record::Record;
 use crate::failure::Failure;
-use crate::host::limits::{Limits, device_number};
+use crate::host::limits::Limits;
+use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::resources::Change;
 
 impl Task {
@@ -42,13 +43,14 @@ impl Task {
                 let message = format!("cannot write the status of domain '{}': {e}", self.entry.name);
                 return Err(Failure::Failed(message));
             }
-            change = Some(self.change_groups(active.run.live.clone(), new.clone()).await?);
+            let (old, known) = (active.run.live.clone(), active.run.io_numbers.clone());
+            change = Some(self.change_groups(old, new.clone(), known).await?);
             crate::killpoint::reached("tuned");
         }
         if let Some(domain) = &new_next
             && let Err(failure) = self.engine.keep(domain).await
         {
-            if let Some(change) = change {
+            if let Some((change, _)) = change {
                 let undone = blocking(move || {
                     change.undo();
                     Ok(())
@@ -59,6 +61,9 @@ impl Task {
         }
         if let (Some(domain), Some(active)) = (new_live, self.active.as_mut()) {
             active.run.live = domain;
+            if let Some((_, numbers)) = change {
+                active.run.io_numbers = numbers;
+            }
         }
         if let Some(domain) = new_next {
             self.next = Some(domain);
@@ -67,18 +72,23 @@ impl Task {
         Ok(Answer::Done)
     }
 
-    async fn change_groups(&self, old: Arc<Domain>, new: Arc<Domain>) -> Result<Change, Failure> {
+    /// Answers the numbers of the devices that are limited then, too.
+    async fn change_groups(
+        &self,
+        old: Arc<Domain>,
+        new: Arc<Domain>,
+        known: Numbers,
+    ) -> Result<(Change, Numbers), Failure> {
         let cgroups = self.engine.cgroups.clone();
         let groups = self.groups();
         let done = blocking(move || {
-            let limits = |domain: &Domain| Limits::of(domain, &device_number);
-            let (old, new) = match (limits(&old), limits(&new)) {
-                (Ok(old), Ok(new)) => (old, new),
-                // A device that was there at the start and is no more cannot be limited any more either.
-                (Err(_), Ok(new)) => (new.clone(), new),
-                (_, Err(message)) => return Ok(Err(message)),
+            let changed = || {
+                let (before, after) = devices::of_change(&old, &new, &known, &device_number)?;
+                let (old, new) = (Limits::of(&old, &before)?, Limits::of(&new, &after)?);
+                let change = cgroups.change(&groups, &old, &new).map_err(|e| e.to_string())?;
+                Ok::<_, String>((change, after))
             };
-            Ok(cgroups.change(&groups, &old, &new).map_err(|e| e.to_string()))
+            Ok(changed())
         });
         match done.await {
             Ok(changed) => changed.map_err(Failure::Failed),

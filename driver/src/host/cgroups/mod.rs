@@ -320,7 +320,7 @@ impl Cgroups {
         let Some(set) = cpus::choose(&online, wanted.as_deref(), limits.cpu_count, used) else {
             return Err(LimitError {
                 element: "vcpu",
-                path: groups.unified.clone(),
+                path: groups.cpuset().0.join("cpuset.cpus"),
                 value: limits.cpus.clone().unwrap_or_default(),
                 cause: io::Error::other(format!("the host has the CPUs {}", cpus::show(&online))),
             });

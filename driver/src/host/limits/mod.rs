@@ -4,13 +4,14 @@
 //! for that see [`super::resources`]. What each limit means is written down in docs/resources.md.
 
 pub mod cpus;
+pub mod devices;
 pub mod v1;
 pub mod v2;
 
-use std::io;
-
 use berth_domain::Domain;
 use berth_domain::model::{NumaMode, Placement};
+
+use devices::Numbers;
 
 /// The period of CPU time where a document names none, in microseconds: the kernel's default.
 pub const PERIOD: u64 = 100_000;
@@ -116,9 +117,19 @@ fn setting(
     Setting { element, controller, files, key: None, value, neutral, lenient: false }
 }
 
+/// The quota and the period of CPU time that a document asks for, either way. A negative quota is no limit.
+pub fn cpu_time(domain: &Domain) -> (Option<i64>, Option<u64>) {
+    if let Some(percent) = domain.limit_settings().cpu_allowance {
+        let quota = PERIOD * u64::from(percent) / 100;
+        return (Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD));
+    }
+    let cputune = domain.cputune.as_ref();
+    (cputune.and_then(|c| c.quota), cputune.and_then(|c| c.period))
+}
+
 impl Limits {
-    /// What a document asks for. `number` answers the numbers of a block device; its error is about that path.
-    pub fn of(domain: &Domain, number: &dyn Fn(&str) -> io::Result<String>) -> Result<Self, String> {
+    /// What a document asks for, without the block devices that have no number.
+    pub fn of(domain: &Domain, numbers: &Numbers) -> Result<Self, String> {
         let memtune = domain.memtune.as_ref();
         let kib = |n: Option<u64>| n.map(|n| n.saturating_mul(1024));
         let memory = memtune.and_then(|m| m.hard_limit).unwrap_or(domain.current_memory_kib);
@@ -129,18 +140,15 @@ impl Limits {
             memory_soft: kib(memtune.and_then(|m| m.soft_limit)),
             memory_and_swap: kib(memtune.and_then(|m| m.swap_hard_limit)),
             shares: cputune.and_then(|c| c.shares),
-            quota: cputune.and_then(|c| c.quota).and_then(|q| u64::try_from(q).ok()),
-            period: cputune.and_then(|c| c.period),
             cpu_count: domain.vcpu.current.unwrap_or(domain.vcpu.count),
             cpus: domain.vcpu.cpuset.clone(),
             pids: settings.pids,
             io_weight: domain.blkiotune.as_ref().and_then(|b| b.weight),
             ..Self::default()
         };
-        if let Some(percent) = settings.cpu_allowance {
-            limits.quota = Some(PERIOD * u64::from(percent) / 100);
-            limits.period = Some(PERIOD);
-        }
+        let (quota, period) = cpu_time(domain);
+        limits.quota = quota.and_then(|q| u64::try_from(q).ok());
+        limits.period = period;
         if let (Some(both), Some(memory)) = (limits.memory_and_swap, limits.memory)
             && both < memory
         {
@@ -155,8 +163,7 @@ impl Limits {
             limits.nodes = numa.nodeset.clone();
         }
         for device in domain.blkiotune.iter().flat_map(|b| &b.devices) {
-            let number =
-                number(&device.path).map_err(|e| format!("<blkiotune> names '{}': {e}", device.path))?;
+            let Some(number) = numbers.get(&device.path).cloned() else { continue };
             let some = |n: Option<u64>| n.filter(|n| *n > 0);
             limits.io_devices.push(IoLimits {
                 number,
@@ -169,16 +176,6 @@ impl Limits {
         }
         Ok(limits)
     }
-}
-
-/// The numbers of a block device of the host.
-pub fn device_number(path: &str) -> io::Result<String> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    let found = std::fs::metadata(path)?;
-    if !found.file_type().is_block_device() {
-        return Err(io::Error::other("it is not a block device"));
-    }
-    Ok(format!("{}:{}", rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev())))
 }
 
 #[cfg(test)]
@@ -196,11 +193,8 @@ mod test {
     }
 
     pub(super) fn limits(inside: &str) -> Limits {
-        let number = |path: &str| match path {
-            "/dev/sda" => Ok("8:0".to_owned()),
-            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
-        Limits::of(&domain(inside), &number).expect("good limits")
+        let numbers = Numbers::from([("/dev/sda".to_owned(), "8:0".to_owned())]);
+        Limits::of(&domain(inside), &numbers).expect("good limits")
     }
 
     fn wanted(all: &[Setting]) -> Vec<String> {
@@ -322,14 +316,14 @@ mod test {
     #[test]
     fn contradictions_and_missing_devices_are_errors() {
         let less = domain("<memtune><swap_hard_limit>1</swap_hard_limit></memtune>");
-        let e = Limits::of(&less, &|_| Ok(String::new())).expect_err("refused");
+        let e = Limits::of(&less, &Numbers::new()).expect_err("refused");
         assert!(e.contains("<swap_hard_limit>"), "{e}");
         let device =
             domain("<blkiotune><device><path>/dev/none</path><weight>1</weight></device></blkiotune>");
-        let e = Limits::of(&device, &device_number).expect_err("refused");
+        let e = devices::of(&device, &devices::device_number).expect_err("refused");
         assert!(e.starts_with("<blkiotune> names '/dev/none': "), "{e}");
         let file = domain("<blkiotune><device><path>/dev/null</path><weight>1</weight></device></blkiotune>");
-        let e = Limits::of(&file, &device_number).expect_err("refused");
+        let e = devices::of(&file, &devices::device_number).expect_err("refused");
         assert_eq!(e, "<blkiotune> names '/dev/null': it is not a block device");
     }
 }
