@@ -276,6 +276,10 @@ impl Tuning {
         if live && mode != now {
             return Err(refused("can't change numatune mode for running domain"));
         }
+        if live && !matches!(mode, NumaMode::Strict | NumaMode::Restrictive) {
+            // A policy is init's, and of what it has started since.
+            return Err(refused("change of nodeset for running domain requires strict numa mode"));
+        }
         let before = d.numatune.take();
         let nodeset = match &c.nodeset {
             Some(set) => (!set.is_empty()).then(|| set.clone()),
@@ -453,6 +457,12 @@ mod test {
                 json!({"numaMode": "interleave", "nodeset": "0"}),
                 true,
                 "can't change numatune mode for running domain",
+            ),
+            (
+                "<numatune><memory mode='preferred' nodeset='0'/></numatune>",
+                json!({"nodeset": "0"}),
+                true,
+                "change of nodeset for running domain requires strict numa mode",
             ),
             (
                 "<vcpu>2</vcpu>",
