@@ -223,9 +223,39 @@ fn direct() -> Outcome {
     let bridged = run(&["ip", "-o", "link", "show", "master", "lbr0"])?;
     ensure!(bridged.contains("vnet"), "the port of the bridge: {bridged}");
     ensure!(daemon.ok(&["net-dumpxml", "macs"])?.contains("connections='2'"), "the ports");
+    // What macvlans cannot have is refused, whoever asks for it.
+    for (rest, element) in [
+        ("<vlan><tag id='42'/></vlan>", "<vlan>"),
+        ("<port isolated='yes'/>", "<port isolated='yes'>"),
+        ("<bandwidth><inbound average='100'/></bandwidth>", "<bandwidth>"),
+    ] {
+        define(&daemon, "t-dd", &interface("macs", rest))?;
+        let error = daemon.virsh(&["start", "t-dd"])?.fails()?;
+        ensure!(error.contains(&format!("its ports are macvlans, which can have no {element}")), "{error}");
+    }
     for name in ["t-da", "t-db", "t-dc"] {
         daemon.ok(&["destroy", name])?;
     }
+    daemon.ok(&["net-destroy", "macs"])?;
+    define(&daemon, "t-dd", &interface("macs", ""))?;
+    for (inner, element) in [
+        ("<vlan><tag id='42'/></vlan>", "<vlan>"),
+        ("<bandwidth><inbound average='100'/></bandwidth>", "<bandwidth>"),
+        ("<mtu size='1400'/>", "<mtu>"),
+        ("<portgroup name='g' default='yes'><vlan><tag id='42'/></vlan></portgroup>", "<vlan>"),
+    ] {
+        network(
+            &daemon,
+            "macs",
+            &format!("<forward mode='bridge'><interface dev='lan0'/></forward>{inner}"),
+        )?;
+        daemon.ok(&["net-start", "macs"])?;
+        let error = daemon.virsh(&["start", "t-dd"])?.fails()?;
+        ensure!(error.contains(&format!("gives macvlans, which can have no {element}")), "{error}");
+        daemon.ok(&["net-destroy", "macs"])?;
+    }
+    network(&daemon, "macs", "<forward mode='bridge'><interface dev='lan0'/></forward>")?;
+    daemon.ok(&["net-start", "macs"])?;
     ensure_eq!(run(&["ip", "-o", "link", "show", "master", "lbr0"])?, "", "ports that are left");
     for net in ["macs", "lbr"] {
         daemon.ok(&["net-destroy", net])?;

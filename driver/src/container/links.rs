@@ -93,12 +93,19 @@ pub async fn resolve(
         errno: None,
         detail: Some(e.to_string()),
     })?;
-    if let (Connection::Direct { .. }, Some(_)) = (&connection, &interface.bandwidth) {
+    let asked = [
+        ("<vlan>", interface.vlan.is_some()),
+        ("<port isolated='yes'>", interface.isolated == Some(true)),
+        ("<virtualport>", interface.virtualport.is_some()),
+        ("<bandwidth>", interface.bandwidth.is_some()),
+    ];
+    let too_much = asked.into_iter().find(|(_, asked)| *asked);
+    if let (Connection::Direct { .. }, Some((element, _))) = (&connection, too_much) {
         return Err(LinkError {
-            operation: "limit the bandwidth of a port of the network",
+            operation: "make a port of the network",
             name: network.clone(),
             errno: None,
-            detail: Some("its ports are macvlans".into()),
+            detail: Some(format!("its ports are macvlans, which can have no {element}")),
         });
     }
     Ok(spec(interface, Some(&connection)))

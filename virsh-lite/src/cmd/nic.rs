@@ -133,7 +133,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Those of a command line, "average,peak,burst,floor", of which all but the first may be left out.
+    /// Those of a command line, "average,peak,burst,floor". An average or a floor must be there: without, the rest limits
+    /// nothing, and what was limited before would be no more.
     pub fn parse(text: &str) -> Option<Self> {
         let number = |part: &str| if part.is_empty() { Some(0) } else { part.parse().ok() };
         let mut numbers: Vec<u64> = text.split(',').map(number).collect::<Option<_>>()?;
@@ -142,7 +143,8 @@ impl Rate {
         }
         numbers.resize(4, 0);
         let rate = Self { average: numbers[0], peak: numbers[1], burst: numbers[2], floor: numbers[3] };
-        (rate != Self::default() || text == "0").then_some(rate)
+        let limits = rate.average > 0 || rate.floor > 0;
+        (limits || text == "0").then_some(rate)
     }
 
     /// Those of an element.
@@ -248,7 +250,8 @@ mod test {
     fn rates_have_up_to_four_numbers() {
         assert_eq!(Rate::parse("1,2,3"), Some(Rate { average: 1, peak: 2, burst: 3, floor: 0 }));
         assert_eq!(Rate::parse("1,,3").map(|r| (r.peak, r.burst)), Some((0, 3)));
-        for bad in ["", "x", "1,2,3,4,5", "-1", ",", "1,y"] {
+        assert_eq!(Rate::parse("0,,,9").map(|r| r.floor), Some(9));
+        for bad in ["", "x", "1,2,3,4,5", "-1", ",", "1,y", ",200", "0,200,5"] {
             assert_eq!(Rate::parse(bad), None, "{bad}");
         }
     }

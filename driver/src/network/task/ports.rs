@@ -138,6 +138,22 @@ impl Task {
             None => live.portgroups.iter().find(|g| g.default == Some(true)),
         };
         if making::is_direct(live) {
+            let vlan = group.and_then(|g| g.vlan.as_ref()).or(live.vlan.as_ref());
+            let isolated = group.and_then(|g| g.isolated).or(live.isolated);
+            let virtualport = group.and_then(|g| g.virtualport.as_ref()).or(live.virtualport.as_ref());
+            let bandwidth = group.and_then(|g| g.bandwidth.as_ref()).or(live.bandwidth.as_ref());
+            let asked = [
+                ("<vlan>", vlan.is_some()),
+                ("<port isolated='yes'>", isolated == Some(true)),
+                ("<virtualport>", virtualport.is_some()),
+                ("<bandwidth>", bandwidth.is_some()),
+                ("<mtu>", live.mtu.is_some()),
+            ];
+            if let Some((element, _)) = asked.into_iter().find(|(_, asked)| *asked) {
+                return Err(NetworkError::Failed(format!(
+                    "network '{name}' gives macvlans, which can have no {element}"
+                )));
+            }
             let dev = match there.and_then(|t| t.dev.clone()) {
                 Some(dev) => dev,
                 None => self.pick_device(live)?,
@@ -149,6 +165,11 @@ impl Task {
                 _ => DirectMode::Bridge,
             };
             return Ok((Connection::Direct { dev: dev.clone(), mode }, Some(dev)));
+        }
+        if !live.has_own_bridge() && live.bandwidth.is_some() {
+            return Err(NetworkError::Failed(format!(
+                "network '{name}' has a <bandwidth>, and its bridge is the host's: give it to interfaces or portgroups"
+            )));
         }
         let bridge = live.bridge.as_ref().and_then(|b| b.name.clone());
         let bridge = bridge.ok_or_else(|| NetworkError::Failed(format!("network '{name}' has no bridge")))?;
