@@ -64,14 +64,15 @@ pub fn text(host_text: &str, m: &Memory) -> String {
     let (reclaimable, unreclaimable) = (kernel("slab_reclaimable"), kernel("slab_unreclaimable"));
     // What can be had: by the container's limit, and in fact.
     let available = (free + active_file + inactive_file + reclaimable).min(total);
+    let in_fact = host(host_text, "MemAvailable");
     let mut out = String::with_capacity(1536);
     for line in host_text.lines() {
         let Some((name, _)) = line.split_once(':') else { continue };
         let value = match name {
             "MemTotal" => total,
             // What is free can be had.
-            "MemFree" => free.min(host(host_text, "MemAvailable")),
-            "MemAvailable" => available.min(host(host_text, "MemAvailable")),
+            "MemFree" => free.min(in_fact),
+            "MemAvailable" => available.min(in_fact),
             // Of the page cache, what belongs to block devices themselves is counted with the rest for a group.
             "Buffers" => 0,
             "Cached" => file,
