@@ -91,7 +91,15 @@ async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
             },
             why = &mut writing => break why,
             done = &mut introducing, if !introduced => match done {
-                Ok(Ok(())) => introduced = true,
+                Ok(Ok(waits)) => {
+                    introduced = true;
+                    // It may have become ours meanwhile.
+                    if waits && !bus.has_name() {
+                        tracing::warn!(
+                            "the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it"
+                        );
+                    }
+                }
                 Ok(Err(why)) => break why,
                 Err(e) => break e.to_string(),
             },
@@ -119,8 +127,8 @@ async fn write(connection: &Connection, mut queue: mpsc::Receiver<Message>) -> S
     "nobody writes to the bus any more".into()
 }
 
-/// Takes the name, and asks to be told who leaves.
-async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
+/// Takes the name, and asks to be told who leaves. Whether the name is somebody else's, and we wait for it.
+async fn introduce(bus: Arc<Bus>) -> Result<bool, String> {
     let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
                 member='NameOwnerChanged',arg2=''";
     let asked = bus.ask(BUS, "AddMatch", &rule, PATIENCE).await;
@@ -129,10 +137,7 @@ async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
     let answer = bus.ask(BUS, "RequestName", &(NAME, 0u32), PATIENCE).await;
     let answer = answer.map_err(|e| format!("cannot take the name '{NAME}': {e}"))?;
     // That it is ours, now or after a while, is told by NameAcquired.
-    if let Ok(2) = answer.body().deserialize::<u32>() {
-        tracing::warn!("the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it");
-    }
-    Ok(())
+    Ok(answer.body().deserialize::<u32>().is_ok_and(|answer| answer == 2))
 }
 
 /// Looks at a message. Never waits.
@@ -158,9 +163,13 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
         }
         // It is told of the connection's own name too.
         Some("NameAcquired") if message.body().deserialize::<&str>().is_ok_and(|name| name == NAME) => {
+            bus.set_name(true);
             tracing::info!("on the bus as '{NAME}'");
         }
-        Some("NameLost") => tracing::warn!("the name '{NAME}' on the bus is somebody else's now"),
+        Some("NameLost") => {
+            bus.set_name(false);
+            tracing::warn!("the name '{NAME}' on the bus is somebody else's now");
+        }
         _ => {}
     }
 }
