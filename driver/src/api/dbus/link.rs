@@ -174,20 +174,29 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
     }
 }
 
+fn limits(why: &str) -> call::Answer {
+    Err(Refusal::Protocol("LimitsExceeded", why.to_owned()))
+}
+
+/// What a client is told that has too many.
+const TOO_MANY: &str = "too many calls at once";
+
 fn called(bus: &Arc<Bus>, message: Message) {
     let header = message.header();
     // A bus always says who calls.
     let Some(client) = header.sender().map(|s| s.as_str().to_owned()) else { return };
-    let limits = |why: &str| Err(Refusal::Protocol("LimitsExceeded", why.to_owned()));
     let refusal = if message.body().len() > MAX_CALL {
         limits("the message is too long")
-    } else if let Some(place) = bus.turns.place(&client, message.body().len()) {
+    } else if let Some(mut place) = bus.turns.place(&client, message.body().len()) {
         drop(header);
         let bus = bus.clone();
         tokio::spawn(async move {
-            let turn = place.turn().await;
+            let turn = place.turn(access::user(&bus, &client)).await;
             let header = message.header();
-            let answer = answer(&bus, &client, &message, &header).await;
+            let answer = match turn {
+                Some(_) => answer(&bus, &client, &message, &header).await,
+                None => limits(TOO_MANY),
+            };
             if let Err(refusal) = &answer {
                 tracing::debug!("refused {client}: {}", refusal.reply().1);
             }
@@ -198,7 +207,7 @@ fn called(bus: &Arc<Bus>, message: Message) {
         });
         return;
     } else {
-        limits("too many calls at once")
+        limits(TOO_MANY)
     };
     if let Some(reply) = call::reply(&header, refusal) {
         bus.send_now(reply);
