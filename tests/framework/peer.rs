@@ -1,17 +1,22 @@
-//! Peers on a bus that speak D-Bus themselves: one that takes a descriptor, and a polkit that says what it is told to.
+//! Peers on a bus that speak D-Bus themselves: one that takes a descriptor, one that sends many calls at once, and a
+//! polkit that says what it is told to.
 //!
 //! They know the wire and nothing of the daemon.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use zbus::export::futures_core::Stream;
-use zbus::message::Type;
+use zbus::message::{Flags, Type};
 use zbus::{Connection, Message, MessageStream, OwnedVariant};
+
+use crate::patient;
 
 /// polkit's name on the bus.
 pub const POLKIT: &str = "org.freedesktop.PolicyKit1";
@@ -39,6 +44,105 @@ pub fn open_console(address: &str, path: &str, mode: &str) -> Result<(OwnedFd, S
             body.deserialize().map_err(|e| format!("the answer of OpenConsole: {e}"))?;
         Ok((pty.into(), device, writer))
     })
+}
+
+/// A call with one number: the object, the interface and the method.
+pub type Call<'a> = (&'a str, &'a str, &'a str, u32);
+
+/// A client that has sent many calls at once, and stays until it is dropped.
+pub struct Burst {
+    answers: Receiver<Result<(), String>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Burst {
+    /// Sends the same call so many times as a user, without waiting for any answer.
+    pub fn send(address: &str, uid: u32, call: Call<'_>, times: usize) -> Result<Self, String> {
+        Self::with_flags(address, uid, call, times, Flags::empty())
+    }
+
+    /// The same of calls that want no answer, and for which a person may be asked for a password.
+    pub fn send_deaf(address: &str, uid: u32, call: Call<'_>, times: usize) -> Result<Self, String> {
+        Self::with_flags(address, uid, call, times, Flags::NO_REPLY_EXPECTED | Flags::ALLOW_INTERACTIVE_AUTH)
+    }
+
+    fn with_flags(
+        address: &str,
+        uid: u32,
+        (path, interface, method, number): Call<'_>,
+        times: usize,
+        flags: Flags,
+    ) -> Result<Self, String> {
+        let build = || {
+            let message = Message::method_call(path, method).destination("org.libvirt").interface(interface);
+            message.with_flags(flags).build(&number).map_err(|e| e.to_string())
+        };
+        let messages: Vec<Message> = (0..times).map(|_| build()).collect::<Result<_, _>>()?;
+        let ((stop, stopped), (ready, is_ready)) = (oneshot::channel(), channel());
+        let ((told, answers), address) = (channel(), address.to_owned());
+        let thread = std::thread::spawn(move || {
+            // This thread alone.
+            let begin = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid));
+            let run = begin.map_err(|e| e.to_string()).and_then(|()| runtime());
+            let runtime = match run {
+                Ok(runtime) => runtime,
+                Err(e) => return drop(ready.send(Err(e))),
+            };
+            runtime.block_on(async {
+                let connection = match connect(&address).await {
+                    Ok(connection) => connection,
+                    Err(e) => return drop(ready.send(Err(e))),
+                };
+                let answers = async {
+                    let mut incoming = MessageStream::from(&connection);
+                    while let Some(Ok(message)) = next(&mut incoming).await {
+                        let answer = match message.message_type() {
+                            Type::MethodReturn => Ok(()),
+                            Type::Error => Err(message.to_string()),
+                            _ => continue,
+                        };
+                        let _ = told.send(answer);
+                    }
+                };
+                let calls = async {
+                    for message in &messages {
+                        if let Err(e) = connection.send(message).await {
+                            return drop(ready.send(Err(e.to_string())));
+                        }
+                    }
+                    drop(ready.send(Ok(())));
+                    std::future::pending().await
+                };
+                tokio::select! {
+                    () = answers => {}
+                    () = calls => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        is_ready.recv().map_err(|e| e.to_string())??;
+        Ok(Self { answers, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// So many of its answers, in the order in which they came: none, or the error.
+    pub fn answers(&self, count: usize) -> Result<Vec<Result<(), String>>, String> {
+        let deadline = Instant::now() + patient(20);
+        let next = |n| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.answers.recv_timeout(left).map_err(|e| format!("after {n} answers: {e}"))
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// What polkit says.
@@ -85,6 +189,11 @@ fn lock(mind: &Mutex<Mind>) -> MutexGuard<'_, Mind> {
 impl Authority {
     /// Takes polkit's name on a bus.
     pub fn start(address: &str) -> Result<Self, String> {
+        Self::start_as(address, POLKIT)
+    }
+
+    /// Takes another name on a bus, which is then somebody's.
+    pub fn start_as(address: &str, name: &'static str) -> Result<Self, String> {
         let mind = Arc::new(Mutex::new(Mind { verdict: Verdict::No, asked: Vec::new() }));
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -92,7 +201,7 @@ impl Authority {
         let thread = std::thread::spawn(move || {
             let Ok(runtime) = runtime() else { return };
             runtime.block_on(async {
-                let connection = match take_name(&address).await {
+                let connection = match take_name(&address, name).await {
                     Ok(connection) => connection,
                     Err(e) => return drop(ready.send(Err(e))),
                 };
@@ -127,17 +236,20 @@ impl Drop for Authority {
     }
 }
 
-async fn take_name(address: &str) -> Result<Connection, String> {
+async fn take_name(address: &str, name: &str) -> Result<Connection, String> {
     let connection = connect(address).await?;
-    connection.request_name(POLKIT).await.map_err(|e| format!("cannot take polkit's name: {e}"))?;
+    connection.request_name(name).await.map_err(|e| format!("cannot take the name '{name}': {e}"))?;
     Ok(connection)
+}
+
+async fn next(incoming: &mut MessageStream) -> Option<zbus::Result<Message>> {
+    std::future::poll_fn(|context| std::pin::Pin::new(&mut *incoming).poll_next(context)).await
 }
 
 async fn serve(connection: &Connection, mind: &Mutex<Mind>) {
     let mut incoming = MessageStream::from(connection);
     loop {
-        let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut incoming).poll_next(context));
-        let Some(Ok(message)) = next.await else { return };
+        let Some(Ok(message)) = next(&mut incoming).await else { return };
         if message.message_type() == Type::MethodCall
             && let Some(reply) = answer(&message, mind)
         {

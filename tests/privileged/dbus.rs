@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::domain_xml;
 use berth_tests::host::{Traces, in_own_network};
-use berth_tests::peer::{Asked, Authority, Verdict, open_console};
+use berth_tests::peer::{Asked, Authority, Burst, Verdict, open_console};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
 use serde_json::json;
@@ -20,6 +20,8 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
+    ("dbus::many_calls_at_once_are_answered", many),
+    ("dbus::users_with_many_calls_keep_nobody_else_out", crowd),
 ];
 
 /// The user `nobody`.
@@ -261,5 +263,57 @@ fn hanging() -> Outcome {
     ensure!(message.contains("no answer after 20 s"), "what the caller was told: {message}");
     let took = begin.elapsed();
     ensure!(took > Duration::from_secs(19) && took < patient(40), "it took {took:?}");
+    Ok(())
+}
+
+/// As programs do that were written for libvirt-dbus. More than 128 that wait for an answer are refused by the bus.
+fn many() -> Outcome {
+    let (_daemon, bus) = Bus::with_daemon()?;
+    let burst = Burst::send(&bus.address(), 0, (HOST, CONNECT, "ListDomains", 0), 120)?;
+    let refused: Vec<_> = burst.answers(120)?.into_iter().filter_map(Result::err).collect();
+    ensure_eq!(refused, Vec::<String>::new(), "of root");
+    let authority = Authority::start(&bus.address())?;
+    authority.decide(Verdict::Yes);
+    let burst = Burst::send(&bus.address(), 65534, (HOST, CONNECT, "ListDomains", 0), 120)?;
+    let refused: Vec<_> = burst.answers(120)?.into_iter().filter_map(Result::err).collect();
+    ensure_eq!(refused, Vec::<String>::new(), "of another");
+    Ok(())
+}
+
+/// Calls that wait for a password are under way for as long as their senders like, and they can have many connections.
+fn crowd() -> Outcome {
+    let (_daemon, bus) = Bus::with_daemon()?;
+    let authority = Authority::start(&bus.address())?;
+    authority.decide(Verdict::Silence);
+    let call = (HOST, CONNECT, "ListDomains", 0);
+    let mut crowd = Vec::new();
+    for _ in 0..6 {
+        crowd.push(Burst::send_deaf(&bus.address(), 65534, call, 1100)?);
+    }
+    let mut asked = 0;
+    wait_for("questions", 20, || {
+        asked += authority.asked().len();
+        (asked >= 32).then_some(())
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    authority.decide(Verdict::Yes);
+    // The same user has had its share, and others are as ever.
+    let answer = Burst::send(&bus.address(), 65534, call, 1)?.answers(1)?.remove(0);
+    ensure!(answer.clone().is_err_and(|e| e.contains("LimitsExceeded")), "one more of the same: {answer:?}");
+    // The bus takes only users that the system knows: here daemon, and below bin, sys, sync and games.
+    for uid in [0, 1] {
+        let begun = Instant::now();
+        let answer = Burst::send(&bus.address(), uid, call, 1)?.answers(1)?.remove(0);
+        ensure_eq!(answer, Ok(()), "user {uid}");
+        ensure!(begun.elapsed() < patient(5), "user {uid} was held up for {:?}", begun.elapsed());
+    }
+    // Those of many users together: not root.
+    authority.decide(Verdict::Silence);
+    for uid in 2..6 {
+        crowd.push(Burst::send_deaf(&bus.address(), uid, call, 1100)?);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let answer = Burst::send(&bus.address(), 0, call, 1)?.answers(1)?.remove(0);
+    ensure_eq!(answer, Ok(()), "root");
     Ok(())
 }

@@ -63,6 +63,7 @@ fn crowd() -> Outcome {
         let other = daemon.virsh_by(&other, &["list"])?;
         ensure_eq!(other.status, 0, "another user: {other:?}");
         ensure_eq!(daemon.log().matches("refusing a connection").count(), 1, "lines in the log");
+        ensure!(daemon.log().contains("refusing a connection of user 65534: "), "{}", daemon.log());
         Ok(())
     })();
     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL)

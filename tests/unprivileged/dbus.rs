@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::peer::Authority;
 use berth_tests::suite::Test;
-use berth_tests::{Outcome, ensure, ensure_eq, patient};
+use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::errors_have_one_name", errors),
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
+    ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
     ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
     ("dbus::a_thousand_domains", thousand),
     ("dbus::a_daemon_of_a_folder_stays_off_the_bus", off),
@@ -357,6 +359,25 @@ fn bus_restarts() -> Outcome {
     );
     kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
     bus.daemon_there()
+}
+
+/// The log ends with how it is.
+fn name_waits() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let bus = Bus::start(daemon.work())?;
+    daemon.kill();
+    let other = Authority::start_as(&bus.address(), "org.libvirt")?;
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    daemon.launch()?;
+    let warning = "the name 'org.libvirt' on the bus has another owner";
+    let news = "on the bus as 'org.libvirt'";
+    wait_for("a warning", 10, || daemon.log().contains(warning).then_some(()))?;
+    ensure!(!daemon.log().contains(news), "two have the name: {}", daemon.log());
+    drop(other);
+    wait_for("the name", 10, || daemon.log().contains(news).then_some(()))?;
+    bus.daemon_there()?;
+    ensure!(daemon.log().rfind(warning) < daemon.log().rfind(news), "{}", daemon.log());
+    Ok(())
 }
 
 fn slow_client() -> Outcome {

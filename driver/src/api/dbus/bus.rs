@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ pub struct Bus {
     pub callers: Callers,
     /// Their calls.
     pub turns: Arc<Turns>,
+    named: AtomicBool,
     out: mpsc::Sender<Message>,
     waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
 }
@@ -83,7 +85,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Bus {
     /// A connection whose messages go out through a queue.
     pub fn new(engine: Arc<Engine>, out: mpsc::Sender<Message>) -> Self {
-        Self { engine, callers: Callers::default(), out, waiting: Mutex::default(), turns: Arc::default() }
+        Self {
+            engine,
+            callers: Callers::default(),
+            turns: Arc::default(),
+            named: AtomicBool::new(false),
+            out,
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Whether the daemon's name is this connection's.
+    pub fn has_name(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// The bus tells whether it is.
+    pub fn set_name(&self, is_ours: bool) {
+        self.named.store(is_ours, Ordering::Relaxed);
     }
 
     /// Sends as soon as there is room. Whether the bus ever takes it, is another question.

@@ -91,7 +91,15 @@ async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
             },
             why = &mut writing => break why,
             done = &mut introducing, if !introduced => match done {
-                Ok(Ok(())) => introduced = true,
+                Ok(Ok(waits)) => {
+                    introduced = true;
+                    // It may have become ours meanwhile.
+                    if waits && !bus.has_name() {
+                        tracing::warn!(
+                            "the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it"
+                        );
+                    }
+                }
                 Ok(Err(why)) => break why,
                 Err(e) => break e.to_string(),
             },
@@ -119,8 +127,8 @@ async fn write(connection: &Connection, mut queue: mpsc::Receiver<Message>) -> S
     "nobody writes to the bus any more".into()
 }
 
-/// Takes the name, and asks to be told who leaves.
-async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
+/// Takes the name, and asks to be told who leaves. Whether the name is somebody else's, and we wait for it.
+async fn introduce(bus: Arc<Bus>) -> Result<bool, String> {
     let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
                 member='NameOwnerChanged',arg2=''";
     let asked = bus.ask(BUS, "AddMatch", &rule, PATIENCE).await;
@@ -129,10 +137,7 @@ async fn introduce(bus: Arc<Bus>) -> Result<(), String> {
     let answer = bus.ask(BUS, "RequestName", &(NAME, 0u32), PATIENCE).await;
     let answer = answer.map_err(|e| format!("cannot take the name '{NAME}': {e}"))?;
     // That it is ours, now or after a while, is told by NameAcquired.
-    if let Ok(2) = answer.body().deserialize::<u32>() {
-        tracing::warn!("the name '{NAME}' on the bus has another owner (libvirt-dbus?); waiting for it");
-    }
-    Ok(())
+    Ok(answer.body().deserialize::<u32>().is_ok_and(|answer| answer == 2))
 }
 
 /// Looks at a message. Never waits.
@@ -158,27 +163,40 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
         }
         // It is told of the connection's own name too.
         Some("NameAcquired") if message.body().deserialize::<&str>().is_ok_and(|name| name == NAME) => {
+            bus.set_name(true);
             tracing::info!("on the bus as '{NAME}'");
         }
-        Some("NameLost") => tracing::warn!("the name '{NAME}' on the bus is somebody else's now"),
+        Some("NameLost") => {
+            bus.set_name(false);
+            tracing::warn!("the name '{NAME}' on the bus is somebody else's now");
+        }
         _ => {}
     }
 }
+
+fn limits(why: &str) -> call::Answer {
+    Err(Refusal::Protocol("LimitsExceeded", why.to_owned()))
+}
+
+/// What a client is told that has too many.
+const TOO_MANY: &str = "too many calls at once";
 
 fn called(bus: &Arc<Bus>, message: Message) {
     let header = message.header();
     // A bus always says who calls.
     let Some(client) = header.sender().map(|s| s.as_str().to_owned()) else { return };
-    let limits = |why: &str| Err(Refusal::Protocol("LimitsExceeded", why.to_owned()));
     let refusal = if message.body().len() > MAX_CALL {
         limits("the message is too long")
-    } else if let Some(place) = bus.turns.place(&client, message.body().len()) {
+    } else if let Some(mut place) = bus.turns.place(&client, message.body().len()) {
         drop(header);
         let bus = bus.clone();
         tokio::spawn(async move {
-            let turn = place.turn().await;
+            let turn = place.turn(access::user(&bus, &client)).await;
             let header = message.header();
-            let answer = answer(&bus, &client, &message, &header).await;
+            let answer = match turn {
+                Some(_) => answer(&bus, &client, &message, &header).await,
+                None => limits(TOO_MANY),
+            };
             if let Err(refusal) = &answer {
                 tracing::debug!("refused {client}: {}", refusal.reply().1);
             }
@@ -189,7 +207,7 @@ fn called(bus: &Arc<Bus>, message: Message) {
         });
         return;
     } else {
-        limits("too many calls at once")
+        limits(TOO_MANY)
     };
     if let Some(reply) = call::reply(&header, refusal) {
         bus.send_now(reply);

@@ -93,16 +93,19 @@ pub async fn serve(engine: Arc<Engine>, listener: Listener) -> Result<(), ServeE
     loop {
         match socket.accept().await {
             // Who cannot be told apart is nobody in particular.
-            Ok((stream, _)) => match places.take(stream.peer_cred().map_or(u32::MAX, |c| c.uid()), own) {
-                Ok(place) => {
-                    let engine = engine.clone();
-                    tokio::spawn(async move {
-                        connection::run(engine, stream).await;
-                        drop(place);
-                    });
+            Ok((stream, _)) => {
+                let user = stream.peer_cred().map_or(u32::MAX, |c| c.uid());
+                match places.take(user, own) {
+                    Ok(place) => {
+                        let engine = engine.clone();
+                        tokio::spawn(async move {
+                            connection::run(engine, stream).await;
+                            drop(place);
+                        });
+                    }
+                    Err(full) => refuse(&stream, user, full),
                 }
-                Err(full) => refuse(&stream, full),
-            },
+            }
             Err(e) => {
                 // Out of descriptors, most likely: it passes, and spinning does not help.
                 tracing::warn!("cannot accept a connection: {e}");
@@ -113,9 +116,9 @@ pub async fn serve(engine: Arc<Engine>, listener: Listener) -> Result<(), ServeE
 }
 
 /// Says why, as the answer to whatever was going to be asked, as far as that can be done without waiting.
-fn refuse(stream: &UnixStream, Full { message, is_news }: Full) {
+fn refuse(stream: &UnixStream, user: u32, Full { message, is_news }: Full) {
     if is_news {
-        tracing::warn!("refusing a connection: {message}");
+        tracing::warn!("refusing a connection of user {user}: {message}");
     }
     let mut out = Outbox::default();
     out.bad(&CallError::Failure(Failure::Failed(format!("the daemon takes no more connections: {message}"))));

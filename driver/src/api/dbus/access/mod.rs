@@ -16,6 +16,7 @@ use crate::api::audit::Asker;
 use crate::api::dbus::bus::{AskError, BUS, Bus, PATIENCE};
 use crate::api::dbus::call::Call;
 use crate::api::dbus::error::Refusal;
+use crate::api::dbus::turns::User;
 use crate::engine::publish::blocking;
 
 /// Callers that are remembered.
@@ -69,6 +70,15 @@ async fn role(bus: &Bus, name: &str) -> Result<Role, AskError> {
     let pid = credentials.get("ProcessID").and_then(|v| u32::try_from(v).ok());
     bus.callers.set(name, (role, Asker { uid: Some(uid), pid }));
     Ok(role)
+}
+
+/// Whose calls a caller's are. That the bus does not tell who calls is for [`authorise`] to say.
+pub async fn user(bus: &Bus, name: &str) -> User {
+    match role(bus, name).await {
+        Ok(Role::Admin) => User::Admin,
+        // Who cannot be told apart is nobody in particular.
+        Ok(Role::Reader) | Err(_) => User::Other(bus.callers.asker(name).uid.unwrap_or(u32::MAX)),
+    }
 }
 
 /// Whether a caller may do this; called before a parameter is looked at.
