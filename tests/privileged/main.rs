@@ -32,6 +32,7 @@ use berth_tests::{daemon, roots, suite};
 use nix::sched::{CloneFlags, unshare};
 
 fn main() {
+    networks::pretend();
     let tests: Vec<suite::Test> = [
         account::TESTS,
         life::TESTS,

@@ -444,6 +444,20 @@ fn rules_left() -> Outcome {
     Ok(())
 }
 
+/// What this program is called when it is to look like dnsmasq.
+const IMPOSTOR: &str = "dnsmasq";
+
+/// If this process is to look like dnsmasq, does so for ever.
+pub fn pretend() {
+    if std::env::args_os().next().is_some_and(|own| own == IMPOSTOR) {
+        // Not longer than the test.
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
 /// Everybody can see the arguments of dnsmasq, and give a process of theirs the same.
 fn impostor() -> Outcome {
     use std::os::unix::process::CommandExt;
@@ -453,10 +467,11 @@ fn impostor() -> Outcome {
     let claim = format!("--conf-file={}", config.display());
     let mut crowd = Vec::new();
     for _ in 0..6 {
-        let mut command = std::process::Command::new("/bin/sh");
-        command.arg0("dnsmasq").args(["-c", "trap '' HUP; sleep 1000 & wait", &claim]);
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg0(IMPOSTOR).arg(&claim);
         crowd.push(command.spawn().map_err(|e| format!("cannot run an impostor: {e}"))?);
     }
+    wait_for("the impostors", 5, || (servers(daemon.work()).len() == crowd.len()).then_some(()))?;
     let real = |daemon: &Daemon| -> Vec<i32> {
         let is_it =
             |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("dnsmasq"));
@@ -483,13 +498,6 @@ fn impostor() -> Outcome {
         Ok(())
     })();
     for mut one in crowd {
-        // Its sleep ends with the test's namespace of processes, or is nobody's.
-        let children =
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", one.id())).unwrap_or_default();
-        for pid in children.split_whitespace().filter_map(|w| w.parse::<i32>().ok()) {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
         let _ = one.kill();
         let _ = one.wait();
     }

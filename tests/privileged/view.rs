@@ -226,9 +226,11 @@ fn replaced() -> Outcome {
 }
 
 /// Reads idle time until /tmp/stop is there, and says when it went back.
-const CLOCK: &str = "rm -f /tmp/stop; last=0; n=0; while [ ! -f /tmp/stop ]; do idle=; read up idle </proc/uptime; \
-    [ -n \"$idle\" ] || continue; now=${idle%.*}${idle#*.}; [ $now -ge $last ] || echo back from $last to $now; \
-    last=$now; n=$((n+1)); done 2>/dev/null; [ $n -gt 100 ] && echo read; rm /tmp/stop";
+/// `read` of a shell takes byte after byte, and what was read before an error of a killed server would count as the whole: `cat` takes
+/// all at once, and says when it could not.
+const CLOCK: &str = "rm -f /tmp/stop; last=0; n=0; while [ ! -f /tmp/stop ]; do text=$(cat /proc/uptime) || continue; \
+    idle=${text#* }; now=${idle%.*}${idle#*.}; [ \"$now\" -ge $last ] || echo back from $last to \"$now\"; \
+    last=$now; n=$((n+1)); done 2>/dev/null; [ $n -gt 20 ] && echo read; rm /tmp/stop";
 
 fn forward() -> Outcome {
     let inside = Inside::start("t-vf", "")?;
