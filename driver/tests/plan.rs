@@ -39,6 +39,7 @@ fn links(domain: &berth_domain::Domain) -> Vec<Link> {
         network: None,
         bridge: None,
         switch: false,
+        passthrough: false,
     };
     interfaces.iter().zip(inside).enumerate().map(link).collect()
 }

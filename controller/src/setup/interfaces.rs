@@ -112,8 +112,18 @@ pub fn refresh(plan: &[PlanHostInterface], moved: &[Moved], network: BorrowedFd<
 }
 
 fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<()> {
-    let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
+    let doing = |operation| Doing::new(Step::Interfaces, operation).path(inside(plan));
     let down = plan.down == Some(true);
+    if let Some(mac) = &plan.mac {
+        let doing = doing("set the hardware address of");
+        let mac = hardware_address(mac).ok_or_else(|| doing.refused("not a hardware address"))?;
+        netlink.set_hardware_address(index, mac).map_err(|e| match e {
+            Errno::BUSY => {
+                doing.failed_because(e, "the device below it cannot change its own while it is up")
+            }
+            e => doing.failed(e),
+        })?;
+    }
     netlink.set_up(index, !down).map_err(|e| doing("set up the interface").failed(e))?;
     for address in &plan.addresses {
         let doing = doing("give an address to").target(&address.address);
@@ -132,6 +142,11 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
         there_or(netlink.add_route(index, network, prefix, gateway, metric), doing)?;
     }
     Ok(())
+}
+
+fn hardware_address(text: &str) -> Option<[u8; 6]> {
+    let octets: Option<Vec<u8>> = text.split(':').map(|o| u8::from_str_radix(o, 16).ok()).collect();
+    octets?.try_into().ok()
 }
 
 /// What is there already is as it should be.

@@ -23,6 +23,7 @@ const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
 
 /// Attributes.
+const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_NAMESPACE: u16 = 28;
 const ADDRESS_PEER: u16 = 1;
@@ -145,6 +146,13 @@ impl Netlink {
     /// Sets an interface up or down.
     pub fn set_up(&self, index: u32, up: bool) -> Result<(), Errno> {
         self.ask(Message::link(NEW_LINK, index, if up { UP } else { 0 }, UP)).map(drop)
+    }
+
+    /// Gives an interface a hardware address.
+    pub fn set_hardware_address(&self, index: u32, mac: [u8; 6]) -> Result<(), Errno> {
+        let mut message = Message::link(NEW_LINK, index, 0, 0);
+        message.attribute(LINK_ADDRESS, &mac);
+        self.ask(message).map(drop)
     }
 
     /// Removes an interface; of a pair, both.

@@ -5,7 +5,7 @@
 use std::os::fd::BorrowedFd;
 
 use berth_domain::Domain;
-use berth_domain::model::{Interface, InterfaceSource};
+use berth_domain::model::{DirectMode, Interface, InterfaceSource};
 use berth_schemas::controller::StepFailure;
 use uuid::Uuid;
 
@@ -129,7 +129,7 @@ pub async fn make(
     }
     let spec = resolve(engine, owner, interface).await?;
     engine.links.make(link, &spec, owner.uuid, network).await?;
-    note_bridge(link, &spec);
+    note_kind(link, &spec);
     Ok(())
 }
 
@@ -150,15 +150,18 @@ pub async fn change(
 ) -> Result<(), LinkError> {
     let spec = resolve(engine, owner, interface).await?;
     engine.links.change(link, &spec).await?;
-    note_bridge(link, &spec);
+    note_kind(link, &spec);
     Ok(())
 }
 
-/// Where a link is, once that is known.
-pub fn note_bridge(link: &mut Link, spec: &LinkSpec) {
-    if let LinkKind::Pair(pair) = &spec.kind {
-        link.bridge = pair.port.as_ref().map(|p| p.bridge.clone());
-        link.switch = pair.port.as_ref().is_some_and(|p| p.switch.is_some());
+/// What a link is and where, once that is known.
+pub fn note_kind(link: &mut Link, spec: &LinkSpec) {
+    match &spec.kind {
+        LinkKind::Pair(pair) => {
+            link.bridge = pair.port.as_ref().map(|p| p.bridge.clone());
+            link.switch = pair.port.as_ref().is_some_and(|p| p.switch.is_some());
+        }
+        LinkKind::Macvlan { mode, .. } => link.passthrough = *mode == DirectMode::Passthrough,
     }
 }
 
@@ -209,7 +212,7 @@ pub async fn connect_again(
         return Ok(false);
     }
     engine.links.change(link, &spec).await?;
-    note_bridge(link, &spec);
+    note_kind(link, &spec);
     match owner.name {
         "" => tracing::info!("interface '{}' is connected again", link.host),
         name => tracing::info!("domain '{name}': interface '{}' is connected again", link.host),

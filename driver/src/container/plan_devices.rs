@@ -149,7 +149,15 @@ pub fn host_interface(hostdev: &Hostdev) -> Option<PlanHostInterface> {
         HostdevSource::Net { interface, ip } => {
             let (addresses, routes) = (addresses(ip), routes(ip));
             let name = interface.clone();
-            Some(PlanHostInterface { name, inside: None, made: None, down: None, addresses, routes })
+            Some(PlanHostInterface {
+                name,
+                inside: None,
+                made: None,
+                down: None,
+                mac: None,
+                addresses,
+                routes,
+            })
         }
         _ => None,
     }
@@ -169,6 +177,8 @@ pub fn interface(interface: &Interface, link: &Link) -> PlanHostInterface {
         inside: Some(link.inside.clone()),
         made: Some(true),
         down: (whole && interface.link_up == Some(false)).then_some(true),
+        // Made with the address of the device, whatever else is asked for, but it can be changed.
+        mac: link.passthrough.then(|| interface.mac.clone()),
         addresses: addresses(&interface.ip),
         routes: routes(&interface.ip),
     }

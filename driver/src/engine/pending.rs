@@ -53,7 +53,7 @@ impl Engine {
                 if let Some(interface) = interface
                     && let Ok(spec) = links::resolve(self, owner, interface).await
                 {
-                    links::note_bridge(&mut link, &spec);
+                    links::note_kind(&mut link, &spec);
                 }
                 LinkChange::There(link).apply(&mut record.links);
             }

@@ -390,6 +390,9 @@ pub struct PlanHostInterface {
     /// It is left down inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<bool>,
+    /// Hardware address that it is given inside; null leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
     /// `addresses`.
     pub addresses: Vec<PlanAddress>,
     /// `routes`.

@@ -16,6 +16,7 @@ use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 pub const TESTS: &[Test] = &[
     ("links::containers_on_a_bridge_stand_beside_the_host", || in_own_network(bridge)),
     ("links::macvlans_in_four_modes", || in_own_network(macvlans)),
+    ("links::a_device_for_one_macvlan_lends_it_its_address", || in_own_network(passthrough)),
     ("links::a_pair_without_a_bridge", || in_own_network(ethernet)),
     ("links::isolated_ports_and_link_states", || in_own_network(isolated)),
     ("links::virtual_lans_of_a_port", || in_own_network(vlans)),
@@ -232,6 +233,60 @@ fn macvlans() -> Outcome {
     ensure!(state()?.contains("LOWER_UP"), "it is down: {}", state()?);
     ensure!(lan.reaches("t-mv1", "10.78.0.1"), "outside is not reached");
     lan.daemon.ok(&["destroy", "t-mv1"]).map(drop)
+}
+
+/// The macvlan has the address of the document, which the device has meanwhile; its own is back however the container ends.
+fn passthrough() -> Outcome {
+    parent()?;
+    let mut lan = Lan::new()?;
+    let address = || -> Result<String, String> {
+        let text = ip("-o link show dev tpar0")?;
+        let found =
+            text.split_once("link/ether ").and_then(|(_, rest)| rest.split(' ').next().map(str::to_owned));
+        found.ok_or(text)
+    };
+    let own = address()?;
+    let wanted = "52:54:00:78:00:02";
+    lan.network("tpass", "<forward mode='passthrough'><interface dev='tpar0'/></forward>")?;
+    let of_network = format!(
+        "<interface type='network'><source network='tpass'/><mac address='{wanted}'/>
+         <ip address='10.78.0.2' prefix='24'/></interface>"
+    );
+    let is_there = |lan: &Lan, what: &str| -> Outcome {
+        let text = lan.inside("t-pt", "ip -o link show dev eth0")?;
+        ensure!(text.contains(wanted), "{what}: another address than the document's: {text}");
+        ensure_eq!(address()?, wanted, "{what}: the device");
+        ensure!(lan.reaches("t-pt", "10.78.0.1"), "{what}: outside is not reached");
+        Ok(())
+    };
+    let is_back = |what: &str| wait_for(what, 5, || address().ok().filter(|a| *a == own)).map(drop);
+    for (kind, xml) in [("direct", direct(2, "passthrough", "")), ("network", of_network)] {
+        for end in ["destroy", "the controller is killed", "both are killed"] {
+            let what = format!("{kind}, {end}");
+            lan.start("t-pt", &xml)?;
+            is_there(&lan, &what)?;
+            let pid = lan.daemon.pid_of("t-pt", "id")?;
+            match end {
+                "destroy" => drop(lan.daemon.ok(&["destroy", "t-pt"])?),
+                "the controller is killed" => drop(run(&format!("kill -9 {pid}"))?),
+                _ => {
+                    lan.daemon.kill();
+                    run(&format!("kill -9 {pid}"))?;
+                    is_back(&what)?;
+                    lan.daemon.launch()?;
+                }
+            }
+            is_back(&what)?;
+            wait_for("the end", 5, || lan.daemon.state("t-pt").ok().filter(|s| s.starts_with("shut off")))?;
+        }
+        lan.start("t-pt", "")?;
+        lan.plug("attach-device", "t-pt", &xml, &["--live"])?.ok()?;
+        is_there(&lan, &format!("{kind}, plugged"))?;
+        lan.plug("detach-device", "t-pt", &xml, &["--live"])?.ok()?;
+        is_back(&format!("{kind}, unplugged"))?;
+        lan.daemon.ok(&["destroy", "t-pt"])?;
+    }
+    Ok(())
 }
 
 fn ethernet() -> Outcome {

@@ -167,6 +167,13 @@ impl Kernel {
         done.map_err(failed(if up { "set up the interface" } else { "set down the interface" }, name))
     }
 
+    /// Gives a macvlan that has a device for itself an address, which becomes that of the device.
+    pub async fn set_address(&self, index: u32, mac: Mac, device: &str) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index).address(mac.to_vec());
+        let done = self.0.link().set(message.build()).execute().await;
+        done.map_err(failed("change the hardware address of", device))
+    }
+
     /// Moves a link into a network namespace, under the name that it has there from then on.
     pub async fn give(&self, index: u32, namespace: BorrowedFd<'_>, name: &str) -> Result<(), LinkError> {
         let message = LinkUnspec::new_with_index(index).setns_by_fd(namespace.as_raw_fd()).name(name);

@@ -44,6 +44,9 @@ pub struct Link {
     /// Whether it may be a port of Open vSwitch.
     #[serde(default)]
     pub switch: bool,
+    /// Whether it is a macvlan that has a device for itself, and shares its hardware address.
+    #[serde(default)]
+    pub passthrough: bool,
 }
 
 impl Link {
@@ -150,7 +153,9 @@ impl Links {
             InterfaceSource::Bridge { bridge } => Some(bridge.clone()),
             _ => None,
         };
+        let passthrough = matches!(interface.source, InterfaceSource::Direct { mode, .. } if mode == DirectMode::Passthrough);
         Ok(Link {
+            passthrough,
             mac: interface.mac.clone(),
             host,
             token: random.chars().take(12).collect(),
@@ -458,9 +463,17 @@ async fn make_macvlan(
                 tokio::time::sleep(pause).await;
             }
             Err(e) => return Err(LinkError { operation: "make a macvlan of", name: dev.to_owned(), ..e }),
-            Ok(()) => return Ok(()),
+            Ok(()) => break,
         }
     }
+    // In a network namespace of its own it gets its address from whoever is there. It has to be its own, not the device's,
+    // that is changed: only then the kernel gives the device the old one again when the macvlan goes, whatever ends it.
+    if mode == DirectMode::Passthrough && end.namespace.is_none() {
+        let made = kernel.find(&end.name).await?;
+        let made = made.ok_or_else(|| LinkError::of("find the interface", &end.name, Errno::NODEV))?.index;
+        return kernel.set_address(made, spec.mac, dev).await;
+    }
+    Ok(())
 }
 
 fn pretend_to_make(folder: &std::path::Path, link: &Link, spec: &LinkSpec) -> Result<(), LinkError> {
