@@ -74,8 +74,12 @@ pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Mov
         e => doing("find the interface").failed(e),
     })?;
     let mut moved = Moved { name: plan.name.clone(), index: 0, made: plan.made == Some(true) };
-    let arrived =
-        netlink.move_to(index, inside(plan), network).map_err(|e| doing("move the interface").failed(e));
+    let arrived = netlink.move_to(index, inside(plan), network).map_err(|e| match e {
+        // What "lo", bridges and the like answer.
+        Errno::INVAL => doing("move the interface")
+            .failed_because(e, "an interface of this kind cannot leave the host's network namespace"),
+        e => doing("move the interface").failed(e),
+    });
     // What has the name of one that did not arrive is the container's own; but nobody guesses those that were made.
     let ours = arrived.is_ok() || moved.made;
     match arrived.and_then(|()| make_ready(plan, network, &mut moved)) {
@@ -126,7 +130,8 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
     }
     netlink.set_up(index, !down).map_err(|e| doing("set up the interface").failed(e))?;
     for address in &plan.addresses {
-        let doing = doing("give an address to").target(&address.address);
+        let doing =
+            Doing::new(Step::Interfaces, "add the address").path(&address.address).target(inside(plan));
         let (local, prefix) = network_of(&address.address, address.prefix, doing)?;
         let peer = address.peer.as_deref().map(|peer| network_of(peer, address.prefix, doing)).transpose()?;
         there_or(netlink.add_address(index, local, prefix, peer.map(|p| p.0)), doing)?;
@@ -134,12 +139,14 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
     for route in plan.routes.iter().filter(|_| !down) {
         // The gateway is what does not fit, and the name inside is the one that is known.
         let shown = format!("{}/{} via {}", route.network, route.prefix, route.gateway);
-        let inside = plan.inside.as_ref().unwrap_or(&plan.name);
-        let doing = Doing::new(Step::Interfaces, "add the route").path(&shown).target(inside);
+        let doing = Doing::new(Step::Interfaces, "add the route").path(&shown).target(inside(plan));
         let (network, prefix) = network_of(&route.network, route.prefix, doing)?;
         let (gateway, _) = network_of(&route.gateway, 0, doing)?;
         let metric = route.metric.and_then(|m| u32::try_from(m).ok());
-        there_or(netlink.add_route(index, network, prefix, gateway, metric), doing)?;
+        match netlink.add_route(index, network, prefix, gateway, metric) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(doing.failed(e)),
+        }
     }
     Ok(())
 }

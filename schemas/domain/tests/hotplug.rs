@@ -185,4 +185,18 @@ fn what_interfaces_cannot_have_is_said_before_the_start() {
     let refused = |xml: &str| parse_device(xml, &host()).expect_err(xml).to_string();
     assert!(refused(&bridge("", "a-name-of-16-bytes")).contains("is not a name of an interface"));
     assert!(refused(&bridge("", "br%d")).contains("is not a name of an interface"));
+    let with = |rest: &str| bridge("", "br0").replace("</interface>", &format!("{rest}</interface>"));
+    for name in ["all", "default"] {
+        for element in ["guest", "target"] {
+            let said = refused(&with(&format!("<{element} dev='{name}'/>")));
+            assert!(said.contains(&format!("no interface can be called '{name}'")), "{said}");
+        }
+    }
+    for size in ["1", "67", "65536", "99999"] {
+        let said = refused(&with(&format!("<mtu size='{size}'/>")));
+        assert!(said.contains(&format!("the mtu {size} is not one from 68 to 65535")), "{said}");
+    }
+    for size in ["0", "68", "65535"] {
+        device(&with(&format!("<mtu size='{size}'/>")));
+    }
 }

@@ -47,12 +47,32 @@ fn kinds() -> Outcome {
         ensure_eq!(lan.traces("t-plug").difference(&running), Vec::<String>::new(), "{xml}: what is left");
     }
     // What cannot come leaves nothing.
-    for xml in [
-        bridged(2, "").replace("tbr0", "tbr9"),
-        bridged(2, "<guest dev='lo'/>"),
-        bridged(2, "<route address='10.1.0.0' prefix='16' gateway='10.99.0.1'/>"),
+    let of_host = |name: &str| {
+        format!(
+            "<hostdev mode='capabilities' type='net'><source><interface>{name}</interface></source></hostdev>"
+        )
+    };
+    let stays = "an interface of this kind cannot leave the host's network namespace: Invalid argument";
+    let on_host =
+        "<interface type='ethernet'><target dev='tpair'/><source><ip address='10.79.0.1' prefix='24'/>
+        <route address='10.80.0.0' prefix='16' gateway='10.99.0.2'/></source></interface>";
+    for (xml, message) in [
+        (bridged(2, "").replace("tbr0", "tbr9"), "cannot add interface to bridge 'tbr9': No such device".to_owned()),
+        (bridged(2, "<guest dev='lo'/>"), String::new()),
+        (
+            bridged(2, "<route address='10.1.0.0' prefix='16' gateway='10.99.0.1'/>"),
+            "cannot add a route to '10.1.0.0/16' on 'eth0': by the gateway '10.99.0.1': Network is unreachable".into(),
+        ),
+        (
+            on_host.to_owned(),
+            "cannot add a route through 'tpair': to 10.80.0.0/16 by the gateway '10.99.0.2': Network is unreachable"
+                .into(),
+        ),
+        (of_host("tbr0"), format!("cannot move the interface 'tbr0': {stays}")),
+        (of_host("lo"), format!("cannot move the interface 'lo': {stays}")),
     ] {
-        lan.plug("attach-device", "t-plug", &xml, &["--live"])?.fails()?;
+        let error = lan.plug("attach-device", "t-plug", &xml, &["--live"])?.fails()?;
+        ensure!(error.contains(&message), "{xml}: not '{message}' but {error}");
         ensure_eq!(lan.traces("t-plug").difference(&running), Vec::<String>::new(), "{xml}: what is left");
     }
     // One that is there when the container ends goes with it.

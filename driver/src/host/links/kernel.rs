@@ -265,7 +265,10 @@ impl Kernel {
             builder = builder.priority(metric);
         }
         let done = unless(self.0.route().add(builder.build()).execute().await, &[Errno::EXIST]);
-        done.map_err(failed("add a route through", name))
+        done.map_err(failed("add a route through", name)).map_err(|e| {
+            let HostRoute { network, prefix, gateway, .. } = route;
+            LinkError { detail: Some(format!("to {network}/{prefix} by the gateway '{gateway}'")), ..e }
+        })
     }
 
     /// Limits what leaves a link, or takes the limit away.

@@ -17,6 +17,10 @@ use crate::walk::Walk;
 
 /// Most tags of a `<vlan>`, and most parameters of a filter.
 const MAX_PARAMETERS: usize = 256;
+/// What the kernel takes as the largest packet of a pair (`ETH_MIN_MTU`, `ETH_MAX_MTU`).
+const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
+/// Folders of /proc/sys/net/ipv4/conf that are not of an interface: the kernel makes none of these names.
+const RESERVED: [&str; 2] = ["all", "default"];
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
 
@@ -57,7 +61,12 @@ pub(crate) fn interface(mut w: Walk<'_>) -> Interface {
         isolated
     });
     let mtu = w.one("mtu").and_then(|mut mtu| {
-        let size = mtu.number("size");
+        // As libvirt has it, 0 says nothing.
+        let size = mtu.number("size").filter(|size| *size != 0);
+        if let Some(size) = size.filter(|size| !MTU.contains(size)) {
+            let (least, most) = (MTU.start(), MTU.end());
+            mtu.error_at("size", format!("the mtu {size} is not one from {least} to {most}"));
+        }
         let extra = mtu.finish();
         w.keep("mtu", 0, extra);
         size
@@ -179,6 +188,8 @@ fn check_name(w: &Walk<'_>, attribute: &str, name: &str) {
         let message =
             format!("'{}' is not a name of an interface (1 to {MAX_IFNAME} bytes)", name.escape_debug());
         w.error_at(attribute, message);
+    } else if RESERVED.contains(&name) {
+        w.error_at(attribute, format!("no interface can be called '{name}': the kernel keeps that name"));
     }
 }
 
