@@ -119,6 +119,7 @@ async fn daemon(
     let run_folder = parts.layout.run().to_owned();
     let engine = Engine::new(parts).map_err(failed("start"))?;
     service::reload(engine.clone(), settings).map_err(failed("wait for signals"))?;
+    engine.end_abandoned().await.map_err(failed("end what was being started"))?;
     let report = engine.recover().await.map_err(failed("find the domains again"))?;
     tracing::info!(
         "{} defined, {} adopted, {} ended meanwhile, {} files set aside",

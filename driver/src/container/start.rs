@@ -572,7 +572,9 @@ impl Linked {
         let (prepared, uuid) = (&self.grouped.prepared, self.grouped.record.uuid);
         let owner = Owner { name: &prepared.name, uuid, domain: None };
         // It may be at work with all of this.
-        let mut residue = end(&prepared.newborn.process).await;
+        let lends = prepared.plan.host_interfaces.iter().any(|i| i.made != Some(true));
+        let process = &prepared.newborn.process;
+        let mut residue = if lends { give_up(process).await } else { end(process).await };
         residue.extend(links::release(engine, owner, &prepared.links).await);
         residue.extend(self.grouped.undo(engine).await);
         residue
@@ -632,6 +634,20 @@ impl Prepared {
         let mut failure = plain("controller", "set up the container", error.to_string());
         failure.detail = Some(format!("{error} (see '{}')", log.display()));
         failure
+    }
+}
+
+/// How long a controller may take to give back what it has of the host.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// Ends a controller that may have interfaces of the host in its container: it is asked first, so that it gives them back.
+/// Of one that is killed, virtual ones are gone with the namespace.
+pub async fn give_up(process: &Process) -> Vec<String> {
+    // A failure is that of the kill, too.
+    drop(process.signal(rustix::process::Signal::TERM));
+    match process.ended_within(GIVING_BACK).await {
+        true => Vec::new(),
+        false => end(process).await,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Does not know how requests arrive.
 
+mod abandoned;
 mod addresses;
 pub mod controls;
 pub mod history;

@@ -9,6 +9,7 @@ use super::{Lan, bridged, direct, parent};
 
 pub const TESTS: &[Test] = &[
     ("links::a_daemon_killed_at_each_step_of_a_start", || in_own_network(daemon)),
+    ("links::a_start_that_is_given_up_gives_interfaces_back", || in_own_network(given_up)),
     ("links::a_controller_killed_at_each_step", || in_own_network(controller)),
     ("links::a_daemon_killed_while_something_is_plugged", || in_own_network(plugging)),
     ("links::two_hundred_containers_come_and_go", || in_own_network(many)),
@@ -68,6 +69,47 @@ fn daemon() -> Outcome {
         // The name that the document gives is free.
         lan.daemon.ok(&["start", "t-lk"])?;
         lan.daemon.ok(&["destroy", "t-lk"])?;
+    }
+    Ok(())
+}
+
+/// A virtual interface of the host would be gone with the network namespace of a controller that is killed.
+fn given_up() -> Outcome {
+    let mut victim = Victim::new("t-lg")?;
+    run("ip link add tgiv0 type veth peer name tgiv1")?;
+    let hostdev =
+        "<hostdev mode='capabilities' type='net'><source><interface>tgiv1</interface></source></hostdev>";
+    victim.lan.define("t-lg", &format!("{hostdev}{}", bridged(2, "")))?;
+    let before = victim.lan.traces("t-lg");
+    for step in ["linked", "launched", "published"] {
+        victim.again(Some(&format!("daemon:{step}")))?;
+        ensure!(victim.lan.daemon.virsh(&["start", "t-lg"])?.status != 0, "not killed at '{step}'");
+        victim.lan.daemon.wait_dead(5)?;
+        ensure_eq!(links().contains(&"tgiv1".to_owned()), step == "linked", "'{step}': on the host");
+        victim.again(None)?;
+        if victim.lan.daemon.state("t-lg")?.starts_with("running") {
+            victim.lan.daemon.ok(&["destroy", "t-lg"])?;
+        }
+        wait_for(&format!("the interface, '{step}'"), 5, || {
+            links().contains(&"tgiv1".to_owned()).then_some(())
+        })?;
+        victim.lan.nothing_left("t-lg", &before).map_err(|e| format!("a kill at '{step}': {e}"))?;
+    }
+    // The same for one that is destroyed while it starts, at whatever point that is.
+    for delay in (4..60).step_by(4) {
+        let lan = &victim.lan;
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| lan.daemon.virsh(&["start", "t-lg"]).map(drop));
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            lan.daemon.virsh(&["destroy", "t-lg"])?;
+            starting.join().map_err(|_| "the start has panicked".to_owned())?
+        })?;
+        if lan.daemon.state("t-lg")?.starts_with("running") {
+            lan.daemon.ok(&["destroy", "t-lg"])?;
+        }
+        wait_for("the interface", 5, || links().contains(&"tgiv1".to_owned()).then_some(()))
+            .map_err(|e| format!("destroyed after {delay} ms: {e}"))?;
+        lan.nothing_left("t-lg", &before)?;
     }
     Ok(())
 }
