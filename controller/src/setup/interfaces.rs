@@ -143,10 +143,7 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
         let (network, prefix) = network_of(&route.network, route.prefix, doing)?;
         let (gateway, _) = network_of(&route.gateway, 0, doing)?;
         let metric = route.metric.and_then(|m| u32::try_from(m).ok());
-        match netlink.add_route(index, network, prefix, gateway, metric) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(doing.failed(e)),
-        }
+        there_or(netlink.add_route(index, network, prefix, gateway, metric), doing)?;
     }
     Ok(())
 }

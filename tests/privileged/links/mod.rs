@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("links::a_device_for_one_macvlan_lends_it_its_address", || in_own_network(passthrough)),
     ("links::a_pair_without_a_bridge", || in_own_network(ethernet)),
     ("links::isolated_ports_and_link_states", || in_own_network(isolated)),
+    ("links::a_carrier_that_goes_and_comes_costs_the_guest_no_route", || in_own_network(carrier)),
     ("links::virtual_lans_of_a_port", || in_own_network(vlans)),
     ("links::throughput_is_as_the_document_says", || in_own_network(throughput)),
     ("links::what_is_missing_is_named_and_nothing_is_left", || in_own_network(missing)),
@@ -80,6 +81,14 @@ impl Lan {
         let printed = self.daemon.virsh(&words);
         std::fs::remove_file(file).map_err(|e| e.to_string())?;
         printed
+    }
+
+    /// A virtual network that is there.
+    fn network(&self, name: &str, forward: &str) -> Outcome {
+        let xml = format!("<network><name>{name}</name>{forward}</network>");
+        let file = self.daemon.file("network.xml", &xml)?;
+        self.daemon.ok(&["net-define", &file])?;
+        self.daemon.ok(&["net-start", name]).map(drop)
     }
 
     fn traces(&self, name: &str) -> Traces {
@@ -353,6 +362,45 @@ fn isolated() -> Outcome {
         lan.daemon.ok(&["destroy", name])?;
     }
     Ok(())
+}
+
+/// Of a port of a network with a bridge, too, the carrier is switched: what the guest has configured stays.
+fn carrier() -> Outcome {
+    let lan = Lan::new()?;
+    lan.network("tcar", "<forward mode='bridge'/><bridge name='tbr0'/>")?;
+    let port = |rest: &str| {
+        format!(
+            "<interface type='network'><source network='tcar'/><mac address='52:54:00:77:00:05'/>
+             <target dev='tcar0'/>{rest}</interface>"
+        )
+    };
+    let set = |state: &str| lan.daemon.ok(&["domif-setlink", "t-car", "tcar0", state]).map(drop);
+    let state = || lan.inside("t-car", "ip -o link show dev eth0");
+    for (how, rest) in
+        [("a start", ""), ("a start without a carrier", "<link state='down'/>"), ("a plug", "")]
+    {
+        if how == "a plug" {
+            lan.start("t-car", "")?;
+            lan.plug("attach-device", "t-car", &port("<link state='down'/>"), &["--live"])?.ok()?;
+        } else {
+            lan.start("t-car", &port(rest))?;
+        }
+        set("up")?;
+        wait_for("the carrier", 5, || state().ok().filter(|s| s.contains("LOWER_UP")))?;
+        // As a client of DHCP does it.
+        lan.inside("t-car", "ip addr add 10.77.0.5/24 dev eth0")?;
+        lan.inside("t-car", "ip route add default via 10.77.0.1")?;
+        set("down")?;
+        ensure!(state()?.contains("NO-CARRIER,BROADCAST"), "{how}: not the carrier: {}", state()?);
+        set("up")?;
+        let routes = lan.inside("t-car", "ip route")?;
+        ensure!(routes.contains("default via 10.77.0.1"), "{how}: the route is gone: {routes}");
+        lan.daemon.ok(&["destroy", "t-car"])?;
+    }
+    // Also of one that has been without a carrier from the start, it is up inside.
+    lan.start("t-car", &port("<link state='down'/>"))?;
+    ensure!(state()?.contains("NO-CARRIER,BROADCAST,MULTICAST,UP"), "without a carrier: {}", state()?);
+    lan.daemon.ok(&["destroy", "t-car"]).map(drop)
 }
 
 fn vlans() -> Outcome {

@@ -61,7 +61,7 @@ fn kinds() -> Outcome {
         (bridged(2, "<guest dev='lo'/>"), String::new()),
         (
             bridged(2, "<route address='10.1.0.0' prefix='16' gateway='10.99.0.1'/>"),
-            "cannot add a route to '10.1.0.0/16' on 'eth0': by the gateway '10.99.0.1': Network is unreachable".into(),
+            "cannot add the route '10.1.0.0/16 via 10.99.0.1' on 'eth0': Network is unreachable".into(),
         ),
         (
             on_host.to_owned(),
