@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Signal};
 
 use crate::failure::{Doing, Failure, Outcome, Step};
 use crate::run::Controller;
@@ -42,8 +42,13 @@ pub fn take_over() -> Result<OwnedFd, String> {
     // What runs from a descriptor is called by its number. The kernel takes 15 bytes; see PR_SET_NAME in prctl(2).
     rustix::thread::set_name(c"berth-controlle")
         .map_err(|e| format!("cannot set the process's name: {e}"))?;
-    // It is a session of its own already if the daemon has done that: EPERM.
-    let _ = rustix::process::setsid();
+    // In the daemon's session the end of the daemon would be our end, too: the kernel hangs up on a process group that is
+    // left by its session with somebody in it who is stopped.
+    if let Err(e) = rustix::process::setsid()
+        && rustix::process::getsid(None) != Ok(rustix::process::getpid())
+    {
+        return Err(format!("cannot make a session: {e}"));
+    }
     // Nobody may trace us or look into /proc/PID/fd, nor our child before it has left the host behind (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| format!("cannot make the process undumpable: {e}"))?;
@@ -60,7 +65,9 @@ pub fn launch(socket: OwnedFd) -> i32 {
             return 2;
         }
     };
-    berth_sys::signal::ignore(libc_sigpipe());
+    berth_sys::signal::ignore(Signal::PIPE.as_raw());
+    // Of a controller nobody can ask that it reads its settings again.
+    berth_sys::signal::ignore(Signal::HUP.as_raw());
     let mut connection = Connection::new(0, socket);
     let mut early = None;
     let Some((plan, oneway)) = wait_for_plan(&mut connection, &signals, &mut early) else { return 1 };
@@ -80,11 +87,6 @@ pub fn launch(socket: OwnedFd) -> i32 {
             1
         }
     }
-}
-
-/// SIGPIPE, the same number on all architectures of Linux.
-fn libc_sigpipe() -> i32 {
-    13
 }
 
 /// The plan; `None` if the daemon left or a signal came.

@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("account::memory_of_a_hog", hog),
     ("account::a_limit_too_small_to_start_says_so", too_small),
     ("account::bytes_through_loopback", loopback),
+    ("account::what_a_container_calls_things_costs_no_figures", odd_names),
+    ("account::disks_have_their_names_of_the_document", disks),
     ("account::an_oom_kill_is_told", oom),
     ("account::pressure_is_told_also_by_the_next_daemon", pressure),
     ("account::the_page_for_prometheus", metrics),
@@ -166,6 +168,82 @@ fn loopback() -> Outcome {
     // Loopback is no interface that libvirt would count.
     ensure_eq!(number(&stats(&daemon, &["t-al"])?, "net.count")?, 0, "interfaces");
     Ok(())
+}
+
+/// Names of interfaces that are no text, that a terminal would obey, that look alike, and more of them than are told; and
+/// an init with such a name.
+fn odd_names() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let script = r#"printf 'b\377) R 1 2' > /proc/1/comm
+        for name in 'x\377y' 'a\42b' 'a?b' 'e\033[2J' 'e?[2J'; do ip link add "$(printf "$name")" type bridge || echo failed; done
+        n=0; while [ $n -lt 600 ]; do ip link add "many$n" type bridge; n=$((n+1)); done
+        echo made > /tmp/made; while :; do sleep 1; done"#;
+    let root = begin(&daemon, "t-an", script)?;
+    wait_for("the interfaces", 60, || root.join("tmp/made").exists().then_some(()))?;
+    let console = daemon.ok(&["console", "t-an", "--log"])?;
+    ensure!(!console.contains("failed"), "{console}");
+    let told = daemon.ok(&["domstats", "t-an", "--interface"])?;
+    ensure!(!told.contains('\u{1b}'), "what a terminal obeys: {told}");
+    let count = number(&stats(&daemon, &["t-an", "--interface"])?, "net.count")?;
+    ensure!((400..=512).contains(&count), "{count} interfaces");
+    ensure!(told.lines().any(|l| l.ends_with(".name=x?y")), "{told}");
+    ensure!(daemon.ok(&["domifstat", "t-an", "a\"b"])?.contains("rx_bytes "), "domifstat");
+    daemon.kill();
+    let socket = daemon.work().join("metrics");
+    daemon.set_arguments(&["--metrics", &format!("unix:{}", socket.display())]);
+    daemon.launch()?;
+    let mut stream = UnixStream::connect(&socket).map_err(|e| e.to_string())?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
+    let samples: Vec<&str> = page
+        .lines()
+        .filter_map(|l| {
+            l.strip_prefix("libvirt_domain_interface_stats_receive_bytes_total{")?.split('}').next()
+        })
+        .collect();
+    let distinct: std::collections::HashSet<&&str> = samples.iter().collect();
+    ensure!(samples.len() > 400, "{} samples", samples.len());
+    ensure_eq!(distinct.len(), samples.len(), "different samples");
+    ensure!(page.contains(r#"target_device="a\"b""#), "a name with a quotation mark");
+    daemon.ok(&["destroy", "t-an"]).map(drop)
+}
+
+/// An image and a device, used and not: the names that `domblklist` shows are those that the figures have.
+fn disks() -> Outcome {
+    let daemon = Daemon::start()?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let disk = |name: &str, target: &str| -> Result<String, String> {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
+        file.set_len(1 << 20).map_err(|e| e.to_string())?;
+        let path = path.display();
+        Ok(format!("<disk type='file'><source file='{path}'/><target dev='{target}'/></disk>"))
+    };
+    let devices = disk("used", "vda")? + &disk("unused", "vdb")?;
+    let root = daemon.busybox("t-ad")?;
+    let script = "dd if=/dev/zero of=/dev/vda bs=64k count=4 conv=fsync && echo > /tmp/made; while :; do sleep 1; done";
+    daemon.define("t-ad", &domain_xml("t-ad", &root, &["/bin/sh", "-c", script], &devices))?;
+    daemon.ok(&["start", "t-ad"])?;
+    wait_for("the writer", 20, || root.join("tmp/made").exists().then_some(()))?;
+    let source = folder.path().join("used").display().to_string();
+    for name in ["vda", &source] {
+        let text = daemon.ok(&["domblkstat", "t-ad", name])?;
+        ensure!(text.contains(&format!("{name} wr_bytes 262144\n")), "{name}: {text}");
+    }
+    let text = daemon.ok(&["domblkstat", "t-ad", "vdb"])?;
+    ensure!(text.contains("vdb wr_bytes 0\n"), "{text}");
+    let error = daemon.virsh(&["domblkstat", "t-ad", "vdc"])?.fails()?;
+    ensure!(error.contains("no disk of that name"), "{error}");
+    let figures = stats(&daemon, &["t-ad", "--block"])?;
+    let of = |target: &str| {
+        (0..9).find(|n| figures.get(&format!("block.{n}.name")).is_some_and(|name| name == target))
+    };
+    let (used, unused) = (of("vda").ok_or("no vda")?, of("vdb").ok_or("no vdb")?);
+    ensure_eq!(figures.get(&format!("block.{used}.path")), Some(&source), "the source");
+    ensure_eq!(number(&figures, &format!("block.{used}.wr.bytes"))?, 262_144, "bytes written");
+    ensure_eq!(number(&figures, &format!("block.{unused}.wr.bytes"))?, 0, "bytes written to the other");
+    daemon.ok(&["destroy", "t-ad"]).map(drop)
 }
 
 /// The file with the limit of memory of a domain's group.

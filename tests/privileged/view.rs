@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("view::a_killed_server_is_replaced_under_readers", replaced),
     ("view::nothing_goes_back_when_a_server_is_killed", forward),
     ("view::it_goes_on_without_the_daemon", without_daemon),
+    ("view::a_stopped_server_is_replaced", stopped),
     ("view::nobody_serves_who_is_not_asked", idle),
     ("view::a_server_that_stands_holds_up_no_destroy", stands),
     ("view::the_controller_is_killed_while_readers_wait", controller),
@@ -274,6 +275,32 @@ fn without_daemon() -> Outcome {
     send(second, Signal::SIGKILL)?;
     wait_for("the server to end", 5, || (!alive(second)).then_some(()))?;
     inside.daemon.ok(&["resume", inside.name])?;
+    inside.woken()?;
+    inside.destroy()
+}
+
+/// Nobody but the controller can end one that is stopped. And where somebody is stopped, the kernel hangs up on a process group that the
+/// end of another process leaves without its session: the end of the daemon is none of the container's business.
+fn stopped() -> Outcome {
+    let mut inside = Inside::start("t-vz", "")?;
+    let first = inside.woken()?;
+    send(first, Signal::SIGSTOP)?;
+    let begin = Instant::now();
+    let second = inside.woken()?;
+    println!("the answer took {:?}", begin.elapsed());
+    ensure!(second != first && !alive(first), "the stopped server is there");
+    for who in ["the server", "the controller"] {
+        let controller = inside.controller()?;
+        let pid = if who == "the server" { inside.woken()? } else { controller };
+        send(pid, Signal::SIGSTOP)?;
+        inside.daemon.kill();
+        sleep(Duration::from_millis(300));
+        ensure!(alive(controller), "{who} was stopped, and the controller ended with the daemon");
+        send(pid, Signal::SIGCONT)?;
+        inside.daemon.launch()?;
+        ensure_eq!(inside.controller()?, controller, "who has the container, after {who} was stopped");
+    }
+    send(inside.controller()?, Signal::SIGHUP)?;
     inside.woken()?;
     inside.destroy()
 }

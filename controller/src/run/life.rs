@@ -285,6 +285,9 @@ impl Controller {
         self.expire_hotplug(now);
         self.look_for_oom(now, false);
         self.ready.wake(now);
+        if let Some(view) = &mut self.view {
+            view.look(now);
+        }
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;
         }

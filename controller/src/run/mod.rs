@@ -245,7 +245,8 @@ impl Controller {
         let asking = self.asking.iter().map(|a| a.deadline.saturating_duration_since(now));
         let hotplug = self.hotplug.deadline().map(|at| at.saturating_duration_since(now));
         let consoles = self.consoles.list.iter().filter_map(|c| c.timeout());
-        phase.chain(asking).chain(hotplug).chain(consoles).min()
+        let view = self.view.as_ref().and_then(View::deadline).map(|at| at.saturating_duration_since(now));
+        phase.chain(view).chain(asking).chain(hotplug).chain(consoles).min()
     }
 
     fn handle(&mut self, token: Token, events: i16) {

@@ -21,7 +21,28 @@ const AT_ONCE: u32 = 4;
 /// The longest pause, as a power of two of the shortest, which is a tenth of a second.
 const LONGEST: u32 = 7;
 
+/// How often whoever serves is looked at. Who is stopped at two looks is ended: it cannot end itself as it would for an answer
+/// that takes so long, and whoever waits for one would wait for ever.
+const LOOK: Duration = Duration::from_millis(2500);
+
 impl View {
+    /// When somebody has to look at who serves.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.server.as_ref().map(|_| self.look.0 + LOOK)
+    }
+
+    /// Looks, if it is time.
+    pub fn look(&mut self, now: Instant) {
+        let Some(server) = self.server.as_ref().filter(|_| now >= self.look.0 + LOOK) else { return };
+        // Without taking notice of it: what has been continued meanwhile is not told.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let stopped = matches!(waitid(WaitId::PidFd(server.as_fd()), options), Ok(Some(_)));
+        if stopped && self.look.1 {
+            crate::note("berth-view was stopped; another one will serve");
+            self.stop();
+        }
+        self.look = (now, stopped);
+    }
     /// Until when nothing is started.
     fn pause(&self) -> Instant {
         let step = self.failures.saturating_sub(AT_ONCE).min(LONGEST);

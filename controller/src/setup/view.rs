@@ -54,6 +54,8 @@ pub struct View {
     pub since: Instant,
     /// How often it has failed in a row.
     pub failures: u32,
+    /// When it is looked at next, and whether it was stopped at the last look.
+    pub look: (Instant, bool),
 }
 
 impl View {
@@ -80,7 +82,15 @@ impl View {
         let state = memfd_create(c"berth-view-state", MemfdFlags::CLOEXEC).map_err(failed("memfd_create"))?;
         let now = clock_gettime(ClockId::Boottime);
         let started = now.tv_sec * 1_000_000_000 + now.tv_nsec;
-        let mut view = Self { device, state, started, server: None, since: Instant::now(), failures: 0 };
+        let mut view = Self {
+            device,
+            state,
+            started,
+            server: None,
+            since: Instant::now(),
+            failures: 0,
+            look: (Instant::now(), false),
+        };
         view.serve(plan, descriptors)?;
         Ok(Some((view, mount)))
     }
@@ -103,6 +113,7 @@ impl View {
             Cloned::Parent { pidfd, .. } => {
                 self.server = Some(pidfd);
                 self.since = Instant::now();
+                self.look = (self.since, false);
                 Ok(())
             }
             Cloned::Child => {

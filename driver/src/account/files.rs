@@ -10,8 +10,11 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The longest file: `memory.stat` has about 4 KiB, and one line for an interface 200 bytes.
-const LONGEST: usize = 64 << 10;
+/// How much of a file is read at first: `memory.stat` has about 4 KiB.
+const USUAL: usize = 64 << 10;
+
+/// The longest file: one line for an interface has at most 370 bytes, and there may be many.
+const LONGEST: usize = 512 << 10;
 
 /// How many files may stay open: a part of what the process may have.
 #[derive(Debug)]
@@ -92,21 +95,29 @@ pub struct Buffer(Vec<u8>);
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self(vec![0; LONGEST])
+        Self(vec![0; USUAL])
     }
 }
 
 impl Buffer {
-    /// The whole file from its beginning.
+    /// The whole file from its beginning. What is no UTF-8 in it is shown as question marks: names of interfaces are
+    /// the container's choice.
     fn fill(&mut self, file: &File) -> Option<&str> {
         let mut length = 0;
         loop {
             let got = file.read_at(&mut self.0[length..], length as u64).ok()?;
             length += got;
             // The kernel gives a short file in one piece; only what nearly fills a page may go on.
-            if got == 0 || length < 3000 || length == self.0.len() {
+            if got == 0 || length < 3000 || length == LONGEST {
                 break;
             }
+            if length == self.0.len() {
+                self.0.resize((length * 2).min(LONGEST), 0);
+            }
+        }
+        while let Err(e) = std::str::from_utf8(&self.0[..length]) {
+            let bad = e.error_len().unwrap_or(length - e.valid_up_to());
+            self.0[e.valid_up_to()..][..bad].fill(b'?');
         }
         std::str::from_utf8(&self.0[..length]).ok()
     }

@@ -141,8 +141,10 @@ impl Meter {
         let file = |name: &str| {
             openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok().map(File::from)
         };
-        let stat = std::io::read_to_string(file("stat")?).ok()?;
-        if parse_parent(&stat) != Some(controller) {
+        // Init's name is in there, and init's choice.
+        let mut stat = Vec::new();
+        std::io::Read::read_to_end(&mut file("stat")?, &mut stat).ok()?;
+        if parse_parent(&String::from_utf8_lossy(&stat)) != Some(controller) {
             return None;
         }
         let own = std::fs::read_link("/proc/self/ns/net").ok()?;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use files::Allowance;
 pub use files::Buffer;
 pub use meter::{Figures, Meter, Places, Who};
-pub use parse::pressure as parse_pressure;
+pub use parse::{pressure as parse_pressure, unused};
 
 /// Files of a domain that nobody has asked about for so long are closed.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -115,7 +115,8 @@ impl Meters {
         self.sweeping.store(false, Ordering::Release);
     }
 
-    fn device_name(&self, device: &str) -> String {
+    /// The kernel's name of a block device; its number where it has none.
+    pub fn device_name(&self, device: &str) -> String {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = names.get(device) {
             return name.clone();

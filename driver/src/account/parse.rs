@@ -40,16 +40,23 @@ fn device(word: &str) -> Option<&str> {
     (digits(major) && digits(minor)).then_some(word)
 }
 
+/// A device that nobody has used.
+pub fn unused(device: &str, name: String) -> BlockStats {
+    BlockStats {
+        device: device.to_owned(),
+        name,
+        target: None,
+        source: None,
+        read_bytes: 0,
+        read_requests: 0,
+        write_bytes: 0,
+        write_requests: 0,
+    }
+}
+
 fn entry<'a>(all: &'a mut Vec<BlockStats>, device: &str) -> &'a mut BlockStats {
     let at = all.iter().position(|b| b.device == device).unwrap_or_else(|| {
-        all.push(BlockStats {
-            device: device.to_owned(),
-            name: device.to_owned(),
-            read_bytes: 0,
-            read_requests: 0,
-            write_bytes: 0,
-            write_requests: 0,
-        });
+        all.push(unused(device, device.to_owned()));
         all.len() - 1
     });
     &mut all[at]
@@ -100,7 +107,11 @@ pub fn blkio(bytes: &str, requests: &str) -> Vec<BlockStats> {
     all
 }
 
-/// `/proc/net/dev`. A name may be anything but a slash or a blank: the numbers are behind the last colon.
+/// The most interfaces of a container whose figures are told. It can make as many as it wants, and each is in every answer.
+pub const MOST_INTERFACES: usize = 512;
+
+/// `/proc/net/dev`. A name may be anything but a slash or a blank: the numbers are behind the last colon. The last line
+/// counts only if it is whole.
 pub fn net_dev(text: &str) -> Vec<InterfaceStats> {
     let one = |line: &str| {
         let (name, rest) = line.rsplit_once(':')?;
@@ -117,7 +128,7 @@ pub fn net_dev(text: &str) -> Vec<InterfaceStats> {
             send_drops: n[11],
         })
     };
-    text.lines().filter_map(one).collect()
+    text.split_inclusive('\n').filter(|l| l.ends_with('\n')).filter_map(one).take(MOST_INTERFACES).collect()
 }
 
 /// `cpu.pressure` and its like: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same with "full".

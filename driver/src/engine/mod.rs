@@ -5,6 +5,7 @@
 mod abandoned;
 mod addresses;
 pub mod controls;
+mod disks;
 pub mod history;
 mod ids;
 pub mod lending;

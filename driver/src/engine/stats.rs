@@ -2,6 +2,7 @@
 //!
 //! Does not know how they travel.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::account::{Buffer, Figures, IDLE, Places, Who};
 use crate::engine::Engine;
+use crate::engine::disks;
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::paths::Layout;
@@ -73,6 +75,10 @@ impl Engine {
             && domain.is_some_and(|d| d.counts_cpu_times())
         {
             cpu.per_cpu_n_sec = self.counted_cpu_times(snapshot);
+        }
+        if let (Some(blocks), Some(run)) = (&mut figures.blocks, running) {
+            let name = |device: &str| self.meters.device_name(device);
+            disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &name);
         }
         DomainStats {
             name: snapshot.name.to_string(),

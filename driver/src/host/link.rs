@@ -94,8 +94,7 @@ pub fn spawn(program: &Program, name: &str, log: &Path) -> io::Result<Newborn> {
         .current_dir("/")
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
-        .stderr(log)
-        .process_group(0);
+        .stderr(log);
     let runtime = tokio::runtime::Handle::current();
     let mut child = as_controller(|| {
         let _entered = runtime.enter();

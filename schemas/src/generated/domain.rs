@@ -552,6 +552,13 @@ pub struct BlockStats {
     pub device: String,
     /// The kernel's name, for example "sda"; the numbers where it has none any more.
     pub name: String,
+    /// Target of the disk of the document that it is, and its source there; null for other devices and for images behind
+    /// qemu-nbd. A partition has the figures of the device that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// `readBytes`.
     #[serde(rename = "readBytes")]
     pub read_bytes: i64,
@@ -706,7 +713,7 @@ pub struct DomainStats {
     /// `memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStats>,
-    /// Devices that were used.
+    /// Devices that were used, and the disks of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Vec<BlockStats>>,
     /// Loopback included; null if the container has no network of its own.

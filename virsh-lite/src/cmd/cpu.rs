@@ -78,13 +78,20 @@ pub static VCPUPIN: Command =
         ])
         .json(JSON);
 
+/// In the order of virDomainNumatuneMemMode.
+const NUMA_MODES: &[&str] = &["strict", "preferred", "interleave", "restrictive"];
+
 /// `numatune`
 pub static NUMATUNE: Command =
     Command::new("numatune", Group::Domain, "Get or set numa parameters", numatune)
         .about("Prints from which of the host's nodes the memory comes, or sets it.")
         .options(&[
             Opt::domain(),
-            Opt::text("mode", "strict or restrictive").from(Values::Words(&["strict", "restrictive"])),
+            Opt::text(
+                "mode",
+                "strict, preferred, interleave or restrictive, or libvirt's number of it, 0 to 3",
+            )
+            .from(Values::Words(NUMA_MODES)),
             Opt::text("nodeset", "nodes such as 0-1"),
             CONFIG,
             LIVE,
@@ -202,7 +209,10 @@ fn numatune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let affect = affect(args, Affect::Current)?;
     let change = ResourceChange {
-        numa_mode: args.text("mode").map(str::to_owned),
+        numa_mode: args.text("mode").map(|word| {
+            let named = word.parse::<usize>().ok().and_then(|n| NUMA_MODES.get(n).copied());
+            named.unwrap_or(word).to_owned()
+        }),
         nodeset: args.text("nodeset").map(str::to_owned),
         ..ResourceChange::default()
     };

@@ -7,7 +7,7 @@ use berth_schemas::domain::{
 };
 use serde_json::{Map, Value};
 
-use crate::error::{CallError, Failure};
+use crate::error::{CallError, Failure, printable};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::Session;
@@ -101,7 +101,8 @@ fn run(session: &mut Session, args: &Args) -> Result<(), Failure> {
         text.push_str(&format!("Domain: '{name}'\n"));
         for (key, value) in record {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text.push_str(&format!("  {key}={value}\n"));
+            // Names of interfaces are the container's choice.
+            text.push_str(&format!("  {key}={}\n", printable(&value)));
         }
         session.out.print(&text);
     }
@@ -242,6 +243,8 @@ fn record(stats: &DomainStats, wants: &dyn Fn(&str) -> bool) -> Record {
                 rows.add("balloon.maximum", Some(stats.max_memory_ki_b));
             }
         }
+        let peak = stats.memory.as_ref().and_then(|m| m.peak_bytes);
+        rows.add("balloon.peak", peak.map(|bytes| bytes / 1024));
     }
     if wants("vcpu") {
         rows.add("vcpu.current", Some(stats.vcpus));
@@ -268,7 +271,10 @@ fn record(stats: &DomainStats, wants: &dyn Fn(&str) -> bool) -> Record {
     if let Some(blocks) = stats.blocks.as_ref().filter(|_| wants("block")) {
         rows.add("block.count", Some(blocks.len() as i64));
         for (n, block) in blocks.iter().enumerate() {
-            rows.text(format!("block.{n}.name"), &block.name);
+            rows.text(format!("block.{n}.name"), block.target.as_ref().unwrap_or(&block.name));
+            if let Some(source) = &block.source {
+                rows.text(format!("block.{n}.path"), source);
+            }
             rows.add(format!("block.{n}.rd.reqs"), Some(block.read_requests));
             rows.add(format!("block.{n}.rd.bytes"), Some(block.read_bytes));
             rows.add(format!("block.{n}.wr.reqs"), Some(block.write_requests));

@@ -2,7 +2,7 @@
 //!
 //! Does not compute anything but sums and kilobytes.
 
-use berth_schemas::domain::{DomainStats, StatsGroup};
+use berth_schemas::domain::{BlockStats, DomainStats, StatsGroup};
 use serde_json::{Map, Value, json};
 
 use crate::cmd::document::fetch;
@@ -28,11 +28,12 @@ pub static DOMBLKSTAT: Command = Command::new(
     domblkstat,
 )
 .about(
-    "Prints what a running domain has read and written through one block device of the host, or through all.",
+    "Prints what a running domain has read and written through one disk, or through any other block device of the host, \
+     or through all.",
 )
 .options(&[
     Opt::domain(),
-    Opt::text("device", "the kernel's name of a device; all together if none is given").positional(),
+    Opt::text("device", "target or source of a disk, or the kernel's name of a device; all together if none is given").positional(),
     Opt::flag("human", "print sentences"),
 ])
 .json("device, rd_req, rd_bytes, wr_req, wr_bytes");
@@ -99,19 +100,32 @@ fn dommemstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The devices that a name means: names of the document come before those of the host. All if there is none.
+fn called<'a>(all: &'a [BlockStats], device: &str) -> Vec<&'a BlockStats> {
+    let by_document = |b: &&BlockStats| [&b.target, &b.source].into_iter().flatten().any(|n| n == device);
+    let found: Vec<_> = all.iter().filter(by_document).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    if device.is_empty() {
+        // Partitions of one device have the same figures.
+        let first = |(n, b): &(usize, &BlockStats)| all.iter().position(|o| o.device == b.device) == Some(*n);
+        return all.iter().enumerate().filter(first).map(|(_, b)| b).collect();
+    }
+    all.iter().filter(|b| b.name == device || b.device == device).collect()
+}
+
 fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let device = args.text("device").unwrap_or_default().to_owned();
     let stats = running(session, args, StatsGroup::Block, "Failed to get block stats for domain")?;
     let all = stats.blocks.as_deref().unwrap_or_default();
-    let chosen: Vec<_> =
-        all.iter().filter(|b| device.is_empty() || b.name == device || b.device == device).collect();
+    let chosen = called(all, &device);
     if chosen.is_empty() && !device.is_empty() {
         let what = format!("Failed to get block stats for domain '{}' device '{device}'", stats.name);
-        let cause = "the domain has not used a device of that name";
+        let cause = "the domain has no disk of that name, and has used no device of that name";
         return Err(Failure::because(what, cause));
     }
-    let sum =
-        |value: fn(&berth_schemas::domain::BlockStats) -> i64| chosen.iter().map(|b| value(b)).sum::<i64>();
+    let sum = |value: fn(&BlockStats) -> i64| chosen.iter().map(|b| value(b)).sum::<i64>();
     let values = [
         ("rd_req", "number of read operations:     ", sum(|b| b.read_requests)),
         ("rd_bytes", "number of bytes read:          ", sum(|b| b.read_bytes)),

@@ -51,17 +51,21 @@ fn memory(stats: &DomainStats, take: fn(&MemoryStats) -> Option<i64>) -> Samples
 
 fn blocks(stats: &DomainStats, take: fn(&berth_schemas::domain::BlockStats) -> i64) -> Samples {
     let all = stats.blocks.iter().flatten();
-    all.map(|b| (vec![("target_device", label(&b.name))], take(b) as f64)).collect()
+    all.map(|b| (vec![("target_device", label(b.target.as_ref().unwrap_or(&b.name)))], take(b) as f64))
+        .collect()
 }
 
 fn nets(stats: &DomainStats, take: fn(&berth_schemas::domain::InterfaceStats) -> i64) -> Samples {
     let all = stats.interfaces.iter().flatten().filter(|i| i.name != "lo");
-    all.map(|i| (vec![("target_device", label(&i.name))], take(i) as f64)).collect()
+    // Two that look the same here would make the whole page invalid.
+    let mut seen = std::collections::HashSet::new();
+    let all = all.map(|i| (label(&i.name), take(i) as f64)).filter(|(name, _)| seen.insert(name.clone()));
+    all.map(|(name, value)| (vec![("target_device", name)], value)).collect()
 }
 
-/// Inside a container an interface may be called almost anything.
+/// Inside a container an interface may be called almost anything. The encoder escapes what the format wants escaped.
 fn label(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || c == '"' || c == '\\' { '?' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// virDomainState.
@@ -94,6 +98,7 @@ const METRICS: &[Metric] = &[
     counter("libvirt_domain_info_cpu_time_seconds", "Processor time used", |s| one(s.cpu.as_ref().and_then(|c| c.total_n_sec), NANO)),
     gauge("libvirt_domain_memory_stats_actual_balloon_bytes", "Memory of the definition", |s| one(s.memory.as_ref().map(|_| s.current_memory_ki_b), KIB)),
     gauge("libvirt_domain_memory_stats_rss_bytes", "Memory in use, page cache included", |s| memory(s, |m| m.usage_bytes)),
+    gauge("berth_domain_memory_peak_bytes", "The most memory that was in use since the start", |s| memory(s, |m| m.peak_bytes)),
     gauge("libvirt_domain_memory_stats_disk_cache_bytes", "Contents of files in memory", |s| memory(s, |m| m.cache_bytes)),
     gauge("libvirt_domain_memory_stats_available_bytes", "Memory that there is for it", |s| one(s.memory.as_ref().map(|m| m.limit_bytes.unwrap_or(s.max_memory_ki_b.saturating_mul(1024))), 1.0)),
     gauge("libvirt_domain_memory_stats_unused_bytes", "Memory that is left", |s| one(unused(s), 1.0)),
@@ -201,7 +206,7 @@ mod test {
             cpu: Some(cpu),
             memory: None,
             blocks: None,
-            interfaces: Some(vec![net("lo"), net("e\"th\n0")]),
+            interfaces: Some(vec![net("lo"), net("e\"th\n0"), net("e\"th?0")]),
             tasks: None,
             pressure: None,
         }
@@ -219,12 +224,13 @@ mod test {
             "libvirt_domain_info_maximum_memory_bytes{domain=\"web\"} 4096.0",
             "# TYPE libvirt_domain_info_cpu_time_seconds counter",
             "libvirt_domain_info_cpu_time_seconds_total{domain=\"web\"} 1.5",
-            "libvirt_domain_interface_stats_receive_bytes_total{domain=\"web\",target_device=\"e?th?0\"} 7.0",
+            "libvirt_domain_interface_stats_receive_bytes_total{domain=\"web\",target_device=\"e\\\"th?0\"} 7.0",
             "berth_domain_uptime_seconds{domain=\"web\"} 2.5",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no '{line}' in {text}");
         }
+        assert_eq!(text.matches("stats_receive_bytes_total{").count(), 1, "{text}");
         assert!(!text.contains("\"lo\"") && !text.contains("memory_usage_bytes{"), "{text}");
     }
 }

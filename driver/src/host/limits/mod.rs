@@ -21,6 +21,8 @@ pub const PERIOD: u64 = 100_000;
 pub struct Limits {
     /// Memory in bytes.
     pub memory: Option<u64>,
+    /// Whether that is the hard limit of `<memtune>`, not the memory that is said outside of it.
+    pub hard_limit: bool,
     /// Memory in bytes above which it is taken back.
     pub memory_soft: Option<u64>,
     /// Memory and swap together, in bytes.
@@ -60,6 +62,13 @@ pub struct IoLimits {
     pub read_ops: Option<u64>,
     /// Writes per second.
     pub write_ops: Option<u64>,
+}
+
+impl Limits {
+    /// The element that the limit of memory comes from.
+    fn memory_element(&self) -> &'static str {
+        if self.hard_limit { "memtune/hard_limit" } else { "memory" }
+    }
 }
 
 /// One value in one file.
@@ -137,6 +146,7 @@ impl Limits {
         let cputune = domain.cputune.as_ref();
         let mut limits = Self {
             memory: kib(Some(memory)),
+            hard_limit: memtune.is_some_and(|m| m.hard_limit.is_some()),
             memory_soft: kib(memtune.and_then(|m| m.soft_limit)),
             memory_and_swap: kib(memtune.and_then(|m| m.swap_hard_limit)),
             shares: cputune.and_then(|c| c.shares),

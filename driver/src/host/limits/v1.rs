@@ -11,7 +11,7 @@ pub fn settings(l: &Limits) -> Vec<Setting> {
     let mut all = vec![
         Setting {
             lenient: true,
-            ..setting("memory", "memory", &["memory.limit_in_bytes"], "-1", shown(l.memory))
+            ..setting(l.memory_element(), "memory", &["memory.limit_in_bytes"], "-1", shown(l.memory))
         },
         setting(
             "memtune/swap_hard_limit",

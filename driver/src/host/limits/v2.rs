@@ -26,7 +26,10 @@ pub fn settings(l: &Limits) -> Vec<Setting> {
         }
     };
     let mut all = vec![
-        Setting { lenient: true, ..setting("memory", "memory", &["memory.max"], "max", shown(l.memory)) },
+        Setting {
+            lenient: true,
+            ..setting(l.memory_element(), "memory", &["memory.max"], "max", shown(l.memory))
+        },
         setting("memtune/swap_hard_limit", "memory", &["memory.swap.max"], "max", shown(swap)),
         setting("memtune/soft_limit", "memory", &["memory.high"], "max", shown(l.memory_soft)),
         setting("cputune/shares", "cpu", &["cpu.weight"], "100", shown(l.shares.map(weight))),
