@@ -156,13 +156,15 @@ mod test {
     }
 
     #[test]
-    fn long_files_are_read_whole_and_bad_text_is_none() {
+    fn long_files_are_read_whole_and_bad_text_is_replaced() {
         let dir = tempfile::tempdir().expect("folder");
         let long = "x".repeat(9000);
         std::fs::write(dir.path().join("long"), &long).expect("written");
-        std::fs::write(dir.path().join("bad"), [0xff, 0xfe]).expect("written");
+        std::fs::write(dir.path().join("longest"), "y".repeat(LONGEST + 5)).expect("written");
+        std::fs::write(dir.path().join("bad"), b"a\xff\xfeb \xe2\x82").expect("written");
         let mut buffer = Buffer::default();
         assert_eq!(buffer.fill(&open(dir.path(), "long").expect("there")), Some(long.as_str()));
-        assert_eq!(buffer.fill(&open(dir.path(), "bad").expect("there")), None);
+        assert_eq!(buffer.fill(&open(dir.path(), "longest").expect("there")).map(str::len), Some(LONGEST));
+        assert_eq!(buffer.fill(&open(dir.path(), "bad").expect("there")), Some("a??b ??"));
     }
 }
