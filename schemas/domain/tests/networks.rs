@@ -140,6 +140,52 @@ fn a_network_without_a_mac_gets_one_that_stays() {
     assert_eq!(parse_network(&first.to_xml()).unwrap().network.mac, first.mac);
 }
 
+/// libvirt prints the device of a network with a bridge of its own twice.
+#[test]
+fn the_way_out_is_said_in_any_of_libvirts_forms() {
+    let forms = |forward: &str| {
+        let text = format!(
+            "<network><name>out</name>{forward}<ip address='10.1.1.1' netmask='255.255.255.0'/></network>"
+        );
+        parse_network(&text).map(|parsed| parsed.network)
+    };
+    let both = "<forward dev='eth1' mode='nat'>\n    <interface dev='eth1'/>\n  </forward>";
+    for forward in [
+        both,
+        "<forward mode='nat' dev='eth1'/>",
+        "<forward mode='nat'><interface dev='eth1'/></forward>",
+        "<forward mode='nat' dev='eth1'><interface dev='eth1' connections='1'/></forward>",
+    ] {
+        let network = forms(forward).unwrap();
+        assert_eq!(network.forward.as_ref().unwrap().dev.as_deref(), Some("eth1"), "{forward}");
+        assert!(network.to_xml().contains(both), "{}", network.to_xml());
+    }
+    let says = |forward: &str| forms(forward).unwrap_err().diagnostics[0].message.clone();
+    assert_eq!(
+        says("<forward mode='nat' dev='eth1'><interface dev='eth2'/></forward>"),
+        "the first interface 'eth2' is not the 'eth1' of <forward>"
+    );
+    assert_eq!(
+        says("<forward mode='route'><interface dev='eth1'/><interface dev='eth2'/></forward>"),
+        "the mode 'route' can have only one <interface>"
+    );
+}
+
+/// What is the first interface is said at `<forward>` too.
+#[test]
+fn an_interface_that_goes_is_gone_from_the_whole_element() {
+    let pool = parse_network(&fs::read_to_string(networks().join("pool.xml")).unwrap()).unwrap().network;
+    let update = |network: &Network, change, dev: &str| {
+        let part = parse_part(&format!("<interface dev='{dev}'/>"), PartKind::ForwardInterface).unwrap();
+        network.updated(change, &part, None).map_err(|e| e.to_string())
+    };
+    let without = update(&pool, Change::Delete, "eth10").unwrap();
+    assert!(without.to_xml().contains("<forward dev='eth11' mode='private'>"), "{}", without.to_xml());
+    assert!(!without.to_xml().contains("eth10"), "{}", without.to_xml());
+    let first = update(&pool, Change::AddFirst, "eth9").unwrap();
+    assert!(first.to_xml().contains("<forward dev='eth9' mode='private'>"), "{}", first.to_xml());
+}
+
 proptest! {
     /// No text makes the parser fail in any other way than by saying so, and what it takes comes back the same.
     #[test]

@@ -187,12 +187,8 @@ impl Task {
     /// The interface with the fewest ports; one that is handed over whole has no other.
     fn pick_device(&self, live: &Network) -> Result<String, NetworkError> {
         let Some(forward) = &live.forward else { return Err(NetworkError::Nobody) };
-        let all: Vec<&String> = match forward.interfaces.as_slice() {
-            [] => forward.dev.iter().collect(),
-            interfaces => interfaces.iter().collect(),
-        };
         let used = |dev: &String| self.ports.iter().filter(|t| t.dev.as_ref() == Some(dev)).count();
-        let least = all.into_iter().min_by_key(|dev| used(dev));
+        let least = forward.interfaces.iter().min_by_key(|dev| used(dev));
         match least {
             Some(dev) if forward.mode != ForwardMode::Passthrough || used(dev) == 0 => Ok(dev.clone()),
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),

@@ -153,6 +153,7 @@ fn forward(mut w: Walk<'_>) -> Forward {
     let mode = w.closed("mode").unwrap_or(ForwardMode::Nat);
     let dev = device(&mut w, "dev");
     let mut interfaces = Vec::new();
+    // libvirt writes the first one twice, whatever the mode.
     for mut child in w.all("interface", MAX_PARTS) {
         // Of a network that runs: how many ports are made on it.
         child.get("connections");
@@ -160,13 +161,21 @@ fn forward(mut w: Walk<'_>) -> Forward {
         if name.is_none() {
             child.error("the attribute 'dev' is missing");
         }
+        if let (Some(dev), Some(name), true) = (&dev, &name, interfaces.is_empty())
+            && dev != name
+        {
+            child.error_at("dev", format!("the first interface '{name}' is not the '{dev}' of <forward>"));
+        }
         let extra = child.finish();
         w.keep("interface", interfaces.len(), extra);
         interfaces.extend(name);
     }
+    if interfaces.is_empty() {
+        interfaces.extend(dev);
+    }
     Forward {
         mode,
-        dev,
+        dev: interfaces.first().cloned(),
         managed: w.yes_no("managed"),
         nat: w.one("nat").map(nat),
         interfaces,

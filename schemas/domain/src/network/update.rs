@@ -170,7 +170,9 @@ impl Network {
                 };
                 let equal = |o: &String| o == dev;
                 Editor { what: "interface entry", network: &name, entries: &mut forward.interfaces }
-                    .apply(change, dev, &equal, &equal, None)
+                    .apply(change, dev, &equal, &equal, None)?;
+                forward.dev = forward.interfaces.first().cloned();
+                Ok(())
             }
             Part::Portgroup(group) => {
                 let equal = |o: &Portgroup| o.name == group.name;

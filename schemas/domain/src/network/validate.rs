@@ -88,10 +88,8 @@ impl Network {
                 wrong("the last port is before the first, or the first is 0".into());
             }
         }
-        if mode.has_own_bridge() && !forward.interfaces.is_empty() {
-            wrong(format!(
-                "<interface> is not possible with the mode '{mode}'; name it as the attribute 'dev'"
-            ));
+        if mode.has_own_bridge() && forward.interfaces.len() > 1 {
+            wrong(format!("the mode '{mode}' can have only one <interface>"));
         }
         if mode == ForwardMode::Open && forward.dev.is_some() {
             wrong("the mode 'open' has no device: it has no rules at all".into());
@@ -101,7 +99,7 @@ impl Network {
             wrong(format!("the mode '{mode}' needs an <ip>"));
         }
         let direct = matches!(mode, ForwardMode::Private | ForwardMode::Vepa | ForwardMode::Passthrough);
-        let devices = !forward.interfaces.is_empty() || forward.dev.is_some();
+        let devices = !forward.interfaces.is_empty();
         if direct && !devices && !forward.extra.children.iter().any(|c| c.name == "pf") {
             wrong(format!("the mode '{mode}' needs an <interface>"));
         }
