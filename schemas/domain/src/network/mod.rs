@@ -32,7 +32,7 @@ pub use update::{Change, Part, PartKind, UpdateError, parse_part};
 pub struct ParsedNetwork {
     /// What it says.
     pub network: Network,
-    /// What in it is unknown, in document order.
+    /// What in it is unknown, or not meant as it stands, in document order.
     pub warnings: Vec<Diagnostic>,
     /// Whether the document has a UUID.
     pub says_uuid: bool,
@@ -67,6 +67,7 @@ pub fn parse_network(xml: &str) -> Result<ParsedNetwork, ParseError> {
     let (mut errors, mut warnings) = cx.finish();
     if let Some(network) = &network {
         errors.extend(network.validate());
+        warnings.extend(network.remarks());
         let remarks = network.settings_remarks();
         errors.extend(remarks.errors);
         warnings.extend(remarks.warnings);

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::model::{Dhcp, ForwardMode, MacTableManager, Network, NetworkIp};
+use super::model::{Dhcp, DhcpRange, ForwardMode, MacTableManager, Network, NetworkIp};
 use super::{network_address, same_network};
 use crate::Diagnostic;
 use crate::tree::Pos;
@@ -71,6 +71,22 @@ impl Network {
         }
         problems.sort_by_key(|d| (d.line, d.column));
         problems
+    }
+
+    /// What of this definition is not meant as it stands, each with its position in the document.
+    pub(super) fn remarks(&self) -> Vec<Diagnostic> {
+        let mut remarks = Vec::new();
+        for ip in &self.ips {
+            let own = |range: &&DhcpRange| (range.start..=range.end).contains(&ip.address);
+            for DhcpRange { start, end, pos, .. } in ip.dhcp.iter().flat_map(|d| &d.ranges).filter(own) {
+                let message = format!(
+                    "the range {start} - {end} has the host's own address {} in it, which no guest is given",
+                    ip.address
+                );
+                say(&mut remarks, *pos, "/ip/dhcp/range", message);
+            }
+        }
+        remarks
     }
 
     fn check_forward(&self, problems: &mut Problems) {
@@ -219,9 +235,6 @@ impl Network {
                 wrong(format!("the range {start} - {end} is not of the network {}/{length}", ip.address));
             } else if start > end {
                 wrong(format!("the range {start} - {end} ends before it begins"));
-            }
-            if (start..=end).contains(&ip.address) {
-                wrong(format!("the range {start} - {end} has the host's own address {} in it", ip.address));
             }
             if is_edge(start, length) || is_edge(end, length) {
                 wrong(format!(
