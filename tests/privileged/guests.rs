@@ -189,6 +189,15 @@ fn isolated() -> Outcome {
     let out = inside(&daemon, "t-ia", || lab::hears("192.0.2.2:80"));
     ensure!(out.is_err(), "a guest gets out: {out:?}");
     ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world gets in");
+    // Who has an address by the document and asks for none is known by name too, as long as it runs.
+    let root = daemon.busybox("t-ic")?;
+    let own = interface("iso", "<ip address='10.21.0.50' prefix='24'/>");
+    daemon.define("t-ic", &domain_xml("t-ic", &root, &["/bin/sleep", "1000"], &own))?;
+    daemon.ok(&["start", "t-ic"])?;
+    let known = || lookup(&daemon, "t-ia", "t-ic", "10.21.0.1").is_ok_and(|text| text.contains("10.21.0.50"));
+    wait_for("the name of a guest that asks for no address", 5, || known().then_some(()))?;
+    daemon.ok(&["destroy", "t-ic"])?;
+    wait_for("the end of the name", 5, || (!known()).then_some(()))?;
     for name in ["t-ia", "t-ib"] {
         daemon.ok(&["destroy", name])?;
     }
