@@ -92,6 +92,47 @@ fn parts_are_added_changed_and_removed() {
 }
 
 #[test]
+fn records_of_dns_are_modified() {
+    let modify = |kind, xml: &str| change(Change::Modify, kind, xml);
+    let host = modify(PartKind::DnsHost, "<host ip='10.20.0.9'><hostname>scanner</hostname></host>").unwrap();
+    assert!(host.contains("<hostname>scanner</hostname>") && !host.contains("printer"), "{host}");
+    let moved =
+        modify(PartKind::DnsHost, "<host ip='10.20.0.8'><hostname>printer</hostname></host>").unwrap();
+    assert!(moved.contains("<host ip='10.20.0.8'>") && !moved.contains("10.20.0.9"), "{moved}");
+    let txt = modify(PartKind::DnsTxt, "<txt name='info' value='the lab'/>").unwrap();
+    assert!(txt.contains("<txt name='info' value='the lab'/>") && !txt.contains("a lab"), "{txt}");
+    let srv =
+        "<srv service='ldap' protocol='tcp' domain='lab.example' target='other' port='390' priority='2'/>";
+    let changed = modify(PartKind::DnsSrv, srv).unwrap();
+    assert!(changed.contains(srv) && !changed.contains("port='389'"), "{changed}");
+    for (kind, xml, what) in [
+        (PartKind::DnsHost, "<host ip='10.20.0.7'><hostname>new</hostname></host>", "DNS HOST record"),
+        (PartKind::DnsTxt, "<txt name='new' value='x'/>", "DNS TXT record"),
+        (PartKind::DnsSrv, "<srv service='ldap' protocol='tcp' target='dir'/>", "DNS SRV record"),
+    ] {
+        let error = modify(kind, xml).unwrap_err();
+        assert_eq!(error, format!("couldn't locate an existing {what} in network 'lab'"), "{xml}");
+    }
+    // Of two hosts with one service the one that is named is meant; without a name it could be either.
+    let two = lab().to_xml().replace(
+        "<host ip='10.20.0.9'>",
+        "<srv service='ldap' protocol='tcp' domain='lab.example' target='spare'/><host ip='10.20.0.9'>",
+    );
+    let two = parse_network(&two).unwrap().network;
+    let modify = |target: &str| {
+        let xml = format!(
+            "<srv service='ldap' protocol='tcp' domain='lab.example' target='{target}' port='1' weight='1'/>"
+        );
+        let part = parse_part(&xml, PartKind::DnsSrv).unwrap();
+        two.updated(Change::Modify, &part, None).map(|n| n.to_xml()).map_err(|e| e.to_string())
+    };
+    let spare = modify("spare").unwrap();
+    assert!(spare.contains("target='spare' port='1' weight='1'/>"), "{spare}");
+    assert!(spare.contains("target='dir' port='389'"), "{spare}");
+    assert_eq!(modify("third").unwrap_err(), "multiple matching DNS SRV records were found in network 'lab'");
+}
+
+#[test]
 fn changes_that_cannot_be_say_why() {
     let say = |c, kind, xml: &str| change(c, kind, xml).unwrap_err();
     let host = PartKind::DhcpHost;
