@@ -54,6 +54,8 @@ pub struct Network {
     pub vlan_pos: Pos,
     /// Limits of throughput: of the network as a whole.
     pub bandwidth: Option<Bandwidth>,
+    /// Where they stood.
+    pub bandwidth_pos: Pos,
     /// `<port isolated>`.
     pub isolated: Option<bool>,
     /// Addresses of the host, and what is given to guests.

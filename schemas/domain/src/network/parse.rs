@@ -30,7 +30,7 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     let ours = forward.as_ref().is_none_or(|f| f.mode.has_own_bridge());
     let bridge = w.one("bridge").map(|b| bridge(b, ours));
     let (mtu, mtu_pos) = mtu(&mut w).unzip();
-    let (mut vlan_pos, mut virtualport_pos) = (Pos::default(), Pos::default());
+    let (mut vlan_pos, mut virtualport_pos, mut bandwidth_pos) = <(Pos, Pos, Pos)>::default();
     Some(Network {
         name: found.or_else(|| DomainName::parse("unnamed").ok())?,
         uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
@@ -48,7 +48,8 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
         dns: w.one("dns").map(dns),
         vlan: w.one("vlan").inspect(|c| vlan_pos = c.pos()).map(vlan),
         vlan_pos,
-        bandwidth: w.one("bandwidth").map(bandwidth),
+        bandwidth: w.one("bandwidth").inspect(|c| bandwidth_pos = c.pos()).map(bandwidth),
+        bandwidth_pos,
         isolated: isolated(&mut w),
         ips: w.all("ip", MAX_PARTS).into_iter().filter_map(ip).collect(),
         routes: w.all("route", MAX_PARTS).into_iter().filter_map(route).collect(),

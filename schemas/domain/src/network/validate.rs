@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::model::{Dhcp, DhcpRange, ForwardMode, MacTableManager, Network, NetworkIp};
 use super::{network_address, same_network};
 use crate::Diagnostic;
+use crate::model::Bandwidth;
 use crate::tree::Pos;
 
 /// The least size of the largest packet of IPv6 (RFC 8200, section 5).
@@ -65,6 +66,15 @@ impl Network {
         }
         if self.has_own_bridge() && self.virtualport.is_some() {
             refuse(self.virtualport_pos, "/virtualport", "a virtual network with <virtualport>");
+        }
+        let floor = |b: &Option<Bandwidth>| {
+            b.iter().flat_map(|b| [&b.inbound, &b.outbound]).flatten().any(|rate| rate.floor.is_some())
+        };
+        if floor(&self.bandwidth) {
+            refuse(self.bandwidth_pos, "/bandwidth", "a network with a floor of its bandwidth");
+        }
+        for group in self.portgroups.iter().filter(|g| floor(&g.bandwidth)) {
+            refuse(group.pos, "/portgroup", "a portgroup with a floor of its bandwidth");
         }
         for child in self.extra.children.iter().filter(|c| c.name == "dnsmasq:options") {
             refuse(child.pos, "/dnsmasq:options", "a network with options of dnsmasq's own");
