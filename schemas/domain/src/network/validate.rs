@@ -53,6 +53,13 @@ impl Network {
                 refuse(dhcp.pos, "/ip/dhcp/bootp", "a network that guests boot from");
             }
         }
+        // dnsmasq has no ranges of larger networks.
+        for ip in self.ips.iter().filter(|ip| ip.address.is_ipv6() && ip.prefix_length() < 64) {
+            let gives = |d: &&Dhcp| !d.ranges.is_empty() || !d.hosts.is_empty();
+            if let Some(dhcp) = ip.dhcp.as_ref().filter(gives) {
+                refuse(dhcp.pos, "/ip/dhcp", "a network that gives addresses of IPv6 with a prefix under 64");
+            }
+        }
         if let Some(bridge) = &self.bridge {
             if bridge.mac_table_manager == Some(MacTableManager::Libvirt) {
                 refuse(bridge.pos, "/bridge", "a bridge whose table of addresses is filled by hand");
