@@ -21,6 +21,8 @@ use crate::walk::Walk;
 
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
+/// Names below `/proc/sys/net/ipv4/conf` that are none of an interface, which the kernel lets none have.
+const KERNELS_NAMES: [&str; 2] = ["all", "default"];
 
 pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     // Of a network that runs: how many ports it has.
@@ -122,6 +124,12 @@ fn check_device(w: &Walk<'_>, attribute: &str, name: &str) {
     if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
         let shown = name.escape_debug();
         w.error_at(attribute, format!("'{shown}' is not a name of an interface (1 to {MAX_IFNAME} bytes)"));
+    }
+    if KERNELS_NAMES.contains(&name) {
+        w.error_at(
+            attribute,
+            format!("'{name}' is not a name of an interface: the kernel has it for all of them"),
+        );
     }
 }
 
