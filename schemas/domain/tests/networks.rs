@@ -181,6 +181,35 @@ fn a_network_without_a_mac_gets_one_that_stays() {
     assert_eq!(parse_network(&first.to_xml()).unwrap().network.mac, first.mac);
 }
 
+/// What only follows from an error is none.
+#[test]
+fn one_mistake_is_one_error() {
+    let forward = "<metadata><berth:settings xmlns:berth='urn:berth:network:1'>\
+                   <berth:forward host-port='80' guest='10.1.1.2'/></berth:settings></metadata>";
+    let nat = |ip: &str| format!("{forward}<forward mode='nat'/>{ip}");
+    let route = "<route address='10.9.0.0' prefix='16' gateway='10.1.1.9'/>";
+    let inside = |dns: &str, dhcp: &str| {
+        format!("<dns>{dns}</dns><ip address='10.1.1.1' prefix='24'><dhcp>{dhcp}</dhcp></ip>")
+    };
+    for (inner, message) in [
+        (nat("<ip address='10.1.1.300' prefix='24'/>"), "address '10.1.1.300' is not an address"),
+        (nat(&format!("<ip prefix='24'/>{route}")), "the attribute 'address' is missing"),
+        ("<forward mode='teleport'/>".into(), "mode 'teleport' is not one of"),
+        (inside("<forwarder addr='10.1.1.x'/>", ""), "addr '10.1.1.x' is not an address"),
+        (inside("", "<host mac='52:54:00:00:00:01' ip='10.1.1.x'/>"), "ip '10.1.1.x' is not an address"),
+        (
+            "<forward mode='nat'><nat><port start='1' end='x'/></nat></forward>\
+             <ip address='10.1.1.1' prefix='24'/>"
+                .into(),
+            "end 'x' is not a number",
+        ),
+    ] {
+        let error = parse_network(&format!("<network><name>x</name>{inner}</network>")).unwrap_err();
+        let messages: Vec<&str> = error.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert!(messages.len() == 1 && messages[0].starts_with(message), "{inner}: {messages:#?}");
+    }
+}
+
 /// libvirt prints the device of a network with a bridge of its own twice.
 #[test]
 fn the_way_out_is_said_in_any_of_libvirts_forms() {

@@ -203,7 +203,7 @@ fn nat(mut w: Walk<'_>) -> Nat {
     });
     let ports = w.one("port").and_then(|mut child| {
         let pair = child.number("start").zip(child.number("end"));
-        if pair.is_none() {
+        if !(says(&child, "start") && says(&child, "end")) {
             child.error("the attributes 'start' and 'end' must be there");
         }
         let extra = child.finish();
@@ -265,7 +265,7 @@ fn dns(mut w: Walk<'_>) -> Dns {
         if let Some(domain) = &domain {
             check_name(&child, "domain", domain);
         }
-        if addr.is_none() && domain.is_none() {
+        if !says(&child, "addr") && domain.is_none() {
             child.error("one of the attributes 'addr' and 'domain' must be there");
         }
         forwarders.push(Forwarder { addr, domain, extra: child.finish() });
@@ -347,6 +347,11 @@ fn get<T: std::str::FromStr>(w: &mut Walk<'_>, attribute: &str) -> Option<T> {
         w.error_at(attribute, format!("{attribute} '{}' is not an address", text.escape_debug()));
     }
     found
+}
+
+/// Whether an attribute is there, be it good or bad.
+fn says(w: &Walk<'_>, attribute: &str) -> bool {
+    w.el.value(attribute).is_some_and(|text| !text.is_empty())
 }
 
 fn need<T: std::str::FromStr>(w: &mut Walk<'_>, attribute: &str) -> Option<T> {
@@ -470,10 +475,10 @@ fn dhcp_host(mut w: Walk<'_>, partial: bool) -> DhcpHost {
         if mac.is_none() && id.is_none() && name.is_none() {
             w.error("one of the attributes 'mac', 'name' and 'id' must be there");
         }
-        if ip.is_none() && name.is_none() {
+        if !says(&w, "ip") && name.is_none() {
             w.error("one of the attributes 'ip' and 'name' must be there");
         }
-    } else if mac.is_none() && id.is_none() && name.is_none() && ip.is_none() {
+    } else if mac.is_none() && id.is_none() && name.is_none() && !says(&w, "ip") {
         w.error("one of the attributes 'mac', 'id', 'name' and 'ip' must be there");
     }
     let lease = lease(&mut w);

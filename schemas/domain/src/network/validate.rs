@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::model::{Dhcp, DhcpRange, ForwardMode, MacTableManager, Network, NetworkIp};
-use super::{network_address, same_network};
+use super::{Unread, network_address, same_network};
 use crate::Diagnostic;
 use crate::model::Bandwidth;
 use crate::tree::Pos;
@@ -22,10 +22,17 @@ fn say(problems: &mut Problems, pos: Pos, element: &str, message: impl Into<Stri
 impl Network {
     /// What makes this a definition that no version could run; empty if it is one.
     pub fn validate(&self) -> Vec<Diagnostic> {
+        self.validate_read(Unread::default())
+    }
+
+    /// The same of a document that could not be read as a whole.
+    pub(super) fn validate_read(&self, unread: Unread) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
-        self.check_forward(&mut problems);
+        if !unread.mode {
+            self.check_forward(unread, &mut problems);
+        }
         self.check_bridge(&mut problems);
-        self.check_addresses(&mut problems);
+        self.check_addresses(unread, &mut problems);
         self.check_portgroups(&mut problems);
         problems
     }
@@ -106,7 +113,7 @@ impl Network {
         remarks
     }
 
-    fn check_forward(&self, problems: &mut Problems) {
+    fn check_forward(&self, unread: Unread, problems: &mut Problems) {
         let Some(forward) = &self.forward else { return };
         let mode = forward.mode;
         let mut wrong = |message: String| say(problems, forward.pos, "/forward", message);
@@ -128,7 +135,7 @@ impl Network {
             wrong("the mode 'open' has no device: it has no rules at all".into());
         }
         let needs_address = matches!(mode, ForwardMode::Nat | ForwardMode::Route);
-        if needs_address && self.ips.is_empty() {
+        if needs_address && self.ips.is_empty() && !unread.ip {
             wrong(format!("the mode '{mode}' needs an <ip>"));
         }
         let direct = matches!(mode, ForwardMode::Private | ForwardMode::Vepa | ForwardMode::Passthrough);
@@ -180,7 +187,7 @@ impl Network {
         }
     }
 
-    fn check_addresses(&self, problems: &mut Problems) {
+    fn check_addresses(&self, unread: Unread, problems: &mut Problems) {
         if !self.has_own_bridge() {
             let what = [
                 (!self.ips.is_empty(), "<ip>"),
@@ -211,7 +218,7 @@ impl Network {
                     format!("'{}' is not the address of a network with the prefix {length}", route.address);
                 say(problems, route.pos, "/route", message);
             }
-            if !self.ips.iter().any(|ip| ip.contains(route.gateway)) {
+            if !unread.ip && !self.ips.iter().any(|ip| ip.contains(route.gateway)) {
                 let message = format!("the gateway '{}' is not of this network", route.gateway);
                 say(problems, route.pos, "/route", message);
             }
