@@ -181,6 +181,23 @@ fn a_network_without_a_mac_gets_one_that_stays() {
     assert_eq!(parse_network(&first.to_xml()).unwrap().network.mac, first.mac);
 }
 
+/// A TXT record may have no text, which is not the same as having no value.
+#[test]
+fn a_text_can_be_empty() {
+    let network = |txt: &str| {
+        let text =
+            format!("<network><name>x</name><dns>{txt}</dns><ip address='10.1.1.1' prefix='24'/></network>");
+        parse_network(&text).map(|parsed| parsed.network)
+    };
+    let empty = network("<txt name='t' value=''/>").unwrap();
+    assert!(empty.to_xml().contains("<txt name='t' value=''/>"), "{}", empty.to_xml());
+    let missing = network("<txt name='t'/>").unwrap_err();
+    assert_eq!(missing.diagnostics[0].message, "the attribute 'value' is missing");
+    let part = parse_part("<txt name='info' value=''/>", PartKind::DnsTxt).unwrap();
+    let changed = lab().updated(Change::Modify, &part, None).unwrap().to_xml();
+    assert!(changed.contains("<txt name='info' value=''/>"), "{changed}");
+}
+
 /// What only follows from an error is none.
 #[test]
 fn one_mistake_is_one_error() {

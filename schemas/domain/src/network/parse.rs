@@ -283,7 +283,10 @@ fn dns(mut w: Walk<'_>) -> Dns {
 
 fn txt(mut w: Walk<'_>, partial: bool) -> Option<DnsTxt> {
     let name = w.need("name");
-    let value = if partial { w.get("value") } else { w.need("value") };
+    let value = w.get("value");
+    if value.is_none() && !partial {
+        w.error("the attribute 'value' is missing");
+    }
     if let Some(name) = &name {
         check_name(&w, "name", name);
     }
