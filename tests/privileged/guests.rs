@@ -189,6 +189,15 @@ fn isolated() -> Outcome {
     let out = inside(&daemon, "t-ia", || lab::hears("192.0.2.2:80"));
     ensure!(out.is_err(), "a guest gets out: {out:?}");
     ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world gets in");
+    // Who has an address by the document and asks for none is known by name too, as long as it runs.
+    let root = daemon.busybox("t-ic")?;
+    let own = interface("iso", "<ip address='10.21.0.50' prefix='24'/>");
+    daemon.define("t-ic", &domain_xml("t-ic", &root, &["/bin/sleep", "1000"], &own))?;
+    daemon.ok(&["start", "t-ic"])?;
+    let known = || lookup(&daemon, "t-ia", "t-ic", "10.21.0.1").is_ok_and(|text| text.contains("10.21.0.50"));
+    wait_for("the name of a guest that asks for no address", 5, || known().then_some(()))?;
+    daemon.ok(&["destroy", "t-ic"])?;
+    wait_for("the end of the name", 5, || (!known()).then_some(()))?;
     for name in ["t-ia", "t-ib"] {
         daemon.ok(&["destroy", name])?;
     }
@@ -223,6 +232,19 @@ fn direct() -> Outcome {
     let bridged = run(&["ip", "-o", "link", "show", "master", "lbr0"])?;
     ensure!(bridged.contains("vnet"), "the port of the bridge: {bridged}");
     ensure!(daemon.ok(&["net-dumpxml", "macs"])?.contains("connections='2'"), "the ports");
+    // An interface that ports are made on stays as long as they do.
+    let update = |change: &str, kind: &str, part: &str| {
+        daemon.virsh(&["net-update", "macs", change, kind, part, "--live"])
+    };
+    update("add-last", "forward-interface", "<interface dev='lan9'/>")?.ok()?;
+    let error = update("delete", "forward-interface", "<interface dev='lan0'/>")?.fails()?;
+    ensure!(
+        error.contains("interface 'lan0' of network 'macs' is in use: 2 ports are made on it"),
+        "{error}"
+    );
+    let floor = "<portgroup name='f'><bandwidth><inbound floor='1'/></bandwidth></portgroup>";
+    let error = update("add", "portgroup", floor)?.fails()?;
+    ensure!(error.contains("a floor of its bandwidth cannot be started"), "{error}");
     // What macvlans cannot have is refused, whoever asks for it.
     for (rest, element) in [
         ("<vlan><tag id='42'/></vlan>", "<vlan>"),
@@ -236,6 +258,9 @@ fn direct() -> Outcome {
     for name in ["t-da", "t-db", "t-dc"] {
         daemon.ok(&["destroy", name])?;
     }
+    update("delete", "forward-interface", "<interface dev='lan0'/>")?.ok()?;
+    let xml = daemon.ok(&["net-dumpxml", "macs"])?;
+    ensure!(xml.contains("<forward dev='lan9' mode='bridge'>") && !xml.contains("lan0"), "{xml}");
     daemon.ok(&["net-destroy", "macs"])?;
     define(&daemon, "t-dd", &interface("macs", ""))?;
     for (inner, element) in [

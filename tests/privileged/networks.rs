@@ -174,6 +174,16 @@ fn nat() -> Outcome {
     );
     ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world reaches a guest");
     ensure_eq!(lab::hears(&format!("{at_b}:80"))?, "b 10.150.150.1".to_owned(), "the host");
+    // A range may have the host's own address in it: nobody is given that.
+    let whole = "<bridge name='whole0'/><ip address='10.9.0.1' prefix='24'><dhcp>\
+                 <range start='10.9.0.1' end='10.9.0.3'/></dhcp></ip>";
+    define(&daemon, "whole", whole)?;
+    daemon.ok(&["net-start", "whole"])?;
+    let (first, second) = (Guest::new(&daemon, "whole0", "wa")?, Guest::new(&daemon, "whole0", "wb")?);
+    let mut given = [first.address()?, second.address()?];
+    given.sort();
+    ensure_eq!(given, ["10.9.0.2".to_owned(), "10.9.0.3".to_owned()], "the addresses of the range");
+    daemon.ok(&["net-destroy", "whole"])?;
     // A forwarded port, for which nothing is started again.
     let server = servers(daemon.work());
     let xml = daemon.ok(&["net-dumpxml", "default", "--inactive"])?;

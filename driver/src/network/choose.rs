@@ -116,8 +116,10 @@ pub fn guest_address(
     if let Some(address) = fixed.get(mac) {
         return Some(*address);
     }
-    let reserved: BTreeSet<IpAddr> =
-        dhcp.hosts.iter().filter_map(|h| h.ip).chain(fixed.values().map(|a| IpAddr::V4(*a))).collect();
+    let said = dhcp.hosts.iter().filter_map(|h| h.ip);
+    // Ranges may have the host's own address in them.
+    let own = network.ips.iter().map(|ip| ip.address);
+    let reserved: BTreeSet<IpAddr> = said.chain(own).chain(fixed.values().map(|a| IpAddr::V4(*a))).collect();
     let has = leases.iter().find(|l| l.mac.as_deref() == Some(mac) && l.ip.is_ipv4());
     if let Some(IpAddr::V4(address)) = has.map(|l| l.ip).filter(|ip| !reserved.contains(ip)) {
         return Some(address);
@@ -177,7 +179,7 @@ mod test {
     #[test]
     fn an_address_is_kept_and_never_given_twice() {
         let text = "<network><name>n</name><ip address='10.1.2.1' netmask='255.255.255.0'><dhcp>\
-            <range start='10.1.2.2' end='10.1.2.4'/><host mac='52:54:00:00:00:09' name='s' ip='10.1.2.9'/>\
+            <range start='10.1.2.1' end='10.1.2.4'/><host mac='52:54:00:00:00:09' name='s' ip='10.1.2.9'/>\
             </dhcp></ip></network>";
         let network = berth_domain::network::parse_network(text).expect("good").network;
         let leases = super::super::leases::parse("0 52:54:00:00:00:01 10.1.2.4 a *\n");

@@ -13,6 +13,9 @@ use berth_schemas::name::DomainName;
 
 use super::Port;
 
+/// A guest of that name would be asked by browsers which proxy to use (CERT VU#598349): it is nobody's.
+const PROXY_NAME: &str = "wpad";
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub struct Places<'a> {
@@ -92,9 +95,8 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
         // It would ask for three seconds whether an address is taken, and answer no other guest meanwhile. Those that
         // documents give are told it below.
         put("no-ping".into());
-        // A guest of that name would be asked by browsers which proxy to use (CERT VU#598349).
-        put("dhcp-name-match=set:wpad,wpad".into());
-        put("dhcp-ignore-names=tag:wpad".into());
+        put(format!("dhcp-name-match=set:{PROXY_NAME},{PROXY_NAME}"));
+        put(format!("dhcp-ignore-names=tag:{PROXY_NAME}"));
         put(format!("dhcp-lease-max={}", most_leases(&dhcp)));
         put(format!("dhcp-leasefile={}", places.leases.display()));
         put(format!("dhcp-hostsfile={}", places.hosts.display()));
@@ -206,10 +208,20 @@ fn most_leases(ips: &[&NetworkIp]) -> u64 {
     ranges.map(size).fold(hosts, u64::saturating_add).clamp(16, 65_536)
 }
 
-/// What a guest is called; none where its name is no name of DNS, or none that can be said.
-pub fn guest_name(port: &Port) -> Option<String> {
+/// What a guest is called; none where its name is no name of DNS.
+fn dns_name(port: &Port) -> Option<String> {
     let name = DomainName::parse(&port.name).ok()?.hostname();
-    (name != "localhost" && name.len() <= 63 && !is_word(&name)).then_some(name)
+    (!name.eq_ignore_ascii_case("localhost") && name.len() <= 63).then_some(name)
+}
+
+/// What a guest is called where it gets its address; none where its name is none that can be said there.
+pub fn guest_name(port: &Port) -> Option<String> {
+    dns_name(port).filter(|name| !is_word(name))
+}
+
+/// The address of a guest's document that is one of the network.
+fn own_address(network: &Network, port: &Port) -> Option<Ipv4Addr> {
+    port.address.filter(|a| network.ips.iter().any(|ip| ip.contains((*a).into())))
 }
 
 /// Whether dnsmasq takes a name in a line of a host for something else: a word, the time of a lease, or an address
@@ -245,8 +257,8 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         // The second interface of a domain must not take the name from the first.
         let name = guest_name(port).filter(|name| !seen.contains(name));
         seen.extend(name.clone());
-        let of_document = port.address.filter(|a| network.ips.iter().any(|ip| ip.contains((*a).into())));
-        let ip = of_document.or_else(|| fixed.get(&port.mac).copied()).map(|ip| ip.to_string());
+        let ip =
+            own_address(network, port).or_else(|| fixed.get(&port.mac).copied()).map(|ip| ip.to_string());
         if name.is_none() && ip.is_none() {
             continue;
         }
@@ -257,14 +269,34 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
     out
 }
 
-/// Addresses with names.
-pub fn addresses(network: &Network) -> String {
-    let hosts = network.dns.iter().flat_map(|d| &d.hosts);
-    let said: String = hosts.map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect();
+/// Addresses with names: the document's, and those of guests that may never ask for one.
+pub fn addresses(network: &Network, ports: &[Port]) -> String {
+    let said = network.dns.iter().flat_map(|d| &d.hosts);
+    let mut out: String = said.clone().map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect();
+    let mut line = |ip: IpAddr, name: &str| {
+        let _ = writeln!(out, "{ip}\t{name}");
+    };
     // Names of guests that cannot be said where they get their addresses.
     let guests = network.ips.iter().filter_map(|ip| ip.dhcp.as_ref()).flat_map(|d| &d.hosts);
-    let named = guests.filter_map(|h| Some((h.ip?, h.name.as_ref().filter(|n| is_word(n))?)));
-    said + &named.map(|(ip, name)| format!("{ip}\t{name}\n")).collect::<String>()
+    for host in guests.clone() {
+        if let (Some(ip), Some(name)) = (host.ip, host.name.as_ref().filter(|n| is_word(n))) {
+            line(ip, name);
+        }
+    }
+    // A domain does not take the name that the document gives to somebody else.
+    let mut seen: Vec<String> = said.flat_map(|h| &h.hostnames).map(|n| n.to_ascii_lowercase()).collect();
+    for port in ports {
+        let Some(name) = dns_name(port).filter(|n| !n.eq_ignore_ascii_case(PROXY_NAME)) else { continue };
+        let Some(address) = own_address(network, port) else { continue };
+        let others = guests.clone().filter(|h| h.mac.as_ref() != Some(&port.mac));
+        let taken = others.filter_map(|h| h.name.as_ref()).any(|n| n.eq_ignore_ascii_case(&name));
+        if taken || seen.contains(&name.to_ascii_lowercase()) {
+            continue;
+        }
+        line(address.into(), &name);
+        seen.push(name.to_ascii_lowercase());
+    }
+    out
 }
 
 #[cfg(test)]
@@ -326,7 +358,42 @@ mod test {
              </dhcp></ip>",
         );
         assert_eq!(hosts(&lan, &[port("ignore")], &BTreeMap::new()), "52:54:00:00:00:02,10.77.0.7\n");
-        assert_eq!(addresses(&lan), "10.77.0.7\tignore\n");
+        assert_eq!(addresses(&lan, &[]), "10.77.0.7\tignore\n");
+    }
+
+    #[test]
+    fn a_guest_with_an_address_of_its_own_has_a_name() {
+        let port = |name: &str, address: &str, n: u8| Port {
+            domain: uuid::Uuid::nil(),
+            name: name.into(),
+            mac: format!("52:54:00:00:00:{n:02x}"),
+            address: address.parse().ok(),
+            doors: Vec::new(),
+        };
+        let lan = network(
+            "<dns><host ip='10.77.0.5'><hostname>Printer</hostname></host></dns>\
+             <ip address='10.77.0.1' prefix='24'><dhcp>\
+             <host mac='52:54:00:00:00:99' name='db' ip='10.77.0.7'/>\
+             <host mac='52:54:00:00:00:08' name='mail' ip='10.77.0.8'/></dhcp></ip>",
+        );
+        let said = "10.77.0.5\tPrinter\n";
+        let named = |ports: &[Port]| addresses(&lan, ports).strip_prefix(said).map(str::to_owned);
+        let web = port("web", "10.77.0.9", 9);
+        assert_eq!(named(std::slice::from_ref(&web)).as_deref(), Some("10.77.0.9\tweb\n"));
+        // Only the first interface, none outside the network, and nobody else's name.
+        let second = port("web", "10.77.0.10", 10);
+        assert_eq!(named(&[web, second]).as_deref(), Some("10.77.0.9\tweb\n"));
+        for (name, address) in
+            [("web", "10.78.0.9"), ("web", ""), ("db", "10.77.0.9"), ("printer", "10.77.0.9")]
+        {
+            assert_eq!(named(&[port(name, address, 9)]).as_deref(), Some(""), "{name} {address}");
+        }
+        for name in ["wpad", "WPAD", "localhost", "Localhost"] {
+            assert_eq!(named(&[port(name, "10.77.0.9", 9)]).as_deref(), Some(""), "{name}");
+        }
+        assert_eq!(named(&[port("mail", "10.77.0.8", 8)]).as_deref(), Some("10.77.0.8\tmail\n"));
+        // Names that cannot be said where addresses are given can be said here.
+        assert_eq!(named(&[port("101", "10.77.0.9", 9)]).as_deref(), Some("10.77.0.9\t101\n"));
     }
 
     #[test]

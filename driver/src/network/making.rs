@@ -284,7 +284,7 @@ impl Plan {
                     .map_err(|e| format!("cannot write '{}': {e}", path.display()))
             };
             put(&hosts, &dnsmasq::hosts(&plan.network, &plan.ports, &plan.fixed), 0o644)?;
-            put(&names, &dnsmasq::addresses(&plan.network), 0o644)?;
+            put(&names, &dnsmasq::addresses(&plan.network, &plan.ports), 0o644)?;
             let before = files::read_text(&plan.files.config).unwrap_or_default();
             put(&plan.files.config, &config, 0o600)?;
             check_open(&plan.files.open, &user)?;

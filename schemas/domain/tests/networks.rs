@@ -92,6 +92,47 @@ fn parts_are_added_changed_and_removed() {
 }
 
 #[test]
+fn records_of_dns_are_modified() {
+    let modify = |kind, xml: &str| change(Change::Modify, kind, xml);
+    let host = modify(PartKind::DnsHost, "<host ip='10.20.0.9'><hostname>scanner</hostname></host>").unwrap();
+    assert!(host.contains("<hostname>scanner</hostname>") && !host.contains("printer"), "{host}");
+    let moved =
+        modify(PartKind::DnsHost, "<host ip='10.20.0.8'><hostname>printer</hostname></host>").unwrap();
+    assert!(moved.contains("<host ip='10.20.0.8'>") && !moved.contains("10.20.0.9"), "{moved}");
+    let txt = modify(PartKind::DnsTxt, "<txt name='info' value='the lab'/>").unwrap();
+    assert!(txt.contains("<txt name='info' value='the lab'/>") && !txt.contains("a lab"), "{txt}");
+    let srv =
+        "<srv service='ldap' protocol='tcp' domain='lab.example' target='other' port='390' priority='2'/>";
+    let changed = modify(PartKind::DnsSrv, srv).unwrap();
+    assert!(changed.contains(srv) && !changed.contains("port='389'"), "{changed}");
+    for (kind, xml, what) in [
+        (PartKind::DnsHost, "<host ip='10.20.0.7'><hostname>new</hostname></host>", "DNS HOST record"),
+        (PartKind::DnsTxt, "<txt name='new' value='x'/>", "DNS TXT record"),
+        (PartKind::DnsSrv, "<srv service='ldap' protocol='tcp' target='dir'/>", "DNS SRV record"),
+    ] {
+        let error = modify(kind, xml).unwrap_err();
+        assert_eq!(error, format!("couldn't locate an existing {what} in network 'lab'"), "{xml}");
+    }
+    // Of two hosts with one service the one that is named is meant; without a name it could be either.
+    let two = lab().to_xml().replace(
+        "<host ip='10.20.0.9'>",
+        "<srv service='ldap' protocol='tcp' domain='lab.example' target='spare'/><host ip='10.20.0.9'>",
+    );
+    let two = parse_network(&two).unwrap().network;
+    let modify = |target: &str| {
+        let xml = format!(
+            "<srv service='ldap' protocol='tcp' domain='lab.example' target='{target}' port='1' weight='1'/>"
+        );
+        let part = parse_part(&xml, PartKind::DnsSrv).unwrap();
+        two.updated(Change::Modify, &part, None).map(|n| n.to_xml()).map_err(|e| e.to_string())
+    };
+    let spare = modify("spare").unwrap();
+    assert!(spare.contains("target='spare' port='1' weight='1'/>"), "{spare}");
+    assert!(spare.contains("target='dir' port='389'"), "{spare}");
+    assert_eq!(modify("third").unwrap_err(), "multiple matching DNS SRV records were found in network 'lab'");
+}
+
+#[test]
 fn changes_that_cannot_be_say_why() {
     let say = |c, kind, xml: &str| change(c, kind, xml).unwrap_err();
     let host = PartKind::DhcpHost;
@@ -138,6 +179,98 @@ fn a_network_without_a_mac_gets_one_that_stays() {
     let first = parse_network("<network><name>x</name></network>").unwrap().network;
     assert!(first.mac.as_ref().is_some_and(|m| m.starts_with("52:54:00:")));
     assert_eq!(parse_network(&first.to_xml()).unwrap().network.mac, first.mac);
+}
+
+/// A TXT record may have no text, which is not the same as having no value.
+#[test]
+fn a_text_can_be_empty() {
+    let network = |txt: &str| {
+        let text =
+            format!("<network><name>x</name><dns>{txt}</dns><ip address='10.1.1.1' prefix='24'/></network>");
+        parse_network(&text).map(|parsed| parsed.network)
+    };
+    let empty = network("<txt name='t' value=''/>").unwrap();
+    assert!(empty.to_xml().contains("<txt name='t' value=''/>"), "{}", empty.to_xml());
+    let missing = network("<txt name='t'/>").unwrap_err();
+    assert_eq!(missing.diagnostics[0].message, "the attribute 'value' is missing");
+    let part = parse_part("<txt name='info' value=''/>", PartKind::DnsTxt).unwrap();
+    let changed = lab().updated(Change::Modify, &part, None).unwrap().to_xml();
+    assert!(changed.contains("<txt name='info' value=''/>"), "{changed}");
+}
+
+/// What only follows from an error is none.
+#[test]
+fn one_mistake_is_one_error() {
+    let forward = "<metadata><berth:settings xmlns:berth='urn:berth:network:1'>\
+                   <berth:forward host-port='80' guest='10.1.1.2'/></berth:settings></metadata>";
+    let nat = |ip: &str| format!("{forward}<forward mode='nat'/>{ip}");
+    let route = "<route address='10.9.0.0' prefix='16' gateway='10.1.1.9'/>";
+    let inside = |dns: &str, dhcp: &str| {
+        format!("<dns>{dns}</dns><ip address='10.1.1.1' prefix='24'><dhcp>{dhcp}</dhcp></ip>")
+    };
+    for (inner, message) in [
+        (nat("<ip address='10.1.1.300' prefix='24'/>"), "address '10.1.1.300' is not an address"),
+        (nat(&format!("<ip prefix='24'/>{route}")), "the attribute 'address' is missing"),
+        ("<forward mode='teleport'/>".into(), "mode 'teleport' is not one of"),
+        (inside("<forwarder addr='10.1.1.x'/>", ""), "addr '10.1.1.x' is not an address"),
+        (inside("", "<host mac='52:54:00:00:00:01' ip='10.1.1.x'/>"), "ip '10.1.1.x' is not an address"),
+        (
+            "<forward mode='nat'><nat><port start='1' end='x'/></nat></forward>\
+             <ip address='10.1.1.1' prefix='24'/>"
+                .into(),
+            "end 'x' is not a number",
+        ),
+    ] {
+        let error = parse_network(&format!("<network><name>x</name>{inner}</network>")).unwrap_err();
+        let messages: Vec<&str> = error.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert!(messages.len() == 1 && messages[0].starts_with(message), "{inner}: {messages:#?}");
+    }
+}
+
+/// libvirt prints the device of a network with a bridge of its own twice.
+#[test]
+fn the_way_out_is_said_in_any_of_libvirts_forms() {
+    let forms = |forward: &str| {
+        let text = format!(
+            "<network><name>out</name>{forward}<ip address='10.1.1.1' netmask='255.255.255.0'/></network>"
+        );
+        parse_network(&text).map(|parsed| parsed.network)
+    };
+    let both = "<forward dev='eth1' mode='nat'>\n    <interface dev='eth1'/>\n  </forward>";
+    for forward in [
+        both,
+        "<forward mode='nat' dev='eth1'/>",
+        "<forward mode='nat'><interface dev='eth1'/></forward>",
+        "<forward mode='nat' dev='eth1'><interface dev='eth1' connections='1'/></forward>",
+    ] {
+        let network = forms(forward).unwrap();
+        assert_eq!(network.forward.as_ref().unwrap().dev.as_deref(), Some("eth1"), "{forward}");
+        assert!(network.to_xml().contains(both), "{}", network.to_xml());
+    }
+    let says = |forward: &str| forms(forward).unwrap_err().diagnostics[0].message.clone();
+    assert_eq!(
+        says("<forward mode='nat' dev='eth1'><interface dev='eth2'/></forward>"),
+        "the first interface 'eth2' is not the 'eth1' of <forward>"
+    );
+    assert_eq!(
+        says("<forward mode='route'><interface dev='eth1'/><interface dev='eth2'/></forward>"),
+        "the mode 'route' can have only one <interface>"
+    );
+}
+
+/// What is the first interface is said at `<forward>` too.
+#[test]
+fn an_interface_that_goes_is_gone_from_the_whole_element() {
+    let pool = parse_network(&fs::read_to_string(networks().join("pool.xml")).unwrap()).unwrap().network;
+    let update = |network: &Network, change, dev: &str| {
+        let part = parse_part(&format!("<interface dev='{dev}'/>"), PartKind::ForwardInterface).unwrap();
+        network.updated(change, &part, None).map_err(|e| e.to_string())
+    };
+    let without = update(&pool, Change::Delete, "eth10").unwrap();
+    assert!(without.to_xml().contains("<forward dev='eth11' mode='private'>"), "{}", without.to_xml());
+    assert!(!without.to_xml().contains("eth10"), "{}", without.to_xml());
+    let first = update(&pool, Change::AddFirst, "eth9").unwrap();
+    assert!(first.to_xml().contains("<forward dev='eth9' mode='private'>"), "{}", first.to_xml());
 }
 
 proptest! {

@@ -554,6 +554,9 @@ impl Task {
         if affected.config {
             self.decide(Ask::EditNext)?;
         }
+        if affected.live {
+            self.check_unused(&change)?;
+        }
         let changed = |network: &Option<Arc<Network>>, wanted: bool| {
             let Some(network) = network.as_ref().filter(|_| wanted) else { return Ok(None) };
             let updated = network.updated(change.change, &change.part, change.parent);
@@ -566,6 +569,10 @@ impl Task {
         };
         let (live, next) = (changed(&self.live, affected.live)?, changed(&self.next, affected.config)?);
         if let Some(live) = &live {
+            let problems = live.start_problems();
+            if !problems.is_empty() {
+                return Err(NetworkError::Unsupported(problems));
+            }
             self.check_forwards(&live.forwards())?;
         }
         if let Some(live) = live {

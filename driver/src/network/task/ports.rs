@@ -3,13 +3,15 @@
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
 use berth_domain::model::DirectMode;
-use berth_domain::network::{ForwardMode, Network, PortForward};
+use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
 
 use super::{Answer, Task};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
 use crate::network::record::Taken;
-use crate::network::{BridgePort, Connection, NetworkError, Port, choose, dnsmasq, nft, read_leases};
+use crate::network::{
+    BridgePort, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases,
+};
 
 impl Task {
     pub(super) async fn plug(&mut self, portgroup: Option<&str>, port: Port) -> Result<Answer, NetworkError> {
@@ -82,6 +84,26 @@ impl Task {
             Some((forward, other)) => Err(NetworkError::Failed(taken(forward, other))),
             None => Ok(()),
         }
+    }
+
+    /// An interface of the host that ports are made on is not taken from what runs.
+    pub(super) fn check_unused(&self, change: &PartChange) -> Result<(), NetworkError> {
+        let (Change::Delete, Part::ForwardInterface(dev)) = (change.change, &change.part) else {
+            return Ok(());
+        };
+        match self.used(dev) {
+            0 => Ok(()),
+            ports => Err(NetworkError::InvalidState(format!(
+                "interface '{dev}' of network '{}' is in use: {ports} {} made on it",
+                self.entry.name,
+                if ports == 1 { "port is" } else { "ports are" }
+            ))),
+        }
+    }
+
+    /// How many ports are made on an interface of the host.
+    fn used(&self, dev: &str) -> usize {
+        self.ports.iter().filter(|t| t.dev.as_deref() == Some(dev)).count()
     }
 
     /// A guest that ports are forwarded to keeps one address.
@@ -187,14 +209,9 @@ impl Task {
     /// The interface with the fewest ports; one that is handed over whole has no other.
     fn pick_device(&self, live: &Network) -> Result<String, NetworkError> {
         let Some(forward) = &live.forward else { return Err(NetworkError::Nobody) };
-        let all: Vec<&String> = match forward.interfaces.as_slice() {
-            [] => forward.dev.iter().collect(),
-            interfaces => interfaces.iter().collect(),
-        };
-        let used = |dev: &String| self.ports.iter().filter(|t| t.dev.as_ref() == Some(dev)).count();
-        let least = all.into_iter().min_by_key(|dev| used(dev));
+        let least = forward.interfaces.iter().min_by_key(|dev| self.used(dev));
         match least {
-            Some(dev) if forward.mode != ForwardMode::Passthrough || used(dev) == 0 => Ok(dev.clone()),
+            Some(dev) if forward.mode != ForwardMode::Passthrough || self.used(dev) == 0 => Ok(dev.clone()),
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
         }
     }

@@ -19,7 +19,7 @@ mod validate;
 use std::net::IpAddr;
 
 use crate::format::render;
-use crate::tree::{MAX_BYTES, parse_tree};
+use crate::tree::{Element, MAX_BYTES, parse_tree};
 use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError};
 
@@ -32,7 +32,7 @@ pub use update::{Change, Part, PartKind, UpdateError, parse_part};
 pub struct ParsedNetwork {
     /// What it says.
     pub network: Network,
-    /// What in it is unknown, in document order.
+    /// What in it is unknown, or not meant as it stands, in document order.
     pub warnings: Vec<Diagnostic>,
     /// Whether the document has a UUID.
     pub says_uuid: bool,
@@ -45,6 +45,25 @@ pub struct NetworkLive {
     pub connections: usize,
     /// The same for each interface that ports are made on.
     pub interfaces: Vec<usize>,
+}
+
+/// What was said and could not be read: what would only follow from that is no error of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unread {
+    /// An `<ip>`.
+    ip: bool,
+    /// The mode of `<forward>`.
+    mode: bool,
+}
+
+impl Unread {
+    fn of(root: &Element, network: &Network) -> Self {
+        let mode = root.elements().find(|e| e.name == "forward").and_then(|e| e.value("mode"));
+        Self {
+            ip: root.elements().filter(|e| e.name == "ip").count() > network.ips.len(),
+            mode: mode.is_some_and(|mode| ForwardMode::from_name(mode).is_none()),
+        }
+    }
 }
 
 /// Documents of networks need to know nothing of the host.
@@ -66,8 +85,10 @@ pub fn parse_network(xml: &str) -> Result<ParsedNetwork, ParseError> {
     };
     let (mut errors, mut warnings) = cx.finish();
     if let Some(network) = &network {
-        errors.extend(network.validate());
-        let remarks = network.settings_remarks();
+        let unread = Unread::of(&root, network);
+        errors.extend(network.validate_read(unread));
+        warnings.extend(network.remarks());
+        let remarks = network.settings_remarks(unread);
         errors.extend(remarks.errors);
         warnings.extend(remarks.warnings);
         // What a start refuses is not ignored.

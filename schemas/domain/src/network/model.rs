@@ -54,6 +54,8 @@ pub struct Network {
     pub vlan_pos: Pos,
     /// Limits of throughput: of the network as a whole.
     pub bandwidth: Option<Bandwidth>,
+    /// Where they stood.
+    pub bandwidth_pos: Pos,
     /// `<port isolated>`.
     pub isolated: Option<bool>,
     /// Addresses of the host, and what is given to guests.
@@ -91,13 +93,13 @@ closed! {
 pub struct Forward {
     /// How.
     pub mode: ForwardMode,
-    /// The only interface of the host that packets may use.
+    /// The first of the interfaces: where the network has a bridge of its own, the only one that packets may use.
     pub dev: Option<String>,
     /// `managed`, which only means something for devices of the host.
     pub managed: Option<bool>,
     /// What is translated to what.
     pub nat: Option<Nat>,
-    /// Interfaces of the host that ports are made on.
+    /// Interfaces of the host that ports are made on; at most one where they are made in a bridge of the network's own.
     pub interfaces: Vec<String>,
     /// Where it stood.
     pub pos: Pos,

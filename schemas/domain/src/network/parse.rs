@@ -21,6 +21,8 @@ use crate::walk::Walk;
 
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
+/// Names below `/proc/sys/net/ipv4/conf` that are none of an interface, which the kernel lets none have.
+const KERNELS_NAMES: [&str; 2] = ["all", "default"];
 
 pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     // Of a network that runs: how many ports it has.
@@ -30,7 +32,7 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
     let ours = forward.as_ref().is_none_or(|f| f.mode.has_own_bridge());
     let bridge = w.one("bridge").map(|b| bridge(b, ours));
     let (mtu, mtu_pos) = mtu(&mut w).unzip();
-    let (mut vlan_pos, mut virtualport_pos) = (Pos::default(), Pos::default());
+    let (mut vlan_pos, mut virtualport_pos, mut bandwidth_pos) = <(Pos, Pos, Pos)>::default();
     Some(Network {
         name: found.or_else(|| DomainName::parse("unnamed").ok())?,
         uuid: identity(&mut w, "uuid").unwrap_or_else(Uuid::new_v4),
@@ -48,7 +50,8 @@ pub(super) fn network(mut w: Walk<'_>) -> Option<Network> {
         dns: w.one("dns").map(dns),
         vlan: w.one("vlan").inspect(|c| vlan_pos = c.pos()).map(vlan),
         vlan_pos,
-        bandwidth: w.one("bandwidth").map(bandwidth),
+        bandwidth: w.one("bandwidth").inspect(|c| bandwidth_pos = c.pos()).map(bandwidth),
+        bandwidth_pos,
         isolated: isolated(&mut w),
         ips: w.all("ip", MAX_PARTS).into_iter().filter_map(ip).collect(),
         routes: w.all("route", MAX_PARTS).into_iter().filter_map(route).collect(),
@@ -122,6 +125,12 @@ fn check_device(w: &Walk<'_>, attribute: &str, name: &str) {
         let shown = name.escape_debug();
         w.error_at(attribute, format!("'{shown}' is not a name of an interface (1 to {MAX_IFNAME} bytes)"));
     }
+    if KERNELS_NAMES.contains(&name) {
+        w.error_at(
+            attribute,
+            format!("'{name}' is not a name of an interface: the kernel has it for all of them"),
+        );
+    }
 }
 
 fn fresh_mac() -> String {
@@ -153,6 +162,7 @@ fn forward(mut w: Walk<'_>) -> Forward {
     let mode = w.closed("mode").unwrap_or(ForwardMode::Nat);
     let dev = device(&mut w, "dev");
     let mut interfaces = Vec::new();
+    // libvirt writes the first one twice, whatever the mode.
     for mut child in w.all("interface", MAX_PARTS) {
         // Of a network that runs: how many ports are made on it.
         child.get("connections");
@@ -160,13 +170,21 @@ fn forward(mut w: Walk<'_>) -> Forward {
         if name.is_none() {
             child.error("the attribute 'dev' is missing");
         }
+        if let (Some(dev), Some(name), true) = (&dev, &name, interfaces.is_empty())
+            && dev != name
+        {
+            child.error_at("dev", format!("the first interface '{name}' is not the '{dev}' of <forward>"));
+        }
         let extra = child.finish();
         w.keep("interface", interfaces.len(), extra);
         interfaces.extend(name);
     }
+    if interfaces.is_empty() {
+        interfaces.extend(dev);
+    }
     Forward {
         mode,
-        dev,
+        dev: interfaces.first().cloned(),
         managed: w.yes_no("managed"),
         nat: w.one("nat").map(nat),
         interfaces,
@@ -185,7 +203,7 @@ fn nat(mut w: Walk<'_>) -> Nat {
     });
     let ports = w.one("port").and_then(|mut child| {
         let pair = child.number("start").zip(child.number("end"));
-        if pair.is_none() {
+        if !(says(&child, "start") && says(&child, "end")) {
             child.error("the attributes 'start' and 'end' must be there");
         }
         let extra = child.finish();
@@ -247,7 +265,7 @@ fn dns(mut w: Walk<'_>) -> Dns {
         if let Some(domain) = &domain {
             check_name(&child, "domain", domain);
         }
-        if addr.is_none() && domain.is_none() {
+        if !says(&child, "addr") && domain.is_none() {
             child.error("one of the attributes 'addr' and 'domain' must be there");
         }
         forwarders.push(Forwarder { addr, domain, extra: child.finish() });
@@ -265,7 +283,10 @@ fn dns(mut w: Walk<'_>) -> Dns {
 
 fn txt(mut w: Walk<'_>, partial: bool) -> Option<DnsTxt> {
     let name = w.need("name");
-    let value = if partial { w.get("value") } else { w.need("value") };
+    let value = w.get("value");
+    if value.is_none() && !partial {
+        w.error("the attribute 'value' is missing");
+    }
     if let Some(name) = &name {
         check_name(&w, "name", name);
     }
@@ -329,6 +350,11 @@ fn get<T: std::str::FromStr>(w: &mut Walk<'_>, attribute: &str) -> Option<T> {
         w.error_at(attribute, format!("{attribute} '{}' is not an address", text.escape_debug()));
     }
     found
+}
+
+/// Whether an attribute is there, be it good or bad.
+fn says(w: &Walk<'_>, attribute: &str) -> bool {
+    w.el.value(attribute).is_some_and(|text| !text.is_empty())
 }
 
 fn need<T: std::str::FromStr>(w: &mut Walk<'_>, attribute: &str) -> Option<T> {
@@ -452,10 +478,10 @@ fn dhcp_host(mut w: Walk<'_>, partial: bool) -> DhcpHost {
         if mac.is_none() && id.is_none() && name.is_none() {
             w.error("one of the attributes 'mac', 'name' and 'id' must be there");
         }
-        if ip.is_none() && name.is_none() {
+        if !says(&w, "ip") && name.is_none() {
             w.error("one of the attributes 'ip' and 'name' must be there");
         }
-    } else if mac.is_none() && id.is_none() && name.is_none() && ip.is_none() {
+    } else if mac.is_none() && id.is_none() && name.is_none() && !says(&w, "ip") {
         w.error("one of the attributes 'mac', 'id', 'name' and 'ip' must be there");
     }
     let lease = lease(&mut w);

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Network;
+use super::{Network, Unread};
 use crate::metadata::namespace_of;
 use crate::model::closed;
 use crate::settings::{Remarks, local};
@@ -75,7 +75,7 @@ impl Network {
     }
 
     /// Checks all settings.
-    pub(super) fn settings_remarks(&self) -> Remarks {
+    pub(super) fn settings_remarks(&self, unread: Unread) -> Remarks {
         let mut remarks = Remarks::default();
         let Some(settings) = self.settings() else { return remarks };
         if local(settings) != "settings" {
@@ -87,7 +87,9 @@ impl Network {
         for element in settings.elements() {
             match local(element) {
                 "forward" => match read_forward(element, None) {
-                    Ok(forward) => self.check_port_forward(element.pos, forward, &mut seen, &mut remarks),
+                    Ok(forward) => {
+                        self.check_port_forward(element.pos, forward, &mut seen, &mut remarks, unread);
+                    }
                     Err(message) => remarks.errors.push(at(element.pos, "berth:forward", message)),
                 },
                 "start" if element.value("mode") == Some("on-demand") => {}
@@ -110,6 +112,7 @@ impl Network {
         forward: PortForward,
         seen: &mut Vec<PortForward>,
         remarks: &mut Remarks,
+        unread: Unread,
     ) {
         let mut say = |message: String| remarks.errors.push(at(pos, "berth:forward", message));
         if seen.iter().any(|other| other.meets(&forward)) {
@@ -118,10 +121,12 @@ impl Network {
         if seen.len() == MAX_FORWARDS {
             say(format!("there are more than {MAX_FORWARDS} forwarded ports"));
         }
-        if !self.has_own_bridge() || !self.ips.iter().any(|ip| ip.address.is_ipv4()) {
+        let has_address = unread.ip || self.ips.iter().any(|ip| ip.address.is_ipv4());
+        if !self.has_own_bridge() || !has_address {
             say("ports are only forwarded to a network with an IPv4 address of the host".into());
         }
         if let Some(address) = forward.address()
+            && !unread.ip
             && !self.ips.iter().any(|ip| ip.contains(IpAddr::V4(address)))
         {
             say(format!("the address '{address}' is not of this network"));

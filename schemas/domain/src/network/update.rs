@@ -153,14 +153,19 @@ impl Network {
                     host,
                     &clash,
                     &fits_all,
-                    Some(&identity),
+                    &[&identity],
                 )
             }
             Part::DhcpRange(range) => {
                 let ranges = &mut self.dhcp_of(Some(range.start.is_ipv6()), parent)?.ranges;
                 let equal = |o: &DhcpRange| o.start == range.start && o.end == range.end;
-                Editor { what: "dhcp range entry", network: &name, entries: ranges }
-                    .apply(change, range, &equal, &equal, None)
+                Editor { what: "dhcp range entry", network: &name, entries: ranges }.apply(
+                    change,
+                    range,
+                    &equal,
+                    &equal,
+                    &[],
+                )
             }
             Part::ForwardInterface(dev) => {
                 let Some(forward) = self.forward.as_mut().filter(|f| !f.mode.has_own_bridge()) else {
@@ -169,8 +174,15 @@ impl Network {
                     )));
                 };
                 let equal = |o: &String| o == dev;
-                Editor { what: "interface entry", network: &name, entries: &mut forward.interfaces }
-                    .apply(change, dev, &equal, &equal, None)
+                Editor { what: "interface entry", network: &name, entries: &mut forward.interfaces }.apply(
+                    change,
+                    dev,
+                    &equal,
+                    &equal,
+                    &[],
+                )?;
+                forward.dev = forward.interfaces.first().cloned();
+                Ok(())
             }
             Part::Portgroup(group) => {
                 let equal = |o: &Portgroup| o.name == group.name;
@@ -179,7 +191,7 @@ impl Network {
                     group,
                     &equal,
                     &equal,
-                    Some(&equal),
+                    &[&equal],
                 )
             }
             Part::DnsHost(host) => {
@@ -190,9 +202,17 @@ impl Network {
                 if host.hostnames.is_empty() && change != Change::Delete {
                     return Err(impossible("the element 'hostname' is missing"));
                 }
+                let address = |o: &DnsHost| o.ip == host.ip;
+                let name_of = |o: &DnsHost| o.hostnames.iter().any(|n| host.hostnames.contains(n));
                 let entries = &mut self.dns.get_or_insert_default().hosts;
-                Editor { what: "DNS HOST record", network: &name, entries }
-                    .apply(change, host, &clash, &fits_all, None)
+                // Names can move to another address, where no record has that.
+                Editor { what: "DNS HOST record", network: &name, entries }.apply(
+                    change,
+                    host,
+                    &clash,
+                    &fits_all,
+                    &[&address, &name_of],
+                )
             }
             Part::DnsTxt(txt) => {
                 if txt.value.is_none() && change != Change::Delete {
@@ -201,8 +221,13 @@ impl Network {
                 let clash = |o: &DnsTxt| o.name == txt.name;
                 let fits_all = |o: &DnsTxt| o.name == txt.name && fits(&txt.value, &o.value);
                 let entries = &mut self.dns.get_or_insert_default().txts;
-                Editor { what: "DNS TXT record", network: &name, entries }
-                    .apply(change, txt, &clash, &fits_all, None)
+                Editor { what: "DNS TXT record", network: &name, entries }.apply(
+                    change,
+                    txt,
+                    &clash,
+                    &fits_all,
+                    &[&clash],
+                )
             }
             Part::DnsSrv(srv) => {
                 if (srv.service.is_empty() || srv.protocol.is_empty()) && change != Change::Delete {
@@ -218,9 +243,19 @@ impl Network {
                         && fits(&srv.priority, &o.priority)
                         && fits(&srv.weight, &o.weight)
                 };
+                let service = |o: &DnsSrv| {
+                    o.service == srv.service && o.protocol == srv.protocol && o.domain == srv.domain
+                };
+                // One service can be had from several hosts.
+                let of_host = |o: &DnsSrv| service(o) && o.target == srv.target;
                 let entries = &mut self.dns.get_or_insert_default().srvs;
-                Editor { what: "DNS SRV record", network: &name, entries }
-                    .apply(change, srv, &fits_all, &fits_all, None)
+                Editor { what: "DNS SRV record", network: &name, entries }.apply(
+                    change,
+                    srv,
+                    &fits_all,
+                    &fits_all,
+                    &[&of_host, &service],
+                )
             }
         }
     }
@@ -254,17 +289,27 @@ struct Editor<'a, T> {
 }
 
 impl<T: Clone> Editor<'_, T> {
-    /// `clash`: cannot be there beside the new one. `fits`: is meant by a deletion. `identity`: is the one to be
-    /// replaced; none where libvirt has such parts only added and deleted.
+    /// `clash`: cannot be there beside the new one. `fits`: is meant by a deletion. `identities`: is the one to be
+    /// replaced; each counts where nothing is found by those before it, and without any such parts are only added and
+    /// deleted, as with libvirt.
     fn apply(
         self,
         change: Change,
         part: &T,
         clash: &dyn Fn(&T) -> bool,
         fits: &dyn Fn(&T) -> bool,
-        identity: Option<&dyn Fn(&T) -> bool>,
+        identities: &[&dyn Fn(&T) -> bool],
     ) -> Result<(), UpdateError> {
         let Self { what, network, entries } = self;
+        let find = |entries: &[T], is_it: &dyn Fn(&T) -> bool| {
+            let mut found = entries.iter().enumerate().filter(|(_, e)| is_it(e)).map(|(index, _)| index);
+            match (found.next(), found.next()) {
+                (Some(_), Some(_)) => {
+                    Err(impossible(format!("multiple matching {what}s were found in network '{network}'")))
+                }
+                (one, _) => Ok(one),
+            }
+        };
         match change {
             Change::AddFirst | Change::AddLast => {
                 if entries.iter().any(clash) {
@@ -275,27 +320,26 @@ impl<T: Clone> Editor<'_, T> {
                 let at = if change == Change::AddFirst { 0 } else { entries.len() };
                 entries.insert(at, part.clone());
             }
-            Change::Delete => {
-                let found: Vec<usize> =
-                    (0..entries.len()).filter(|i| entries.get(*i).is_some_and(fits)).collect();
-                match found.as_slice() {
-                    [] => {
-                        return Err(impossible(format!(
-                            "couldn't locate a matching {what} in network '{network}'"
-                        )));
-                    }
-                    [one] => drop(entries.remove(*one)),
-                    _ => {
-                        let message = format!("multiple matching {what}s were found in network '{network}'");
-                        return Err(impossible(message));
+            Change::Delete => match find(entries, fits)? {
+                Some(one) => drop(entries.remove(one)),
+                None => {
+                    return Err(impossible(format!(
+                        "couldn't locate a matching {what} in network '{network}'"
+                    )));
+                }
+            },
+            Change::Modify => {
+                if identities.is_empty() {
+                    return Err(impossible(format!("a {what} cannot be modified, only added or deleted")));
+                }
+                let mut found = None;
+                for identity in identities {
+                    found = find(entries, identity)?;
+                    if found.is_some() {
+                        break;
                     }
                 }
-            }
-            Change::Modify => {
-                let Some(identity) = identity else {
-                    return Err(impossible(format!("a {what} cannot be modified, only added or deleted")));
-                };
-                match entries.iter_mut().find(|e| identity(e)) {
+                match found.and_then(|one| entries.get_mut(one)) {
                     Some(there) => *there = part.clone(),
                     None => {
                         return Err(impossible(format!(

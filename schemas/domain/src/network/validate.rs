@@ -4,9 +4,10 @@
 
 use std::net::IpAddr;
 
-use super::model::{Dhcp, ForwardMode, MacTableManager, Network, NetworkIp};
-use super::{network_address, same_network};
+use super::model::{Dhcp, DhcpRange, ForwardMode, MacTableManager, Network, NetworkIp};
+use super::{Unread, network_address, same_network};
 use crate::Diagnostic;
+use crate::model::Bandwidth;
 use crate::tree::Pos;
 
 /// The least size of the largest packet of IPv6 (RFC 8200, section 5).
@@ -21,10 +22,17 @@ fn say(problems: &mut Problems, pos: Pos, element: &str, message: impl Into<Stri
 impl Network {
     /// What makes this a definition that no version could run; empty if it is one.
     pub fn validate(&self) -> Vec<Diagnostic> {
+        self.validate_read(Unread::default())
+    }
+
+    /// The same of a document that could not be read as a whole.
+    pub(super) fn validate_read(&self, unread: Unread) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
-        self.check_forward(&mut problems);
+        if !unread.mode {
+            self.check_forward(unread, &mut problems);
+        }
         self.check_bridge(&mut problems);
-        self.check_addresses(&mut problems);
+        self.check_addresses(unread, &mut problems);
         self.check_portgroups(&mut problems);
         problems
     }
@@ -52,6 +60,13 @@ impl Network {
                 refuse(dhcp.pos, "/ip/dhcp/bootp", "a network that guests boot from");
             }
         }
+        // dnsmasq has no ranges of larger networks.
+        for ip in self.ips.iter().filter(|ip| ip.address.is_ipv6() && ip.prefix_length() < 64) {
+            let gives = |d: &&Dhcp| !d.ranges.is_empty() || !d.hosts.is_empty();
+            if let Some(dhcp) = ip.dhcp.as_ref().filter(gives) {
+                refuse(dhcp.pos, "/ip/dhcp", "a network that gives addresses of IPv6 with a prefix under 64");
+            }
+        }
         if let Some(bridge) = &self.bridge {
             if bridge.mac_table_manager == Some(MacTableManager::Libvirt) {
                 refuse(bridge.pos, "/bridge", "a bridge whose table of addresses is filled by hand");
@@ -66,6 +81,15 @@ impl Network {
         if self.has_own_bridge() && self.virtualport.is_some() {
             refuse(self.virtualport_pos, "/virtualport", "a virtual network with <virtualport>");
         }
+        let floor = |b: &Option<Bandwidth>| {
+            b.iter().flat_map(|b| [&b.inbound, &b.outbound]).flatten().any(|rate| rate.floor.is_some())
+        };
+        if floor(&self.bandwidth) {
+            refuse(self.bandwidth_pos, "/bandwidth", "a network with a floor of its bandwidth");
+        }
+        for group in self.portgroups.iter().filter(|g| floor(&g.bandwidth)) {
+            refuse(group.pos, "/portgroup", "a portgroup with a floor of its bandwidth");
+        }
         for child in self.extra.children.iter().filter(|c| c.name == "dnsmasq:options") {
             refuse(child.pos, "/dnsmasq:options", "a network with options of dnsmasq's own");
         }
@@ -73,7 +97,23 @@ impl Network {
         problems
     }
 
-    fn check_forward(&self, problems: &mut Problems) {
+    /// What of this definition is not meant as it stands, each with its position in the document.
+    pub(super) fn remarks(&self) -> Vec<Diagnostic> {
+        let mut remarks = Vec::new();
+        for ip in &self.ips {
+            let own = |range: &&DhcpRange| (range.start..=range.end).contains(&ip.address);
+            for DhcpRange { start, end, pos, .. } in ip.dhcp.iter().flat_map(|d| &d.ranges).filter(own) {
+                let message = format!(
+                    "the range {start} - {end} has the host's own address {} in it, which no guest is given",
+                    ip.address
+                );
+                say(&mut remarks, *pos, "/ip/dhcp/range", message);
+            }
+        }
+        remarks
+    }
+
+    fn check_forward(&self, unread: Unread, problems: &mut Problems) {
         let Some(forward) = &self.forward else { return };
         let mode = forward.mode;
         let mut wrong = |message: String| say(problems, forward.pos, "/forward", message);
@@ -88,20 +128,18 @@ impl Network {
                 wrong("the last port is before the first, or the first is 0".into());
             }
         }
-        if mode.has_own_bridge() && !forward.interfaces.is_empty() {
-            wrong(format!(
-                "<interface> is not possible with the mode '{mode}'; name it as the attribute 'dev'"
-            ));
+        if mode.has_own_bridge() && forward.interfaces.len() > 1 {
+            wrong(format!("the mode '{mode}' can have only one <interface>"));
         }
         if mode == ForwardMode::Open && forward.dev.is_some() {
             wrong("the mode 'open' has no device: it has no rules at all".into());
         }
         let needs_address = matches!(mode, ForwardMode::Nat | ForwardMode::Route);
-        if needs_address && self.ips.is_empty() {
+        if needs_address && self.ips.is_empty() && !unread.ip {
             wrong(format!("the mode '{mode}' needs an <ip>"));
         }
         let direct = matches!(mode, ForwardMode::Private | ForwardMode::Vepa | ForwardMode::Passthrough);
-        let devices = !forward.interfaces.is_empty() || forward.dev.is_some();
+        let devices = !forward.interfaces.is_empty();
         if direct && !devices && !forward.extra.children.iter().any(|c| c.name == "pf") {
             wrong(format!("the mode '{mode}' needs an <interface>"));
         }
@@ -149,7 +187,7 @@ impl Network {
         }
     }
 
-    fn check_addresses(&self, problems: &mut Problems) {
+    fn check_addresses(&self, unread: Unread, problems: &mut Problems) {
         if !self.has_own_bridge() {
             let what = [
                 (!self.ips.is_empty(), "<ip>"),
@@ -180,7 +218,7 @@ impl Network {
                     format!("'{}' is not the address of a network with the prefix {length}", route.address);
                 say(problems, route.pos, "/route", message);
             }
-            if !self.ips.iter().any(|ip| ip.contains(route.gateway)) {
+            if !unread.ip && !self.ips.iter().any(|ip| ip.contains(route.gateway)) {
                 let message = format!("the gateway '{}' is not of this network", route.gateway);
                 say(problems, route.pos, "/route", message);
             }
@@ -221,9 +259,6 @@ impl Network {
                 wrong(format!("the range {start} - {end} is not of the network {}/{length}", ip.address));
             } else if start > end {
                 wrong(format!("the range {start} - {end} ends before it begins"));
-            }
-            if (start..=end).contains(&ip.address) {
-                wrong(format!("the range {start} - {end} has the host's own address {} in it", ip.address));
             }
             if is_edge(start, length) || is_edge(end, length) {
                 wrong(format!(

@@ -79,7 +79,7 @@ fn told(network: &Network) {
     assert_eq!(lines.lines().count(), given, "{lines:?}");
     assert!(!lines.contains(|c: char| c.is_control() && c != '\n'), "{lines:?}");
     let named: usize = network.dns.iter().map(|d| d.hosts.len()).sum();
-    let lines = addresses(network);
+    let lines = addresses(network, &[]);
     // Besides, a guest whose name dnsmasq cannot be told where it is given its address.
     let count = lines.lines().count();
     assert!((named..=named + given).contains(&count), "{count} for {named} and {given}: {lines:?}");
