@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("networks::come_and_go", || in_own_network(round)),
     ("networks::guests_get_out_and_nobody_gets_in", || in_own_network(nat)),
     ("networks::isolated_guests_have_each_other", || in_own_network(isolated)),
+    ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
     ("networks::both_families_are_routed", || in_own_network(routed)),
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
@@ -212,6 +213,70 @@ fn isolated() -> Outcome {
     b.0.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
     ensure!(a.0.hears("192.0.2.2:80").is_err(), "a guest gets out");
     ensure!(outside.hears(&format!("{at_b}:80")).is_err(), "the world gets in");
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+/// A machine with a cable into a bridge and these addresses, and no way out.
+fn neighbour(bridge: &str, name: &str, addresses: &[&str]) -> Result<Machine, String> {
+    let machine = Machine::new()?;
+    machine.cable(name, "eth0")?;
+    run(&["ip", "link", "set", name, "master", bridge])?;
+    for address in addresses {
+        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        machine.run(&[&["ip", "addr", "add", address, "dev", "eth0"], nodad].concat())?;
+    }
+    Ok(machine)
+}
+
+/// A network's settings with forwarded ports.
+fn settings(forwards: &str) -> String {
+    format!("<metadata><b:settings xmlns:b='urn:berth:network:1'>{forwards}</b:settings></metadata>")
+}
+
+/// Forwarded ports of a network make nothing of it that others translate, nor what its guests ask for.
+fn isolated_with_ports() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    define(&daemon, "iso", &format!("{forward}<bridge name='iso0'/><ip address='10.7.0.1' prefix='24'/>"))?;
+    let forward = settings("<b:forward host-port='8090' guest='10.8.0.5' port='80'/>");
+    let nat = "<forward/><bridge name='nat0'/><ip address='10.8.0.1' prefix='24'/>";
+    define(&daemon, "nat", &format!("{forward}{nat}"))?;
+    daemon.ok(&["net-start", "iso"])?;
+    daemon.ok(&["net-start", "nat"])?;
+    run(&[
+        "nft",
+        "add table ip others; add chain ip others pre { type nat hook prerouting priority -101 ; }",
+    ])?;
+    run(&["nft", "add rule ip others pre tcp dport 9001 dnat to 192.0.2.2:80"])?;
+    run(&["nft", "add rule ip others pre tcp dport 9002 dnat to 10.7.0.5:81"])?;
+    run(&["nft", "add rule ip others pre tcp dport 9003 dnat to 10.7.0.6:80"])?;
+    let a = neighbour("iso0", "ga", &["10.7.0.5/24"])?;
+    let b = neighbour("iso0", "gb", &["10.7.0.6/24"])?;
+    let c = neighbour("nat0", "gc", &["10.8.0.5/24"])?;
+    for (machine, gateway) in [(&a, "10.7.0.1"), (&b, "10.7.0.1"), (&c, "10.8.0.1")] {
+        machine.run(&["ip", "route", "add", "default", "via", gateway])?;
+    }
+    a.answers(80, "a")?;
+    a.answers(81, "a, another port")?;
+    b.answers(80, "b")?;
+    c.answers(80, "c")?;
+    ensure!(outside.hears("192.0.2.1:8080")?.starts_with("a "), "the forwarded port");
+    ensure!(outside.hears("192.0.2.1:8090")?.starts_with("c "), "the forwarded port of the other network");
+    ensure!(b.hears("10.7.0.1:8080")?.starts_with("a "), "the forwarded port from a neighbour");
+    for (address, what) in [
+        ("10.7.0.1:9001", "by what another program translates"),
+        ("192.0.2.2:80", "by itself"),
+        ("10.7.0.1:8090", "by a forwarded port of another network"),
+    ] {
+        let heard = a.hears(address);
+        ensure!(heard.is_err(), "a guest of an isolated network gets out {what}: {heard:?}");
+    }
+    for port in [9002, 9003] {
+        let heard = outside.hears(&format!("192.0.2.1:{port}"));
+        ensure!(heard.is_err(), "the world gets in by what another program translates: {heard:?}");
+    }
+    daemon.ok(&["net-destroy", "nat"])?;
     daemon.ok(&["net-destroy", "iso"]).map(drop)
 }
 

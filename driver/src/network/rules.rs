@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use berth_domain::network::{ForwardMode, Network, PortForward, network_address};
+use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
 use serde_json::{Value, json};
 
 /// A forwarded port with the guest's address.
@@ -73,6 +73,24 @@ fn translated() -> Value {
     ct("status", json!("dnat"))
 }
 
+/// Of a connection, what comes from who began it (`original`), or from who was asked (`reply`).
+fn direction(which: &str) -> Value {
+    json!({ "match": { "op": "==", "left": { "ct": { "key": "direction" } }, "right": which } })
+}
+
+fn port(protocol: Protocol, value: u16) -> Value {
+    json!({ "match": { "op": "==", "left": { "payload": { "protocol": protocol.as_str(), "field": "dport" } },
+        "right": value } })
+}
+
+/// What was translated for the sake of a forwarded port, on its way to the guest; what another program translates is not.
+fn forwarded(Resolved { forward, address }: &Resolved) -> Vec<Value> {
+    let asked = json!({ "match": { "op": "==", "left": { "ct": { "key": "proto-dst", "dir": "original" } },
+        "right": forward.host_port } });
+    let to = one_address("daddr", *address);
+    vec![translated(), direction("original"), to, port(forward.protocol, forward.port), asked]
+}
+
 fn accept() -> Value {
     json!({ "accept": null })
 }
@@ -105,13 +123,13 @@ pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value 
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
-    filter(&mut t, network, bridge, !forwards.is_empty());
+    filter(&mut t, network, bridge, forwards);
     nat(&mut t, network, bridge, forwards);
     json!({ "nftables": t.commands })
 }
 
 /// What goes through the host.
-fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: bool) {
+fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     let mode = network.forward.as_ref().map(|f| f.mode);
     if mode == Some(ForwardMode::Open) {
         return;
@@ -124,9 +142,17 @@ fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: bool) {
     };
     t.chain("forward", "filter", "forward", 0);
     t.rule("forward", vec![meta("iifname", bridge), meta("oifname", bridge), accept()]);
-    if forwards {
-        t.rule("forward", vec![meta("oifname", bridge), translated(), accept()]);
-        t.rule("forward", vec![meta("iifname", bridge), translated(), accept()]);
+    for forward in forwards {
+        t.rule("forward", [vec![meta("oifname", bridge)], forwarded(forward), vec![accept()]].concat());
+    }
+    if !forwards.is_empty() {
+        // Only what answers: a guest that asks may ask for what somebody translates too, and gets no further by that.
+        t.rule("forward", vec![meta("iifname", bridge), direction("reply"), translated(), accept()]);
+        // And what the way there has to say about the answers, such as that they are too large.
+        let errors = json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } },
+            "right": { "set": ["icmp", "ipv6-icmp"] } } });
+        let about = vec![meta("oifname", bridge), translated(), ct("state", json!("related")), errors];
+        t.rule("forward", [about, vec![accept()]].concat());
     }
     for ip in network.ips.iter().filter(|_| mode.is_some()) {
         let subnet = (ip.address, ip.prefix_length());
@@ -211,8 +237,7 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
                 "right": "local" } })
             }
         };
-        let port = json!({ "match": { "op": "==", "left": { "payload": { "protocol": forward.protocol.as_str(),
-            "field": "dport" } }, "right": forward.host_port } });
+        let port = port(forward.protocol, forward.host_port);
         let to = json!({ "dnat": { "family": "ip", "addr": guest.to_string(), "port": forward.port } });
         let v4 =
             json!({ "match": { "op": "==", "left": { "meta": { "key": "nfproto" } }, "right": "ipv4" } });
