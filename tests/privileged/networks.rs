@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("networks::guests_get_out_and_nobody_gets_in", || in_own_network(nat)),
     ("networks::isolated_guests_have_each_other", || in_own_network(isolated)),
     ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
+    ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
     ("networks::both_families_are_routed", || in_own_network(routed)),
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
@@ -277,6 +278,29 @@ fn isolated_with_ports() -> Outcome {
         ensure!(heard.is_err(), "the world gets in by what another program translates: {heard:?}");
     }
     daemon.ok(&["net-destroy", "nat"])?;
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+/// Guests of an isolated network have no default route, and are reached by forwarded ports all the same.
+fn ports_of_isolated() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    define(&daemon, "iso", &format!("{forward}<bridge name='iso0'/><ip address='10.7.0.1' prefix='24'/>"))?;
+    daemon.ok(&["net-start", "iso"])?;
+    let a = neighbour("iso0", "ga", &["10.7.0.5/24"])?;
+    let b = neighbour("iso0", "gb", &["10.7.0.6/24"])?;
+    a.answers(80, "a")?;
+    let heard = [
+        ("the world", outside.hears("192.0.2.1:8080")),
+        ("the host by an address of its own", lab::hears("192.0.2.1:8080")),
+        ("the host by that of the bridge", lab::hears("10.7.0.1:8080")),
+        ("the host by 127.0.0.1", lab::hears("127.0.0.1:8080")),
+        ("a neighbour", b.hears("10.7.0.1:8080")),
+    ];
+    for (who, heard) in heard {
+        ensure_eq!(heard, Ok("a 10.7.0.1".to_owned()), "{who}");
+    }
     daemon.ok(&["net-destroy", "iso"]).map(drop)
 }
 

@@ -201,6 +201,12 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     }
     t.chain("postrouting", "nat", "postrouting", 100);
     for forward in forwards {
+        if network.forward.is_none() {
+            // Guests of an isolated network know no way to anybody but the host.
+            let rule = [vec![meta("oifname", bridge)], forwarded(forward)].concat();
+            t.rule("postrouting", [rule, vec![json!({ "masquerade": null })]].concat());
+            continue;
+        }
         // Answers of a guest to its neighbour, or to the host's loopback address, must come back by the host.
         let to = one_address("daddr", forward.address);
         let own = (IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
