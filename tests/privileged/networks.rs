@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("networks::isolated_guests_have_each_other", || in_own_network(isolated)),
     ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
     ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
+    ("networks::rules_that_somebody_changes_are_made_again", || in_own_network(rules_changed)),
     ("networks::both_families_are_routed", || in_own_network(routed)),
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
@@ -302,6 +303,87 @@ fn ports_of_isolated() -> Outcome {
         ensure_eq!(heard, Ok("a 10.7.0.1".to_owned()), "{who}");
     }
     daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+/// What the daemon has logged about rules that somebody else has changed.
+fn complaints(daemon: &Daemon) -> usize {
+    daemon.log().lines().filter(|l| l.contains("somebody else has changed its rules")).count()
+}
+
+fn rules_changed() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    let inner = "<forward/><bridge name='nat0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/>";
+    let programs = daemon.work().join("programs");
+    fs::create_dir(&programs).map_err(|e| e.to_string())?;
+    let path = run(&["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; command -v nft"])?;
+    let nft = programs.join("nft");
+    let install = || std::os::unix::fs::symlink(path.trim(), &nft).map_err(|e| e.to_string());
+    install()?;
+    daemon.kill();
+    daemon.set_environment(&[("PATH", &programs.to_string_lossy())]);
+    daemon.launch()?;
+    define(&daemon, "nat", &format!("{forward}{inner}"))?;
+    daemon.ok(&["net-start", "nat"])?;
+    let guest = neighbour("nat0", "ga", &["10.7.0.5/24"])?;
+    guest.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    guest.answers(80, "guest")?;
+    let rules = || run(&["nft", "list", "ruleset"]);
+    let open = || run(&["cat", "/proc/sys/net/ipv4/conf/nat0/route_localnet"]).map(|t| t.trim() == "1");
+    let works = || -> Outcome {
+        ensure_eq!(outside.hears("192.0.2.1:8080")?, "guest 192.0.2.2".to_owned(), "the forwarded port");
+        ensure!(lab::hears("127.0.0.1:8080")?.starts_with("guest "), "the forwarded port from the host");
+        ensure_eq!(guest.hears("192.0.2.2:80")?, "outside 192.0.2.1".to_owned(), "the way out");
+        Ok(())
+    };
+    let before = rules()?;
+    works()?;
+    // What the daemon does itself is nobody else's.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure_eq!(complaints(&daemon), 0, "complaints about its own rules");
+    let again = |what: &str, seconds: u64| {
+        wait_for(what, seconds, || rules().is_ok_and(|r| r == before).then_some(()))?;
+        wait_for("the loopback address", 2, || open().is_ok_and(|open| open).then_some(()))
+    };
+    run(&["nft", "flush", "ruleset"])?;
+    again("the rules after all were removed", 2)?;
+    works()?;
+    ensure_eq!(complaints(&daemon), 1, "complaints");
+    // Others' rules are theirs; any part of ours is ours. By and by it takes longer.
+    run(&["nft", "add table inet others"])?;
+    run(&["nft", "delete", "table", "inet", "others"])?;
+    run(&["nft", "flush", "chain", "inet", "berth-nat0", "guard"])?;
+    wait_for("a closed loopback address", 1, || open().is_ok_and(|open| !open).then_some(()))?;
+    again("the rules after a chain was emptied", 4)?;
+    run(&["nft", "insert rule inet berth-nat0 forward accept"])?;
+    again("the rules after one was added", 6)?;
+    ensure_eq!(complaints(&daemon), 3, "complaints");
+    // Somebody who goes on is not fought with.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    while std::time::Instant::now() < deadline {
+        run(&["nft", "flush", "ruleset"])?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    ensure!(complaints(&daemon) <= 5, "complaints: {}", daemon.log());
+    ensure!(!open()?, "the loopback address while there are no rules");
+    // Who asks for them need not wait.
+    run(&["kill", "-HUP", &daemon.pid().to_string()])?;
+    again("the rules after SIGHUP", 2)?;
+    works()?;
+    // Rules that cannot be made.
+    fs::remove_file(&nft).map_err(|e| e.to_string())?;
+    run(&["nft", "flush", "ruleset"])?;
+    wait_for("a closed loopback address", 2, || open().is_ok_and(|open| !open).then_some(()))?;
+    install()?;
+    run(&["kill", "-HUP", &daemon.pid().to_string()])?;
+    again("the rules when there is a program for them", 2)?;
+    works()?;
+    let complained = complaints(&daemon);
+    daemon.ok(&["net-destroy", "nat"])?;
+    ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
+    ensure_eq!(complaints(&daemon), complained, "complaints about the end");
+    Ok(())
 }
 
 fn routed() -> Outcome {

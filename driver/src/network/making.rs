@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_domain::network::{ForwardMode, Network, PortForward};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::bridge::{Netlink, Wanted};
@@ -56,6 +57,22 @@ pub struct Plan {
     pub fixed: BTreeMap<String, Ipv4Addr>,
     /// Its files.
     pub files: Files,
+    /// Its rules as they were made last.
+    pub made: Made,
+}
+
+/// The rules of one network as nft lists them, right after they were made; none if they could not be, or there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Made(Arc<Mutex<Option<Value>>>);
+
+impl Made {
+    fn get(&self) -> Option<Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, rules: Option<Value>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
 }
 
 async fn block<T: Send + 'static>(
@@ -243,11 +260,39 @@ impl Plan {
     }
 
     async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
-        if !rules::needed(&self.network, !self.forwards().is_empty()) {
+        self.made.set(None);
+        if !self.has_rules() {
             // Those of the last forwarded port may be there.
             return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
-        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
+        let wanted = rules::ruleset(&self.network, &self.bridge, resolved);
+        nft::apply(&wanted).await?;
+        let name = rules::table(&self.bridge);
+        let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
+        if made.is_none() {
+            return Err(format!("somebody else changes the rules (table 'inet {name}') while they are made"));
+        }
+        self.made.set(made);
+        Ok(())
+    }
+
+    fn has_rules(&self) -> bool {
+        rules::needed(&self.network, !self.forwards().is_empty())
+    }
+
+    /// Whether the rules are there as they were made. Those that are not, guard nothing: the host's loopback address is
+    /// closed then.
+    pub async fn check_rules(&self) -> Result<bool, String> {
+        if !self.has_rules() {
+            return Ok(true);
+        }
+        let made = self.made.get();
+        let there = nft::table(&rules::table(&self.bridge)).await;
+        if made.is_some() && there.as_ref().is_ok_and(|there| *there == made) {
+            return Ok(true);
+        }
+        self.let_loopback_in(false).await?;
+        there.map(|_| false)
     }
 
     async fn let_loopback_in(&self, on: bool) -> Result<(), String> {

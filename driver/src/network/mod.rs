@@ -17,6 +17,7 @@ pub mod rules;
 mod server;
 mod sysctl;
 mod task;
+mod watch;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -57,6 +58,8 @@ struct Shared {
     events: Events,
     /// One bridge is named at a time.
     naming: tokio::sync::Mutex<()>,
+    /// Whether changes of rules are heard of.
+    watching: std::sync::Once,
 }
 
 impl Shared {
@@ -280,6 +283,7 @@ impl Networks {
             registry: Registry::default(),
             events: Events::default(),
             naming: tokio::sync::Mutex::default(),
+            watching: std::sync::Once::new(),
         }))
     }
 
@@ -396,6 +400,14 @@ impl Networks {
         blocking(move || crate::files::overwrite(&mark, "made\n"))
             .await
             .map_err(|e| format!("cannot note that it was made: {e}"))
+    }
+
+    /// Makes the rules of all networks that run once more, whatever has become of them.
+    pub async fn make_rules_again(&self) {
+        for entry in self.0.registry.entries() {
+            // One whose task has ended has none.
+            let _ = entry.mailbox().send(task::Event::MakeRules { asked: true }).await;
+        }
     }
 
     async fn ask(&self, entry: &Entry, request: Request) -> Result<Answer, NetworkError> {

@@ -117,6 +117,12 @@ impl Table {
     }
 }
 
+/// How many rules there are, in a transaction that makes them or in a list of those that are there.
+pub fn count(text: &Value) -> usize {
+    let all = text.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    all.filter(|v| v.get("add").unwrap_or(v).get("rule").is_some()).count()
+}
+
 /// All rules, in one transaction that replaces those that were there.
 pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value {
     let mut commands = forget(bridge);

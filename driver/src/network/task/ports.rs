@@ -109,9 +109,8 @@ impl Task {
     async fn tell_names(&mut self, gone_doors: bool) {
         let Some(plan) = self.plan() else { return };
         // A port that goes may be the last one with doors.
-        let doors = gone_doors || !plan.forwards().is_empty();
-        if doors && let Err(e) = plan.open_doors().await {
-            tracing::error!("network '{}': {e}", self.entry.name);
+        if gone_doors || !plan.forwards().is_empty() {
+            self.make_rules().await;
         }
         if dnsmasq::needed(&plan.network) {
             match plan.serve(self.process.clone()).await {
