@@ -428,6 +428,15 @@ fn portgroups() -> Outcome {
     };
     ensure!(ping("t-pa", "10.23.0.1") && ping("t-pa", "10.23.0.4"), "an isolated port reaches nobody");
     ensure!(!ping("t-pa", "10.23.0.3"), "an isolated port reaches another");
+    // Nor by the host, which passes packets on.
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+    for (name, other) in [("t-pa", "10.23.0.3"), ("t-pb", "10.23.0.2")] {
+        inside(&daemon, name, move || {
+            run(&["ip", "route", "add", &format!("{other}/32"), "via", "10.23.0.1"])
+        })?;
+    }
+    ensure!(!ping("t-pa", "10.23.0.3"), "an isolated port reaches another by the host");
+    ensure!(ping("t-pa", "10.23.0.4"), "an isolated port reaches nobody any more");
     let inside_mtu = inside(&daemon, "t-pc", || run(&["ip", "-o", "link", "show", "eth0"]))?;
     ensure!(inside_mtu.contains(" mtu 1400 "), "{inside_mtu}");
     ensure!(run(&["tc", "qdisc", "show", "dev", "h4"])?.contains("tbf"), "the limit of the default group");
@@ -437,6 +446,25 @@ fn portgroups() -> Outcome {
     ensure_eq!(shapers.lines().count(), 1, "what limits the other way: {shapers}");
     let error = daemon.virsh(&["net-destroy", "grp"])?;
     ensure_eq!(error.status, 0, "{error:?}");
+    // By the interface's own element, which may change.
+    network(&daemon, "own", "<bridge name='own0'/><ip address='10.25.0.1' prefix='24'/>")?;
+    daemon.ok(&["net-start", "own"])?;
+    let guarded = || run(&["nft", "list", "table", "inet", "berth-own0"]).map(|t| t.contains("pkttype"));
+    let with = |isolated: &str| {
+        interface("own", &format!("<mac address='52:54:00:25:00:01'/><port isolated='{isolated}'/>"))
+    };
+    define(&daemon, "t-pd", &with("yes"))?;
+    ensure!(!guarded()?, "a network without isolated ports");
+    daemon.ok(&["start", "t-pd"])?;
+    ensure!(guarded()?, "with one");
+    for isolated in ["no", "yes"] {
+        let file = daemon.file("own.interface", &with(isolated))?;
+        daemon.ok(&["update-device", "t-pd", &file, "--live"])?;
+        ensure_eq!(guarded()?, isolated == "yes", "isolated='{isolated}'");
+    }
+    daemon.ok(&["destroy", "t-pd"])?;
+    ensure!(!guarded()?, "when it is gone");
+    daemon.ok(&["net-destroy", "own"])?;
     for name in ["t-pa", "t-pb", "t-pc"] {
         daemon.ok(&["destroy", name])?;
     }

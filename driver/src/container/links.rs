@@ -223,7 +223,7 @@ pub async fn connect_again(
 /// A port by what tells it from others.
 fn port(owner: Owner<'_>, mac: &str) -> Port {
     let (domain, name, mac) = (owner.uuid, owner.name.to_owned(), mac.to_owned());
-    Port { domain, name, mac, address: None, doors: Vec::new() }
+    Port { domain, name, mac, ..Port::default() }
 }
 
 /// The port of an interface, with all that the definition says about it.
@@ -240,7 +240,7 @@ fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
         _ => Vec::new(),
     };
     let address = interface.ip.addresses.iter().find_map(|a| v4(a.address));
-    Port { address, doors, ..port(owner, &interface.mac) }
+    Port { address, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
 }
 
 /// The interface of a definition that has a hardware address.

@@ -265,7 +265,9 @@ impl Plan {
             // Those of the last forwarded port may be there.
             return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
-        let wanted = rules::ruleset(&self.network, &self.bridge, resolved);
+        let guests = self.ports.iter().map(|p| p.mac.clone()).collect();
+        let isolated = Some(&guests).filter(|_| self.isolates());
+        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated);
         nft::apply(&wanted).await?;
         let name = rules::table(&self.bridge);
         let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
@@ -278,6 +280,13 @@ impl Plan {
 
     fn has_rules(&self) -> bool {
         rules::needed(&self.network, !self.forwards().is_empty())
+    }
+
+    /// Whether guests may have to be kept from each other.
+    pub fn isolates(&self) -> bool {
+        let groups = self.network.portgroups.iter().map(|g| g.isolated);
+        let ports = self.ports.iter().map(|p| p.isolated);
+        groups.chain(ports).chain([self.network.isolated]).any(|isolated| isolated == Some(true))
     }
 
     /// Whether the rules are there as they were made. Those that are not, guard nothing: the host's loopback address is

@@ -98,7 +98,7 @@ impl Shared {
 }
 
 /// One interface of one running domain, as a network knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Port {
     /// Whose it is.
     pub domain: Uuid,
@@ -109,6 +109,9 @@ pub struct Port {
     /// The address that it has by its document.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Whether it is kept from other isolated ones, where its own element says so.
+    #[serde(default)]
+    pub isolated: Option<bool>,
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub doors: Vec<Door>,

@@ -3,6 +3,7 @@
 //!
 //! Pure. Does not know nft, nor other tables: what those drop stays dropped.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
@@ -123,19 +124,31 @@ pub fn count(text: &Value) -> usize {
     all.filter(|v| v.get("add").unwrap_or(v).get("rule").is_some()).count()
 }
 
-/// All rules, in one transaction that replaces those that were there.
-pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value {
+/// All rules, in one transaction that replaces those that were there. `isolated`, where guests may have to be kept from each
+/// other, has the hardware addresses of all.
+pub fn ruleset(
+    network: &Network,
+    bridge: &str,
+    forwards: &[Resolved],
+    isolated: Option<&BTreeSet<String>>,
+) -> Value {
     let mut commands = forget(bridge);
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
-    filter(&mut t, network, bridge, forwards);
+    filter(&mut t, network, bridge, forwards, isolated);
     nat(&mut t, network, bridge, forwards);
     json!({ "nftables": t.commands })
 }
 
 /// What goes through the host.
-fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
+fn filter(
+    t: &mut Table,
+    network: &Network,
+    bridge: &str,
+    forwards: &[Resolved],
+    isolated: Option<&BTreeSet<String>>,
+) {
     let mode = network.forward.as_ref().map(|f| f.mode);
     if mode == Some(ForwardMode::Open) {
         return;
@@ -147,7 +160,10 @@ fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved])
         all
     };
     t.chain("forward", "filter", "forward", 0);
-    t.rule("forward", vec![meta("iifname", bridge), meta("oifname", bridge), accept()]);
+    let between = || vec![meta("iifname", bridge), meta("oifname", bridge)];
+    if isolated.is_none() {
+        t.rule("forward", [between(), vec![accept()]].concat());
+    }
     for forward in forwards {
         t.rule("forward", [vec![meta("oifname", bridge)], forwarded(forward), vec![accept()]].concat());
     }
@@ -159,6 +175,19 @@ fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved])
             "right": { "set": ["icmp", "ipv6-icmp"] } } });
         let about = vec![meta("oifname", bridge), translated(), ct("state", json!("related")), errors];
         t.rule("forward", [about, vec![accept()]].concat());
+    }
+    if let Some(guests) = isolated {
+        // The bridge keeps them from each other, but not from going by the host's address. Where the host filters what a
+        // bridge passes on (br_netfilter), that comes here too, and is for another's hardware address.
+        let ether = json!({ "payload": { "protocol": "ether", "field": "daddr" } });
+        let kind = json!({ "meta": { "key": "pkttype" } });
+        for (left, set) in [(ether, json!(guests)), (kind, json!(["broadcast", "multicast"]))] {
+            if set.as_array().is_some_and(|set| !set.is_empty()) {
+                let passed = json!({ "match": { "op": "==", "left": left, "right": { "set": set } } });
+                t.rule("forward", [between(), vec![passed, accept()]].concat());
+            }
+        }
+        t.rule("forward", [between(), vec![reject()]].concat());
     }
     for ip in network.ips.iter().filter(|_| mode.is_some()) {
         let subnet = (ip.address, ip.prefix_length());

@@ -32,6 +32,13 @@ impl Task {
             self.note().await;
             self.publish();
             self.tell_names(false).await;
+        } else if let Some(taken) =
+            self.ports.iter_mut().find(|t| t.port.domain == port.domain && t.port.mac == port.mac)
+            && taken.port.isolated != port.isolated
+        {
+            taken.port.isolated = port.isolated;
+            self.note().await;
+            self.tell_names(true).await;
         }
         Ok(Answer::Connection(connection))
     }
@@ -42,7 +49,8 @@ impl Task {
         if !gone.is_empty() && self.live.is_some() {
             self.note().await;
             self.publish();
-            self.tell_names(gone.iter().any(|t| !t.port.doors.is_empty())).await;
+            let had_rules = |t: &Taken| !t.port.doors.is_empty() || t.port.isolated == Some(true);
+            self.tell_names(gone.iter().any(had_rules)).await;
         }
         Ok(Answer::Done)
     }
@@ -105,11 +113,10 @@ impl Task {
         Err(NetworkError::Failed(why))
     }
 
-    /// dnsmasq and the rules learn which guests there are.
-    async fn tell_names(&mut self, gone_doors: bool) {
+    /// dnsmasq and the rules learn which guests there are. `other_rules`: they depend on one that has gone, or is another now.
+    async fn tell_names(&mut self, other_rules: bool) {
         let Some(plan) = self.plan() else { return };
-        // A port that goes may be the last one with doors.
-        if gone_doors || !plan.forwards().is_empty() {
+        if other_rules || plan.isolates() || !plan.forwards().is_empty() {
             self.make_rules().await;
         }
         if dnsmasq::needed(&plan.network) {
