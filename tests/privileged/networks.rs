@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
     ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
     ("networks::rules_that_somebody_changes_are_made_again", || in_own_network(rules_changed)),
+    ("networks::ports_lead_to_guests_by_ipv6", || in_own_network(ports_by_ipv6)),
     ("networks::both_families_are_routed", || in_own_network(routed)),
     ("networks::what_cannot_be_started_leaves_nothing", || in_own_network(refused)),
     ("networks::daemon_killed_at_each_step", || in_own_network(daemon_killed)),
@@ -303,6 +304,61 @@ fn ports_of_isolated() -> Outcome {
         ensure_eq!(heard, Ok("a 10.7.0.1".to_owned()), "{who}");
     }
     daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+fn ports_by_ipv6() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.8.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    outside.run(&["ip", "addr", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad"])?;
+    outside.run(&["ip", "route", "add", "fd00::/8", "via", "2001:db8:1::1"])?;
+    let forwards = settings(
+        "<b:forward host-port='8080' guest='fd00:8::5' port='80'/><b:forward host-port='8080' guest='10.8.0.5' port='81'/>",
+    );
+    let ips = "<ip address='10.8.0.1' prefix='24'/><ip family='ipv6' address='fd00:8::1' prefix='64'/>";
+    define(
+        &daemon,
+        "nat",
+        &format!("{forwards}<forward><nat ipv6='yes'/></forward><bridge name='nat0'/>{ips}"),
+    )?;
+    let forwards =
+        settings("<b:forward host-address='2001:db8:1::1' host-port='8081' guest='fd00:9::5' port='80'/>");
+    let ip = "<ip family='ipv6' address='fd00:9::1' prefix='64'/>";
+    define(&daemon, "iso", &format!("{forwards}<bridge name='iso0'/>{ip}"))?;
+    daemon.ok(&["net-start", "nat"])?;
+    daemon.ok(&["net-start", "iso"])?;
+    let a = neighbour("nat0", "ga", &["10.8.0.5/24", "fd00:8::5/64"])?;
+    a.run(&["ip", "-6", "route", "add", "default", "via", "fd00:8::1"])?;
+    a.run(&["ip", "route", "add", "default", "via", "10.8.0.1"])?;
+    let b = neighbour("nat0", "gb", &["fd00:8::6/64"])?;
+    let c = neighbour("iso0", "gc", &["fd00:9::5/64"])?;
+    a.answers(80, "a")?;
+    a.answers(81, "a, by IPv4")?;
+    c.answers(80, "c")?;
+    // Only when the bridge's own address of the link is known to be nobody else's, does the host look for guests.
+    for port in [8080, 8081] {
+        let address = format!("[2001:db8:1::1]:{port}");
+        wait_for("a way by IPv6", 10, || outside.hears(&address).ok())?;
+    }
+    for (who, heard, expected) in [
+        ("the world", outside.hears("[2001:db8:1::1]:8080"), "a 2001:db8:1::2"),
+        ("the world by IPv4", outside.hears("192.0.2.1:8080"), "a, by IPv4 192.0.2.2"),
+        ("the host by an address of its own", lab::hears("[2001:db8:1::1]:8080"), "a 2001:db8:1::1"),
+        ("the host by that of the bridge", lab::hears("[fd00:8::1]:8080"), "a fd00:8::1"),
+        ("a neighbour", b.hears("[fd00:8::1]:8080"), "a fd00:8::1"),
+        ("the world, an isolated network", outside.hears("[2001:db8:1::1]:8081"), "c fd00:9::1"),
+        ("the host, an isolated network", lab::hears("[2001:db8:1::1]:8081"), "c fd00:9::1"),
+    ] {
+        ensure_eq!(heard, Ok(expected.to_owned()), "{who}");
+    }
+    ensure!(lab::hears("[fd00:9::1]:8081").is_err(), "a port of another address of the host");
+    // What the kernel does not give answers to is what it was before.
+    lab::answers(8080, "the host")?;
+    ensure_eq!(lab::hears("[::1]:8080"), Ok("the host ::1".to_owned()), "the loopback address");
+    ensure!(outside.hears("[fd00:8::5]:80").is_err(), "the world reaches a guest");
+    ensure!(outside.hears("[fd00:9::5]:80").is_err(), "the world reaches a guest of an isolated network");
+    daemon.ok(&["net-destroy", "iso"])?;
+    daemon.ok(&["net-destroy", "nat"]).map(drop)
 }
 
 /// What the daemon has logged about rules that somebody else has changed.

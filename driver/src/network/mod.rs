@@ -21,7 +21,7 @@ mod watch;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -109,6 +109,9 @@ pub struct Port {
     /// The address that it has by its document.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Likewise of IPv6.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
     /// Whether it is kept from other isolated ones, where its own element says so.
     #[serde(default)]
     pub isolated: Option<bool>,
@@ -122,8 +125,8 @@ pub struct Port {
 pub struct Door {
     /// UDP instead of TCP.
     pub udp: bool,
-    /// Address of the host; none is any.
-    pub host_address: Option<Ipv4Addr>,
+    /// Address of the host; none is any of IPv4.
+    pub host_address: Option<IpAddr>,
     /// Port of the host.
     pub host_port: u16,
     /// Port of the guest.

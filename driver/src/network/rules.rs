@@ -4,7 +4,7 @@
 //! Pure. Does not know nft, nor other tables: what those drop stays dropped.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub struct Resolved {
     /// As the document has it.
     pub forward: PortForward,
     /// The guest.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// Name of a network's table. A bridge can have a name that nft(8) could not be given back; it is told in hexadecimal then,
@@ -35,9 +35,10 @@ pub fn needed(network: &Network, forwards: bool) -> bool {
     network.has_own_bridge() && (!open || forwards)
 }
 
-/// Whether forwarded ports must be reached from the host's own loopback address.
+/// Whether forwarded ports must be reached from the host's own loopback addresses. With IPv6 they cannot: the kernel finds no
+/// way to ::1 for answers that come by another interface.
 pub fn from_loopback<'a>(mut forwards: impl Iterator<Item = &'a PortForward>) -> bool {
-    forwards.any(|f| f.host_address.is_none_or(|a| a.is_loopback()))
+    forwards.any(|f| !f.is_ipv6() && f.one_host_address().is_none_or(|a| a.is_loopback()))
 }
 
 /// Takes the table away; none there is no error.
@@ -56,14 +57,18 @@ fn meta(key: &str, value: &str) -> Value {
 
 /// `ip saddr` and the like; `op` is `==` or `!=`.
 fn address(field: &str, op: &str, (network, prefix): (IpAddr, u8)) -> Value {
-    let protocol = if network.is_ipv6() { "ip6" } else { "ip" };
+    let protocol = family(network);
     let right = json!({ "prefix": { "addr": network_address(network, prefix).to_string(), "len": prefix } });
     json!({ "match": { "op": op, "left": { "payload": { "protocol": protocol, "field": field } }, "right": right } })
 }
 
-fn one_address(field: &str, value: Ipv4Addr) -> Value {
-    json!({ "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": field } },
+fn one_address(field: &str, value: IpAddr) -> Value {
+    json!({ "match": { "op": "==", "left": { "payload": { "protocol": family(value), "field": field } },
         "right": value.to_string() } })
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "ip6" } else { "ip" }
 }
 
 fn ct(key: &str, values: Value) -> Value {
@@ -244,9 +249,10 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
         }
         // Answers of a guest to its neighbour, or to the host's loopback address, must come back by the host.
         let to = one_address("daddr", forward.address);
+        let v6 = forward.address.is_ipv6();
         let own = (IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
-        let subnets = network.ips.iter().filter(|ip| ip.address.is_ipv4());
-        let from = subnets.map(|ip| (ip.address, ip.prefix_length())).chain([own]);
+        let subnets = network.ips.iter().filter(|ip| ip.address.is_ipv6() == v6);
+        let from = subnets.map(|ip| (ip.address, ip.prefix_length())).chain((!v6).then_some(own));
         for subnet in from {
             let rule =
                 vec![meta("oifname", bridge), address("saddr", "==", subnet), to.clone(), translated()];
@@ -271,7 +277,7 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
     for Resolved { forward, address: guest } in forwards {
-        let to_host = match forward.host_address {
+        let to_host = match forward.one_host_address() {
             Some(host) => one_address("daddr", host),
             None => {
                 json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
@@ -279,11 +285,21 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
             }
         };
         let port = port(forward.protocol, forward.host_port);
-        let to = json!({ "dnat": { "family": "ip", "addr": guest.to_string(), "port": forward.port } });
-        let v4 =
-            json!({ "match": { "op": "==", "left": { "meta": { "key": "nfproto" } }, "right": "ipv4" } });
+        let to =
+            json!({ "dnat": { "family": family(*guest), "addr": guest.to_string(), "port": forward.port } });
+        let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
+        // From there nobody gets an answer.
+        let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
         for chain in ["prerouting", "output"] {
-            t.rule(chain, vec![v4.clone(), to_host.clone(), port.clone(), to.clone()]);
+            t.rule(
+                chain,
+                [
+                    vec![protocol.clone(), to_host.clone()],
+                    not_loopback.clone().into_iter().collect(),
+                    vec![port.clone(), to.clone()],
+                ]
+                .concat(),
+            );
         }
     }
 }
@@ -297,11 +313,11 @@ fn masquerade(network: &Network, subnet: (IpAddr, u8)) -> Vec<Vec<Value>> {
     let dev = forward.and_then(|f| f.dev.as_deref()).map(|dev| meta("oifname", dev));
     let many: (IpAddr, u8) = match subnet.0 {
         IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 24),
-        IpAddr::V6(_) => (IpAddr::V6(std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0)), 16),
+        IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0)), 16),
     };
     let mut rules = vec![vec![from.clone(), address("daddr", "==", many), json!({ "return": null })]];
     if subnet.0.is_ipv4() {
-        let everybody = one_address("daddr", Ipv4Addr::BROADCAST);
+        let everybody = one_address("daddr", Ipv4Addr::BROADCAST.into());
         rules.push(vec![from.clone(), everybody, json!({ "return": null })]);
     }
     let (first, last) = nat.and_then(|n| n.ports).unwrap_or((1024, 65535));
