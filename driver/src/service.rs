@@ -56,7 +56,8 @@ async fn watch(engine: Arc<Engine>, limit: Duration) {
     }
 }
 
-/// Reads the settings again at each SIGHUP. Those that cannot be used are reported, and the old ones stay.
+/// At each SIGHUP, reads the settings again and makes the rules of networks once more. Settings that cannot be used are
+/// reported, and the old ones stay.
 pub fn reload(engine: Arc<Engine>, settings: Settings) -> std::io::Result<()> {
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reloading(engine, settings, hangups));
@@ -74,6 +75,7 @@ async fn reloading(engine: Arc<Engine>, settings: Settings, mut hangups: Signal)
             }
             Err(e) => tracing::error!("settings stay as they were: {e}"),
         }
+        engine.networks.make_rules_again().await;
     }
 }
 

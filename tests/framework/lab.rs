@@ -120,10 +120,11 @@ pub fn inside<T: Send + 'static>(
 
 /// Answers whoever connects to a port of this network with a word, until the test ends.
 pub fn answers(port: u16, word: &'static str) -> Outcome {
-    let listener = TcpListener::bind(("0.0.0.0", port)).map_err(|e| format!("cannot listen: {e}"))?;
+    // By both families.
+    let listener = TcpListener::bind(("::", port)).map_err(|e| format!("cannot listen: {e}"))?;
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+            let peer = stream.peer_addr().map(|a| a.ip().to_canonical().to_string()).unwrap_or_default();
             let _ = stream.write_all(format!("{word} {peer}").as_bytes());
         }
     });

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
+    ("guests::have_ports_of_the_host_by_ipv6", || in_own_network(ports_by_ipv6)),
     ("guests::never_reach_the_hosts_loopback_address", || in_own_network(loopback)),
     ("guests::have_what_their_portgroup_says", || in_own_network(portgroups)),
 ];
@@ -453,6 +454,15 @@ fn portgroups() -> Outcome {
     };
     ensure!(ping("t-pa", "10.23.0.1") && ping("t-pa", "10.23.0.4"), "an isolated port reaches nobody");
     ensure!(!ping("t-pa", "10.23.0.3"), "an isolated port reaches another");
+    // Nor by the host, which passes packets on.
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+    for (name, other) in [("t-pa", "10.23.0.3"), ("t-pb", "10.23.0.2")] {
+        inside(&daemon, name, move || {
+            run(&["ip", "route", "add", &format!("{other}/32"), "via", "10.23.0.1"])
+        })?;
+    }
+    ensure!(!ping("t-pa", "10.23.0.3"), "an isolated port reaches another by the host");
+    ensure!(ping("t-pa", "10.23.0.4"), "an isolated port reaches nobody any more");
     let inside_mtu = inside(&daemon, "t-pc", || run(&["ip", "-o", "link", "show", "eth0"]))?;
     ensure!(inside_mtu.contains(" mtu 1400 "), "{inside_mtu}");
     ensure!(run(&["tc", "qdisc", "show", "dev", "h4"])?.contains("tbf"), "the limit of the default group");
@@ -462,6 +472,25 @@ fn portgroups() -> Outcome {
     ensure_eq!(shapers.lines().count(), 1, "what limits the other way: {shapers}");
     let error = daemon.virsh(&["net-destroy", "grp"])?;
     ensure_eq!(error.status, 0, "{error:?}");
+    // By the interface's own element, which may change.
+    network(&daemon, "own", "<bridge name='own0'/><ip address='10.25.0.1' prefix='24'/>")?;
+    daemon.ok(&["net-start", "own"])?;
+    let guarded = || run(&["nft", "list", "table", "inet", "berth-own0"]).map(|t| t.contains("pkttype"));
+    let with = |isolated: &str| {
+        interface("own", &format!("<mac address='52:54:00:25:00:01'/><port isolated='{isolated}'/>"))
+    };
+    define(&daemon, "t-pd", &with("yes"))?;
+    ensure!(!guarded()?, "a network without isolated ports");
+    daemon.ok(&["start", "t-pd"])?;
+    ensure!(guarded()?, "with one");
+    for isolated in ["no", "yes"] {
+        let file = daemon.file("own.interface", &with(isolated))?;
+        daemon.ok(&["update-device", "t-pd", &file, "--live"])?;
+        ensure_eq!(guarded()?, isolated == "yes", "isolated='{isolated}'");
+    }
+    daemon.ok(&["destroy", "t-pd"])?;
+    ensure!(!guarded()?, "when it is gone");
+    daemon.ok(&["net-destroy", "own"])?;
     for name in ["t-pa", "t-pb", "t-pc"] {
         daemon.ok(&["destroy", name])?;
     }
@@ -547,6 +576,33 @@ fn ports() -> Outcome {
         daemon.ok(&["net-destroy", net])?;
     }
     Ok(())
+}
+
+fn ports_by_ipv6() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let ips = "<ip address='10.24.0.1' prefix='24'/><ip family='ipv6' address='fd00:24::1' prefix='64'/>";
+    network(&daemon, "six", &format!("<bridge name='six0'/>{ips}"))?;
+    network(&daemon, "four", "<bridge name='four0'/><ip address='10.25.0.1' prefix='24'/>")?;
+    daemon.ok(&["net-start", "six"])?;
+    daemon.ok(&["net-start", "four"])?;
+    let web = "<berth:forward host-address='::' host-port='8081' port='81'/>";
+    let own = "<ip family='ipv6' address='fd00:24::5' prefix='64'/>";
+    define_with_ports(&daemon, "t-w6", web, &interface("four", own))?;
+    let error = daemon.virsh(&["start", "t-w6"])?.fails()?;
+    ensure!(error.contains("network 'four' has no bridge with an IPv6 address of its own"), "{error}");
+    define_with_ports(&daemon, "t-w6", web, &interface("six", own))?;
+    daemon.ok(&["start", "t-w6"])?;
+    inside(&daemon, "t-w6", || lab::answers(81, "guest"))?;
+    for when in ["from the host", "with another daemon"] {
+        let heard = wait_for(when, 5, || lab::hears("[fd00:24::1]:8081").ok())?;
+        ensure_eq!(heard, "guest fd00:24::1", "{when}");
+        daemon.restart()?;
+    }
+    ensure!(lab::hears("127.0.0.1:8081").is_err(), "the same port of the other family");
+    daemon.ok(&["destroy", "t-w6"])?;
+    ensure!(lab::hears("[fd00:24::1]:8081").is_err(), "a port of nobody");
+    daemon.ok(&["net-destroy", "four"])?;
+    daemon.ok(&["net-destroy", "six"]).map(drop)
 }
 
 /// Whether packets for the host's loopback addresses are let in from the default network, and whether they are dropped

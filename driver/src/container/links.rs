@@ -2,6 +2,7 @@
 //!
 //! Does not know how a link is made, nor when a domain starts or ends.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use berth_domain::Domain;
@@ -223,15 +224,13 @@ pub async fn connect_again(
 /// A port by what tells it from others.
 fn port(owner: Owner<'_>, mac: &str) -> Port {
     let (domain, name, mac) = (owner.uuid, owner.name.to_owned(), mac.to_owned());
-    Port { domain, name, mac, address: None, doors: Vec::new() }
+    Port { domain, name, mac, ..Port::default() }
 }
 
 /// The port of an interface, with all that the definition says about it.
 fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
-    let v4 = |address: std::net::IpAddr| match address {
-        std::net::IpAddr::V4(address) => Some(address),
-        std::net::IpAddr::V6(_) => None,
-    };
+    let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
+    let v6 = |address: IpAddr| if let IpAddr::V6(address) = address { Some(address) } else { None };
     let forwards = owner.domain.map(|d| (d.forwarded_interface(), d.forwards()));
     // One that is being plugged in is not in the definition that runs.
     let leads_here = |first: Option<&Interface>| first.is_none_or(|first| first.mac == interface.mac);
@@ -240,7 +239,8 @@ fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
         _ => Vec::new(),
     };
     let address = interface.ip.addresses.iter().find_map(|a| v4(a.address));
-    Port { address, doors, ..port(owner, &interface.mac) }
+    let address6 = interface.ip.addresses.iter().find_map(|a| v6(a.address));
+    Port { address, address6, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
 }
 
 /// The interface of a definition that has a hardware address.

@@ -348,8 +348,7 @@ mod test {
             domain: uuid::Uuid::nil(),
             name: name.into(),
             mac: "52:54:00:00:00:01".into(),
-            address: None,
-            doors: Vec::new(),
+            ..Port::default()
         };
         assert_eq!((guest_name(&port("ignore")), guest_name(&port("2d"))), (None, None));
         assert_eq!(guest_name(&port("web")).as_deref(), Some("web"));

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_domain::network::{ForwardMode, Network, PortForward};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::bridge::{Netlink, Wanted};
@@ -56,6 +57,22 @@ pub struct Plan {
     pub fixed: BTreeMap<String, Ipv4Addr>,
     /// Its files.
     pub files: Files,
+    /// Its rules as they were made last.
+    pub made: Made,
+}
+
+/// The rules of one network as nft lists them, right after they were made; none if they could not be, or there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Made(Arc<Mutex<Option<Value>>>);
+
+impl Made {
+    fn get(&self) -> Option<Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, rules: Option<Value>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
 }
 
 async fn block<T: Send + 'static>(
@@ -94,20 +111,24 @@ pub async fn check(network: &Network, bridge: &str) -> Result<(), String> {
             "the addresses '{address}/{prefix}' of network '{name}' are already in use by '{by}'"
         ));
     }
-    if forwards_v6(network) {
-        for route in routes.iter().filter(|r| r.from_router && r.address.is_ipv6()) {
-            let links = netlink.links().await?;
-            let Some(link) = links.into_iter().find(|l| l.index == route.interface) else { continue };
-            let of = link.name.clone();
-            let value =
-                block(move || Ok(sysctl::of_interface("ipv6", &of, "accept_ra").unwrap_or_default())).await?;
-            if value != "2" && value != "0" {
-                return Err(format!(
-                    "forwarding IPv6 would make the host lose the routes that a router told to '{}': \
-                     set net.ipv6.conf.{}.accept_ra to 2 first",
-                    link.name, link.name
-                ));
-            }
+    if forwards_v6(network, &network.forwards()) { check_forwarding_v6().await } else { Ok(()) }
+}
+
+/// Whether the host can begin to forward IPv6 without losing anything.
+pub async fn check_forwarding_v6() -> Result<(), String> {
+    let netlink = Netlink::open()?;
+    for route in netlink.routes().await?.iter().filter(|r| r.from_router && r.address.is_ipv6()) {
+        let links = netlink.links().await?;
+        let Some(link) = links.into_iter().find(|l| l.index == route.interface) else { continue };
+        let of = link.name.clone();
+        let value =
+            block(move || Ok(sysctl::of_interface("ipv6", &of, "accept_ra").unwrap_or_default())).await?;
+        if value != "2" && value != "0" {
+            return Err(format!(
+                "forwarding IPv6 would make the host lose the routes that a router told to '{}': \
+                 set net.ipv6.conf.{}.accept_ra to 2 first",
+                link.name, link.name
+            ));
         }
     }
     Ok(())
@@ -117,9 +138,9 @@ fn lets_through(network: &Network) -> bool {
     network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge())
 }
 
-fn forwards_v6(network: &Network) -> bool {
-    network.forward.as_ref().is_some_and(|f| f.mode.has_own_bridge())
-        && network.ips.iter().any(|ip| ip.address.is_ipv6())
+fn forwards_v6(network: &Network, forwards: &[PortForward]) -> bool {
+    let routed = lets_through(network) && network.ips.iter().any(|ip| ip.address.is_ipv6());
+    routed || forwards.iter().any(PortForward::is_ipv6)
 }
 
 impl Plan {
@@ -149,12 +170,16 @@ impl Plan {
 
     /// Forwarded ports whose guest has an address.
     pub fn resolved(&self) -> Vec<Resolved> {
-        let of_port = |port: &Port| port.address.or_else(|| self.fixed.get(&port.mac).copied());
+        let of_port = |port: &Port, forward: &PortForward| match forward.is_ipv6() {
+            true => port.address6.map(IpAddr::V6),
+            false => port.address.or_else(|| self.fixed.get(&port.mac).copied()).map(IpAddr::V4),
+        };
         let address = |forward: &PortForward| {
-            forward.address().or_else(|| of_port(self.ports.iter().find(|p| p.name == forward.guest)?))
+            let named = || of_port(self.ports.iter().find(|p| p.name == forward.guest)?, forward);
+            forward.address().or_else(named)
         };
         let own = self.network.forwards().into_iter().map(|f| (address(&f), f));
-        let of_guests = self.ports.iter().flat_map(|p| p.forwards().map(move |f| (of_port(p), f)));
+        let of_guests = self.ports.iter().flat_map(|p| p.forwards().map(move |f| (of_port(p, &f), f)));
         let all = own.chain(of_guests);
         all.filter_map(|(address, forward)| Some(Resolved { forward, address: address? })).collect()
     }
@@ -205,10 +230,14 @@ impl Plan {
                 }
             }
             let mut turned_on = Vec::new();
-            if (lets_through(&network) || !forwards.is_empty()) && sysctl::set("ipv4/ip_forward", "1")? {
+            let forwards_v4 = lets_through(&network) || forwards.iter().any(|f| !f.is_ipv6());
+            if forwards_v4 && sysctl::set("ipv4/ip_forward", "1")? {
                 turned_on.push("net.ipv4.ip_forward");
             }
-            if forwards_v6(&network) && sysctl::has_ipv6() && sysctl::set("ipv6/conf/all/forwarding", "1")? {
+            if forwards_v6(&network, &forwards)
+                && sysctl::has_ipv6()
+                && sysctl::set("ipv6/conf/all/forwarding", "1")?
+            {
                 turned_on.push("net.ipv6.conf.all.forwarding");
             }
             for switch in turned_on {
@@ -243,11 +272,48 @@ impl Plan {
     }
 
     async fn replace_rules(&self, resolved: &[Resolved]) -> Result<(), String> {
-        if !rules::needed(&self.network, !self.forwards().is_empty()) {
+        self.made.set(None);
+        if !self.has_rules() {
             // Those of the last forwarded port may be there.
             return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
         }
-        nft::apply(&rules::ruleset(&self.network, &self.bridge, resolved)).await
+        let guests = self.ports.iter().map(|p| p.mac.clone()).collect();
+        let isolated = Some(&guests).filter(|_| self.isolates());
+        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated);
+        nft::apply(&wanted).await?;
+        let name = rules::table(&self.bridge);
+        let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
+        if made.is_none() {
+            return Err(format!("somebody else changes the rules (table 'inet {name}') while they are made"));
+        }
+        self.made.set(made);
+        Ok(())
+    }
+
+    fn has_rules(&self) -> bool {
+        rules::needed(&self.network, !self.forwards().is_empty())
+    }
+
+    /// Whether guests may have to be kept from each other.
+    pub fn isolates(&self) -> bool {
+        let groups = self.network.portgroups.iter().map(|g| g.isolated);
+        let ports = self.ports.iter().map(|p| p.isolated);
+        groups.chain(ports).chain([self.network.isolated]).any(|isolated| isolated == Some(true))
+    }
+
+    /// Whether the rules are there as they were made. Those that are not, guard nothing: the host's loopback address is
+    /// closed then.
+    pub async fn check_rules(&self) -> Result<bool, String> {
+        if !self.has_rules() {
+            return Ok(true);
+        }
+        let made = self.made.get();
+        let there = nft::table(&rules::table(&self.bridge)).await;
+        if made.is_some() && there.as_ref().is_ok_and(|there| *there == made) {
+            return Ok(true);
+        }
+        self.let_loopback_in(false).await?;
+        there.map(|_| false)
     }
 
     async fn let_loopback_in(&self, on: bool) -> Result<(), String> {

@@ -17,10 +17,11 @@ pub mod rules;
 mod server;
 mod sysctl;
 mod task;
+mod watch;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ struct Shared {
     events: Events,
     /// One bridge is named at a time.
     naming: tokio::sync::Mutex<()>,
+    /// Whether changes of rules are heard of.
+    watching: std::sync::Once,
 }
 
 impl Shared {
@@ -95,7 +98,7 @@ impl Shared {
 }
 
 /// One interface of one running domain, as a network knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Port {
     /// Whose it is.
     pub domain: Uuid,
@@ -106,6 +109,12 @@ pub struct Port {
     /// The address that it has by its document.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Likewise of IPv6.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
+    /// Whether it is kept from other isolated ones, where its own element says so.
+    #[serde(default)]
+    pub isolated: Option<bool>,
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub doors: Vec<Door>,
@@ -116,8 +125,8 @@ pub struct Port {
 pub struct Door {
     /// UDP instead of TCP.
     pub udp: bool,
-    /// Address of the host; none is any.
-    pub host_address: Option<Ipv4Addr>,
+    /// Address of the host; none is any of IPv4.
+    pub host_address: Option<IpAddr>,
     /// Port of the host.
     pub host_port: u16,
     /// Port of the guest.
@@ -280,6 +289,7 @@ impl Networks {
             registry: Registry::default(),
             events: Events::default(),
             naming: tokio::sync::Mutex::default(),
+            watching: std::sync::Once::new(),
         }))
     }
 
@@ -396,6 +406,14 @@ impl Networks {
         blocking(move || crate::files::overwrite(&mark, "made\n"))
             .await
             .map_err(|e| format!("cannot note that it was made: {e}"))
+    }
+
+    /// Makes the rules of all networks that run once more, whatever has become of them.
+    pub async fn make_rules_again(&self) {
+        for entry in self.0.registry.entries() {
+            // One whose task has ended has none.
+            let _ = entry.mailbox().send(task::Event::MakeRules { asked: true }).await;
+        }
     }
 
     async fn ask(&self, entry: &Entry, request: Request) -> Result<Answer, NetworkError> {

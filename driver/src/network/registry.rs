@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use berth_domain::network::{Network, NetworkLive, PortForward};
 use berth_schemas::name::DomainName;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::record::Taken;
@@ -105,6 +105,8 @@ pub struct Entry {
     /// Its uuid, which never changes.
     pub uuid: Uuid,
     mailbox: mpsc::Sender<Event>,
+    /// Its rules were touched, by whomever.
+    touched: Notify,
     snapshot: RwLock<Arc<Snapshot>>,
 }
 
@@ -112,12 +114,17 @@ impl Entry {
     /// A network nobody knows yet.
     pub(super) fn new(name: DomainName, uuid: Uuid, mailbox: mpsc::Sender<Event>) -> Arc<Self> {
         let snapshot = RwLock::new(Arc::new(Snapshot::hidden(name.clone(), uuid)));
-        Arc::new(Self { name, uuid, mailbox, snapshot })
+        Arc::new(Self { name, uuid, mailbox, touched: Notify::new(), snapshot })
     }
 
     /// Where its task reads.
     pub(super) fn mailbox(&self) -> &mpsc::Sender<Event> {
         &self.mailbox
+    }
+
+    /// Told when somebody has touched its rules; once for any number of times.
+    pub(super) fn touched(&self) -> &Notify {
+        &self.touched
     }
 
     /// What was published last.

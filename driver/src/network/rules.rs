@@ -3,9 +3,10 @@
 //!
 //! Pure. Does not know nft, nor other tables: what those drop stays dropped.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use berth_domain::network::{ForwardMode, Network, PortForward, network_address};
+use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
 use serde_json::{Value, json};
 
 /// A forwarded port with the guest's address.
@@ -14,7 +15,7 @@ pub struct Resolved {
     /// As the document has it.
     pub forward: PortForward,
     /// The guest.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// Name of a network's table. A bridge can have a name that nft(8) could not be given back; it is told in hexadecimal then,
@@ -34,9 +35,10 @@ pub fn needed(network: &Network, forwards: bool) -> bool {
     network.has_own_bridge() && (!open || forwards)
 }
 
-/// Whether forwarded ports must be reached from the host's own loopback address.
+/// Whether forwarded ports must be reached from the host's own loopback addresses. With IPv6 they cannot: the kernel finds no
+/// way to ::1 for answers that come by another interface.
 pub fn from_loopback<'a>(mut forwards: impl Iterator<Item = &'a PortForward>) -> bool {
-    forwards.any(|f| f.host_address.is_none_or(|a| a.is_loopback()))
+    forwards.any(|f| !f.is_ipv6() && f.one_host_address().is_none_or(|a| a.is_loopback()))
 }
 
 /// Takes the table away; none there is no error.
@@ -55,14 +57,18 @@ fn meta(key: &str, value: &str) -> Value {
 
 /// `ip saddr` and the like; `op` is `==` or `!=`.
 fn address(field: &str, op: &str, (network, prefix): (IpAddr, u8)) -> Value {
-    let protocol = if network.is_ipv6() { "ip6" } else { "ip" };
+    let protocol = family(network);
     let right = json!({ "prefix": { "addr": network_address(network, prefix).to_string(), "len": prefix } });
     json!({ "match": { "op": op, "left": { "payload": { "protocol": protocol, "field": field } }, "right": right } })
 }
 
-fn one_address(field: &str, value: Ipv4Addr) -> Value {
-    json!({ "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": field } },
+fn one_address(field: &str, value: IpAddr) -> Value {
+    json!({ "match": { "op": "==", "left": { "payload": { "protocol": family(value), "field": field } },
         "right": value.to_string() } })
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "ip6" } else { "ip" }
 }
 
 fn ct(key: &str, values: Value) -> Value {
@@ -71,6 +77,24 @@ fn ct(key: &str, values: Value) -> Value {
 
 fn translated() -> Value {
     ct("status", json!("dnat"))
+}
+
+/// Of a connection, what comes from who began it (`original`), or from who was asked (`reply`).
+fn direction(which: &str) -> Value {
+    json!({ "match": { "op": "==", "left": { "ct": { "key": "direction" } }, "right": which } })
+}
+
+fn port(protocol: Protocol, value: u16) -> Value {
+    json!({ "match": { "op": "==", "left": { "payload": { "protocol": protocol.as_str(), "field": "dport" } },
+        "right": value } })
+}
+
+/// What was translated for the sake of a forwarded port, on its way to the guest; what another program translates is not.
+fn forwarded(Resolved { forward, address }: &Resolved) -> Vec<Value> {
+    let asked = json!({ "match": { "op": "==", "left": { "ct": { "key": "proto-dst", "dir": "original" } },
+        "right": forward.host_port } });
+    let to = one_address("daddr", *address);
+    vec![translated(), direction("original"), to, port(forward.protocol, forward.port), asked]
 }
 
 fn accept() -> Value {
@@ -99,19 +123,37 @@ impl Table {
     }
 }
 
-/// All rules, in one transaction that replaces those that were there.
-pub fn ruleset(network: &Network, bridge: &str, forwards: &[Resolved]) -> Value {
+/// How many rules there are, in a transaction that makes them or in a list of those that are there.
+pub fn count(text: &Value) -> usize {
+    let all = text.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    all.filter(|v| v.get("add").unwrap_or(v).get("rule").is_some()).count()
+}
+
+/// All rules, in one transaction that replaces those that were there. `isolated`, where guests may have to be kept from each
+/// other, has the hardware addresses of all.
+pub fn ruleset(
+    network: &Network,
+    bridge: &str,
+    forwards: &[Resolved],
+    isolated: Option<&BTreeSet<String>>,
+) -> Value {
     let mut commands = forget(bridge);
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
-    filter(&mut t, network, bridge, !forwards.is_empty());
+    filter(&mut t, network, bridge, forwards, isolated);
     nat(&mut t, network, bridge, forwards);
     json!({ "nftables": t.commands })
 }
 
 /// What goes through the host.
-fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: bool) {
+fn filter(
+    t: &mut Table,
+    network: &Network,
+    bridge: &str,
+    forwards: &[Resolved],
+    isolated: Option<&BTreeSet<String>>,
+) {
     let mode = network.forward.as_ref().map(|f| f.mode);
     if mode == Some(ForwardMode::Open) {
         return;
@@ -123,10 +165,34 @@ fn filter(t: &mut Table, network: &Network, bridge: &str, forwards: bool) {
         all
     };
     t.chain("forward", "filter", "forward", 0);
-    t.rule("forward", vec![meta("iifname", bridge), meta("oifname", bridge), accept()]);
-    if forwards {
-        t.rule("forward", vec![meta("oifname", bridge), translated(), accept()]);
-        t.rule("forward", vec![meta("iifname", bridge), translated(), accept()]);
+    let between = || vec![meta("iifname", bridge), meta("oifname", bridge)];
+    if isolated.is_none() {
+        t.rule("forward", [between(), vec![accept()]].concat());
+    }
+    for forward in forwards {
+        t.rule("forward", [vec![meta("oifname", bridge)], forwarded(forward), vec![accept()]].concat());
+    }
+    if !forwards.is_empty() {
+        // Only what answers: a guest that asks may ask for what somebody translates too, and gets no further by that.
+        t.rule("forward", vec![meta("iifname", bridge), direction("reply"), translated(), accept()]);
+        // And what the way there has to say about the answers, such as that they are too large.
+        let errors = json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } },
+            "right": { "set": ["icmp", "ipv6-icmp"] } } });
+        let about = vec![meta("oifname", bridge), translated(), ct("state", json!("related")), errors];
+        t.rule("forward", [about, vec![accept()]].concat());
+    }
+    if let Some(guests) = isolated {
+        // The bridge keeps them from each other, but not from going by the host's address. Where the host filters what a
+        // bridge passes on (br_netfilter), that comes here too, and is for another's hardware address.
+        let ether = json!({ "payload": { "protocol": "ether", "field": "daddr" } });
+        let kind = json!({ "meta": { "key": "pkttype" } });
+        for (left, set) in [(ether, json!(guests)), (kind, json!(["broadcast", "multicast"]))] {
+            if set.as_array().is_some_and(|set| !set.is_empty()) {
+                let passed = json!({ "match": { "op": "==", "left": left, "right": { "set": set } } });
+                t.rule("forward", [between(), vec![passed, accept()]].concat());
+            }
+        }
+        t.rule("forward", [between(), vec![reject()]].concat());
     }
     for ip in network.ips.iter().filter(|_| mode.is_some()) {
         let subnet = (ip.address, ip.prefix_length());
@@ -175,11 +241,18 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     }
     t.chain("postrouting", "nat", "postrouting", 100);
     for forward in forwards {
+        if network.forward.is_none() {
+            // Guests of an isolated network know no way to anybody but the host.
+            let rule = [vec![meta("oifname", bridge)], forwarded(forward)].concat();
+            t.rule("postrouting", [rule, vec![json!({ "masquerade": null })]].concat());
+            continue;
+        }
         // Answers of a guest to its neighbour, or to the host's loopback address, must come back by the host.
         let to = one_address("daddr", forward.address);
+        let v6 = forward.address.is_ipv6();
         let own = (IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
-        let subnets = network.ips.iter().filter(|ip| ip.address.is_ipv4());
-        let from = subnets.map(|ip| (ip.address, ip.prefix_length())).chain([own]);
+        let subnets = network.ips.iter().filter(|ip| ip.address.is_ipv6() == v6);
+        let from = subnets.map(|ip| (ip.address, ip.prefix_length())).chain((!v6).then_some(own));
         for subnet in from {
             let rule =
                 vec![meta("oifname", bridge), address("saddr", "==", subnet), to.clone(), translated()];
@@ -204,20 +277,29 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
     for Resolved { forward, address: guest } in forwards {
-        let to_host = match forward.host_address {
+        let to_host = match forward.one_host_address() {
             Some(host) => one_address("daddr", host),
             None => {
                 json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
                 "right": "local" } })
             }
         };
-        let port = json!({ "match": { "op": "==", "left": { "payload": { "protocol": forward.protocol.as_str(),
-            "field": "dport" } }, "right": forward.host_port } });
-        let to = json!({ "dnat": { "family": "ip", "addr": guest.to_string(), "port": forward.port } });
-        let v4 =
-            json!({ "match": { "op": "==", "left": { "meta": { "key": "nfproto" } }, "right": "ipv4" } });
+        let port = port(forward.protocol, forward.host_port);
+        let to =
+            json!({ "dnat": { "family": family(*guest), "addr": guest.to_string(), "port": forward.port } });
+        let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
+        // From there nobody gets an answer.
+        let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
         for chain in ["prerouting", "output"] {
-            t.rule(chain, vec![v4.clone(), to_host.clone(), port.clone(), to.clone()]);
+            t.rule(
+                chain,
+                [
+                    vec![protocol.clone(), to_host.clone()],
+                    not_loopback.clone().into_iter().collect(),
+                    vec![port.clone(), to.clone()],
+                ]
+                .concat(),
+            );
         }
     }
 }
@@ -231,11 +313,11 @@ fn masquerade(network: &Network, subnet: (IpAddr, u8)) -> Vec<Vec<Value>> {
     let dev = forward.and_then(|f| f.dev.as_deref()).map(|dev| meta("oifname", dev));
     let many: (IpAddr, u8) = match subnet.0 {
         IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 24),
-        IpAddr::V6(_) => (IpAddr::V6(std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0)), 16),
+        IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0)), 16),
     };
     let mut rules = vec![vec![from.clone(), address("daddr", "==", many), json!({ "return": null })]];
     if subnet.0.is_ipv4() {
-        let everybody = one_address("daddr", Ipv4Addr::BROADCAST);
+        let everybody = one_address("daddr", Ipv4Addr::BROADCAST.into());
         rules.push(vec![from.clone(), everybody, json!({ "return": null })]);
     }
     let (first, last) = nat.and_then(|n| n.ports).unwrap_or((1024, 65535));

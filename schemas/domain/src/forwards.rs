@@ -9,6 +9,11 @@ use crate::settings::local;
 
 const PATH: &str = "domain/metadata/berth:settings/berth:forward";
 
+/// Whether its document says which address of IPv6 an interface has: nobody else knows.
+fn has_ipv6(interface: &Interface) -> bool {
+    interface.ip.addresses.iter().any(|a| a.address.is_ipv6())
+}
+
 impl Domain {
     /// Ports of the host that lead to the domain, by its first interface of a virtual network. Of a document that was
     /// refused only what is good.
@@ -32,6 +37,10 @@ impl Domain {
             match read_forward(element, Some(self.name.as_str())) {
                 Ok(_) if self.forwarded_interface().is_none() => {
                     say("ports are only forwarded to a domain with an interface of the type 'network'".into());
+                }
+                Ok(forward) if forward.is_ipv6() && !self.forwarded_interface().is_some_and(has_ipv6) => {
+                    say("with IPv6 ports are only forwarded to an interface with an <ip family='ipv6'>"
+                        .into());
                 }
                 Ok(_) if found.len() == MAX_FORWARDS => {
                     say(format!("there are more than {MAX_FORWARDS} forwarded ports"));

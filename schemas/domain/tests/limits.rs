@@ -177,10 +177,23 @@ fn forwarded_ports_need_a_network() {
             "<berth:forward host-port='1'/><berth:forward host-port='1' port='2'/>",
             "the port 1/tcp is forwarded already",
         ),
+        ("<berth:forward host-port='1' host-address='x'/>", "host-address 'x' is not an IP address"),
+        (
+            "<berth:forward host-port='1' host-address='::'/>",
+            "with IPv6 ports are only forwarded to an interface with an <ip family='ipv6'>",
+        ),
     ] {
         let error = berth_domain::parse(&with(inside), &common::host()).expect_err(inside);
         assert!(error.diagnostics[0].message.starts_with(reason), "{inside}: {error}");
     }
+    // Each family has its ports.
+    let xml = with("<berth:forward host-port='1'/><berth:forward host-port='1' host-address='::'/>").replace(
+        "<source network='n'/>",
+        "<source network='n'/><ip family='ipv6' address='fd00::5' prefix='64'/>",
+    );
+    let parsed = berth_domain::parse(&xml, &common::host()).expect("both families");
+    let families: Vec<bool> = parsed.domain.forwards().iter().map(|f| f.is_ipv6()).collect();
+    assert_eq!(families, [false, true]);
     let error = berth_domain::parse(&self::with("<berth:forward host-port='1'/>"), &common::host());
     let error = error.expect_err("no interface");
     assert!(error.to_string().contains("only forwarded to a domain with an interface"), "{error}");

@@ -16,17 +16,19 @@ use uuid::Uuid;
 
 use super::events::Kind;
 use super::lifecycle::{Ask, Denial, Lifecycle};
-use super::making::{self, Plan};
+use super::making::{self, Made, Plan};
 use super::record::{self, Phase, Record, Taken};
-use super::rules;
 use super::{Affected, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
+use super::{rules, watch};
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
 use crate::killpoint;
 
 /// Requests that may wait.
 const MAILBOX: usize = 256;
-/// The longest time until a dnsmasq that ends again and again is started once more.
+/// The least time until rules that are changed again are made again.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest time until a dnsmasq that ends again and again is started once more, and such rules made.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One that lived so long is started again at once.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
@@ -81,6 +83,11 @@ pub(super) enum Event {
     ServerEnded(u64),
     /// It is time to start it again.
     StartServer(u64),
+    /// The rules have to be there.
+    MakeRules {
+        /// Whether somebody asks for it, rather than the time of it has come.
+        asked: bool,
+    },
 }
 
 /// What a task begins with.
@@ -138,6 +145,10 @@ pub(super) fn spawn(
         server: 0,
         server_since: Instant::now(),
         wait: Duration::ZERO,
+        made: Made::default(),
+        made_since: Instant::now(),
+        rules_wait: Duration::ZERO,
+        rules_due: false,
     };
     tokio::spawn(task.run(events, birth, settled));
     (entry, wait)
@@ -158,14 +169,31 @@ struct Task {
     server_since: Instant,
     /// How long the next start of dnsmasq waits.
     wait: Duration,
+    /// The rules as they were made.
+    made: Made,
+    /// When they had to be made again.
+    made_since: Instant,
+    /// How long the next time of that waits.
+    rules_wait: Duration,
+    /// Whether that is on its way.
+    rules_due: bool,
 }
 
 impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<Event>, birth: Birth, settled: oneshot::Sender<()>) {
+        let entry = self.entry.clone();
         self.begin(birth).await;
         // Nobody waits for a new one.
         let _ = settled.send(());
-        while let Some(event) = events.recv().await {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = entry.touched().notified() => {
+                    self.rules_touched().await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             match event {
                 Event::Request(request, reply) => {
                     let answer = self.answer(*request).await;
@@ -183,6 +211,7 @@ impl Task {
                     self.start_server().await;
                 }
                 Event::ServerEnded(_) | Event::StartServer(_) => {}
+                Event::MakeRules { asked } => self.rules_due(asked).await,
             }
         }
     }
@@ -214,6 +243,7 @@ impl Task {
             }
             return;
         }
+        watch::begin(&self.shared);
         self.live = Some(Arc::new(network));
         (self.ports, self.fixed) = (record.ports, record.fixed);
         match self.plan() {
@@ -352,6 +382,7 @@ impl Task {
             ports: self.ports.iter().map(|t| t.port.clone()).collect(),
             fixed: self.fixed.clone(),
             files: self.shared.files(self.entry.uuid),
+            made: self.made.clone(),
         })
     }
 
@@ -451,6 +482,7 @@ impl Task {
         if let Some(plan) = &plan {
             making::check(&network, &plan.bridge).await.map_err(NetworkError::Failed)?;
         }
+        watch::begin(&self.shared);
         let record = self.record_of(&network, Phase::Starting);
         self.write_record(record.clone()).await?;
         killpoint::reached("network-noted");
@@ -471,6 +503,8 @@ impl Task {
         self.note().await;
         killpoint::reached("network-started");
         self.publish();
+        // Nobody looked for it while it was not known to run.
+        self.entry.touched().notify_one();
         self.tell(Kind::Started);
         Ok(self.status(false))
     }
@@ -543,6 +577,75 @@ impl Task {
                 self.start_server_later();
             }
         }
+    }
+
+    /// Somebody has touched the rules, and it may have been us. Those of somebody else are replaced, the later the more
+    /// often that happens.
+    async fn rules_touched(&mut self) {
+        if self.rules_are_there().await || self.rules_due {
+            return;
+        }
+        if self.made_since.elapsed() >= GOOD_LIFE.max(2 * self.rules_wait) {
+            self.rules_wait = Duration::ZERO;
+        }
+        let (name, wait) = (&self.entry.name, self.rules_wait);
+        if wait.is_zero() {
+            tracing::warn!("network '{name}': somebody else has changed its rules: they are made again");
+            self.make_rules().await;
+        } else {
+            let seconds = wait.as_secs();
+            tracing::warn!(
+                "network '{name}': somebody else has changed its rules again: they are made again in {seconds} s"
+            );
+            self.make_rules_later();
+        }
+    }
+
+    async fn rules_due(&mut self, asked: bool) {
+        if !asked {
+            self.rules_due = false;
+            if self.rules_are_there().await {
+                return;
+            }
+        }
+        if self.live.is_some() {
+            self.make_rules().await;
+        }
+    }
+
+    /// Whether nothing has to be done about them.
+    async fn rules_are_there(&self) -> bool {
+        let Some(plan) = self.plan() else { return true };
+        plan.check_rules().await.unwrap_or_else(|e| {
+            tracing::error!("network '{}': {e}", self.entry.name);
+            false
+        })
+    }
+
+    /// Makes the rules, and goes on trying.
+    async fn make_rules(&mut self) {
+        let Some(plan) = self.plan() else { return };
+        let made = plan.open_doors().await;
+        self.made_since = Instant::now();
+        if let Err(e) = made {
+            tracing::error!("network '{}': {e}", self.entry.name);
+            self.make_rules_later();
+        } else if self.rules_wait.is_zero() {
+            self.rules_wait = FIRST_WAIT;
+        }
+    }
+
+    fn make_rules_later(&mut self) {
+        if std::mem::replace(&mut self.rules_due, true) {
+            return;
+        }
+        let (mailbox, wait) = (self.entry.mailbox().clone(), self.rules_wait.max(FIRST_WAIT));
+        self.rules_wait = (wait * 2).min(LONGEST_WAIT);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            // The network is gone.
+            let _ = mailbox.send(Event::MakeRules { asked: false }).await;
+        });
     }
 
     async fn update(&mut self, change: PartChange) -> Result<Answer, NetworkError> {

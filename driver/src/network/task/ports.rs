@@ -28,12 +28,19 @@ impl Task {
             self.ports.iter().find(|t| t.port.domain == port.domain && t.port.mac == port.mac).cloned();
         let (connection, dev) = self.connection(&live, portgroup, there.as_ref())?;
         if there.is_none() {
-            self.check_doors(&live, &port)?;
+            self.check_doors(&live, &port).await?;
             self.choose_address(&live, &port).await?;
             self.ports.push(Taken { port, dev });
             self.note().await;
             self.publish();
             self.tell_names(false).await;
+        } else if let Some(taken) =
+            self.ports.iter_mut().find(|t| t.port.domain == port.domain && t.port.mac == port.mac)
+            && taken.port.isolated != port.isolated
+        {
+            taken.port.isolated = port.isolated;
+            self.note().await;
+            self.tell_names(true).await;
         }
         Ok(Answer::Connection(connection))
     }
@@ -44,21 +51,37 @@ impl Task {
         if !gone.is_empty() && self.live.is_some() {
             self.note().await;
             self.publish();
-            self.tell_names(gone.iter().any(|t| !t.port.doors.is_empty())).await;
+            let had_rules = |t: &Taken| !t.port.doors.is_empty() || t.port.isolated == Some(true);
+            self.tell_names(gone.iter().any(had_rules)).await;
         }
         Ok(Answer::Done)
     }
 
     /// Whether the ports of the host that are to lead to a guest can, and lead nowhere yet.
-    fn check_doors(&self, live: &Network, port: &Port) -> Result<(), NetworkError> {
+    async fn check_doors(&self, live: &Network, port: &Port) -> Result<(), NetworkError> {
         let name = &self.entry.name;
         let refuse = |why: String| Err(NetworkError::Failed(why));
-        let Some(first) = port.doors.first() else { return Ok(()) };
-        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4()) {
-            return refuse(format!(
-                "port {} cannot be forwarded: network '{name}' has no bridge with an IPv4 address of its own",
-                first.host_port
-            ));
+        if port.doors.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<PortForward> = port.forwards().collect();
+        for forward in &wanted {
+            let (port_of_host, v6) = (forward.host_port, forward.is_ipv6());
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv6() == v6) {
+                return refuse(format!(
+                    "port {port_of_host} cannot be forwarded: network '{name}' has no bridge with an {family} address \
+                     of its own"
+                ));
+            }
+            if v6 && port.address6.is_none() {
+                return refuse(format!(
+                    "port {port_of_host} cannot be forwarded: the interface has no <ip family='ipv6'>"
+                ));
+            }
+        }
+        if wanted.iter().any(PortForward::is_ipv6) {
+            making::check_forwarding_v6().await.map_err(NetworkError::Failed)?;
         }
         if !nft::is_here() {
             return refuse(
@@ -66,7 +89,6 @@ impl Task {
             );
         }
         let own: Vec<PortForward> = live.forwards();
-        let wanted: Vec<PortForward> = port.forwards().collect();
         match wanted.iter().find_map(|f| Some((f, own.iter().find(|other| other.meets(f))?))) {
             Some((forward, other)) => refuse(taken(forward, other)),
             None => self.check_forwards(&wanted),
@@ -109,7 +131,8 @@ impl Task {
     /// A guest that ports are forwarded to keeps one address.
     async fn choose_address(&mut self, live: &Network, port: &Port) -> Result<(), NetworkError> {
         let named = live.forwards().iter().any(|f| f.guest == port.name);
-        if port.address.is_some() || (!named && port.doors.is_empty()) {
+        let wanted = port.forwards().any(|f| !f.is_ipv6());
+        if port.address.is_some() || (!named && !wanted) {
             return Ok(());
         }
         let leases = read_leases(&self.shared, self.entry.uuid).await;
@@ -120,20 +143,18 @@ impl Task {
             }
             None => format!("network '{}' has no address left to forward ports to", self.entry.name),
         };
-        if port.doors.is_empty() {
+        if !wanted {
             tracing::warn!("domain '{}': {why}", port.name);
             return Ok(());
         }
         Err(NetworkError::Failed(why))
     }
 
-    /// dnsmasq and the rules learn which guests there are.
-    async fn tell_names(&mut self, gone_doors: bool) {
+    /// dnsmasq and the rules learn which guests there are. `other_rules`: they depend on one that has gone, or is another now.
+    async fn tell_names(&mut self, other_rules: bool) {
         let Some(plan) = self.plan() else { return };
-        // A port that goes may be the last one with doors.
-        let doors = gone_doors || !plan.forwards().is_empty();
-        if doors && let Err(e) = plan.open_doors().await {
-            tracing::error!("network '{}': {e}", self.entry.name);
+        if other_rules || plan.isolates() || !plan.forwards().is_empty() {
+            self.make_rules().await;
         }
         if dnsmasq::needed(&plan.network) {
             match plan.serve(self.process.clone()).await {

@@ -3,7 +3,7 @@
 //!
 //! Does not know what a setting does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Network, Unread};
 use crate::metadata::namespace_of;
@@ -29,8 +29,8 @@ closed! {
 pub struct PortForward {
     /// Protocol.
     pub protocol: Protocol,
-    /// Address of the host; none is any.
-    pub host_address: Option<Ipv4Addr>,
+    /// Address of the host; none is any of the guest's family, and so is the unspecified one of IPv6.
+    pub host_address: Option<IpAddr>,
     /// Port of the host.
     pub host_port: u16,
     /// The guest: a name of a domain, or an address.
@@ -41,17 +41,27 @@ pub struct PortForward {
 
 impl PortForward {
     /// The guest's address, where the document says one.
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub fn address(&self) -> Option<IpAddr> {
         self.guest.parse().ok()
+    }
+
+    /// Whether it is for connections by IPv6. A name alone does not make it so.
+    pub fn is_ipv6(&self) -> bool {
+        self.host_address.or_else(|| self.address()).is_some_and(|a| a.is_ipv6())
+    }
+
+    /// The one address of the host that it is for.
+    pub fn one_host_address(&self) -> Option<IpAddr> {
+        self.host_address.filter(|a| !a.is_unspecified())
     }
 
     /// Whether both want the same port of the host.
     pub fn meets(&self, other: &Self) -> bool {
+        let (own, others) = (self.one_host_address(), other.one_host_address());
         other.protocol == self.protocol
             && other.host_port == self.host_port
-            && (other.host_address == self.host_address
-                || other.host_address.is_none()
-                || self.host_address.is_none())
+            && other.is_ipv6() == self.is_ipv6()
+            && (others == own || others.is_none() || own.is_none())
     }
 }
 
@@ -121,13 +131,21 @@ impl Network {
         if seen.len() == MAX_FORWARDS {
             say(format!("there are more than {MAX_FORWARDS} forwarded ports"));
         }
-        let has_address = unread.ip || self.ips.iter().any(|ip| ip.address.is_ipv4());
+        let v6 = forward.is_ipv6();
+        let has_address = unread.ip || self.ips.iter().any(|ip| ip.address.is_ipv6() == v6);
         if !self.has_own_bridge() || !has_address {
-            say("ports are only forwarded to a network with an IPv4 address of the host".into());
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            say(format!("ports are only forwarded to a network with an {family} address of the host"));
+        }
+        if v6 && forward.address().is_none() {
+            let guest = &forward.guest;
+            say(format!(
+                "with IPv6 the guest must be an address, or forward the port itself: '{guest}' is a name"
+            ));
         }
         if let Some(address) = forward.address()
             && !unread.ip
-            && !self.ips.iter().any(|ip| ip.contains(IpAddr::V4(address)))
+            && !self.ips.iter().any(|ip| ip.contains(address))
         {
             say(format!("the address '{address}' is not of this network"));
         }
@@ -158,14 +176,83 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
     };
     let host_address = match element.value("host-address").filter(|a| !a.is_empty()) {
         None => None,
-        Some(text) => match text.parse::<Ipv4Addr>() {
-            Ok(address) => Some(address).filter(|a| !a.is_unspecified()),
-            Err(_) => return Err(format!("host-address '{text}' is not an IPv4 address")),
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => None,
+            Ok(IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
+                return Err(
+                    "host-address '::1' does not work: the kernel gives no answers of guests to it".into()
+                );
+            }
+            Ok(address) if is_of_host(address) => Some(address),
+            Ok(_) => return Err(format!("host-address '{text}' cannot be an address of the host")),
+            Err(_) => return Err(format!("host-address '{text}' is not an IP address")),
         },
     };
     let host_port = port("host-port")?;
     let guest = guest.or_else(|| element.value("guest")).filter(|g| !g.is_empty());
     let guest = guest.ok_or("the attribute 'guest' is missing")?;
     let inner = if element.value("port").is_some() { port("port")? } else { host_port };
+    if let (Some(host), Ok(address)) = (host_address, guest.parse::<IpAddr>())
+        && host.is_ipv6() != address.is_ipv6()
+    {
+        return Err(format!("host-address '{host}' and guest '{address}' are of two families"));
+    }
     Ok(PortForward { protocol, host_address, host_port, guest: guest.to_owned(), port: inner })
+}
+
+fn is_of_host(address: IpAddr) -> bool {
+    let IpAddr::V6(v6) = address else { return true };
+    // They are no address of one host, or each of its links may have the same.
+    v6.to_ipv4_mapped().is_none() && !v6.is_multicast() && !v6.is_unicast_link_local()
+}
+
+#[cfg(test)]
+mod test {
+    use crate::network::parse_network;
+
+    fn forward(attributes: &str, ips: &str) -> Result<Vec<bool>, String> {
+        let xml = format!(
+            "<network><name>n</name><metadata><b:settings xmlns:b='urn:berth:network:1'>\
+             <b:forward host-port='1' {attributes}/></b:settings></metadata><bridge name='b0'/>{ips}</network>"
+        );
+        match parse_network(&xml) {
+            Ok(parsed) => Ok(parsed.network.forwards().iter().map(|f| f.is_ipv6()).collect()),
+            Err(e) => Err(e.diagnostics.into_iter().map(|d| d.message).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    #[test]
+    fn a_forwarded_port_is_of_one_family() {
+        let v4 = "<ip address='10.0.0.1' prefix='24'/>";
+        let v6 = "<ip family='ipv6' address='fd00::1' prefix='64'/>";
+        let both = &format!("{v4}{v6}");
+        for attributes in ["guest='web'", "guest='10.0.0.5'", "guest='web' host-address='0.0.0.0'"] {
+            assert_eq!(forward(attributes, both), Ok(vec![false]), "{attributes}");
+        }
+        for attributes in ["", "host-address='::'", "host-address='2001:db8::1'"] {
+            let attributes = format!("guest='fd00::5' {attributes}");
+            assert_eq!(forward(&attributes, both), Ok(vec![true]), "{attributes}");
+        }
+        let name = "with IPv6 the guest must be an address, or forward the port itself: 'web' is a name";
+        for (attributes, ips, message) in [
+            ("guest='fd00::5'", v4, "ports are only forwarded to a network with an IPv6 address of the host"),
+            ("guest='web'", v6, "ports are only forwarded to a network with an IPv4 address of the host"),
+            ("guest='fd01::5'", v6, "the address 'fd01::5' is not of this network"),
+            ("guest='web' host-address='::'", both, name),
+            (
+                "guest='fd00::5' host-address='192.0.2.1'",
+                both,
+                "host-address '192.0.2.1' and guest 'fd00::5' are of two families",
+            ),
+            ("guest='fd00::5' host-address='::1'", both, "host-address '::1' does not work: "),
+            (
+                "guest='fd00::5' host-address='fe80::1'",
+                both,
+                "host-address 'fe80::1' cannot be an address of the host",
+            ),
+        ] {
+            let told = forward(attributes, ips);
+            assert!(told.as_ref().is_err_and(|e| e.starts_with(message)), "{attributes}: {told:?}");
+        }
+    }
 }
