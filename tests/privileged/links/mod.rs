@@ -4,6 +4,7 @@
 //! container is looked at from inside its network namespace.
 
 pub mod crashes;
+pub mod lent;
 pub mod plugging;
 
 use std::path::Path;
