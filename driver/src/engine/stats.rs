@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::model::InterfaceSource;
 use berth_schemas::controller::{self, Method};
 use berth_schemas::domain::{DomainStats, State, StatsGroup};
 use tokio::runtime::Handle;
 
-use crate::account::{Buffer, Figures, IDLE, Places, Who};
+use crate::account::{Buffer, Figures, IDLE, Places, Who, host_ends};
 use crate::engine::Engine;
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
@@ -74,6 +75,15 @@ impl Engine {
         {
             cpu.per_cpu_n_sec = self.counted_cpu_times(snapshot);
         }
+        let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
+            // Of a macvlan the host has nothing, and what is called like it there is another one.
+            let ethernet = |mac: &str| {
+                let mut all = domain.iter().flat_map(|d| &d.devices.interfaces);
+                all.any(|i| i.mac == mac && matches!(i.source, InterfaceSource::Ethernet { .. }))
+            };
+            let pairs = run.links.iter().filter(|link| link.bridge.is_some() || ethernet(&link.mac));
+            host_ends(&pairs.map(|link| link.host.as_str()).collect::<Vec<_>>())
+        });
         DomainStats {
             name: snapshot.name.to_string(),
             uuid: snapshot.uuid.to_string(),
@@ -89,6 +99,7 @@ impl Engine {
             memory: figures.memory,
             blocks: figures.blocks,
             interfaces: figures.interfaces,
+            host_ends,
             tasks: figures.tasks,
             pressure: figures.pressure,
         }
