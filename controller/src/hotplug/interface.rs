@@ -36,7 +36,10 @@ impl Controller {
             }
             Some(at) => {
                 // Its name may be that of another one there by now.
-                let from = self.leave(&wanted.name).map_err(|f| failed(*f))?;
+                let Some(from) = self.leave(&wanted.name).map_err(|f| failed(*f))? else {
+                    let doing = Doing::new(Step::Interfaces, "change the interface").path(&wanted.name);
+                    return Err(failed(*doing.refused("it is not in the container's network any more")));
+                };
                 let before = self.plan.host_interfaces[at].clone();
                 if let Err(failure) = self.enter(&wanted, &from) {
                     if let Err(worse) = self.enter(&before, &from) {
@@ -79,10 +82,10 @@ impl Controller {
         Ok(())
     }
 
-    /// Gives an interface back; answers its name on the host.
-    fn leave(&mut self, name: &str) -> Outcome<String> {
+    /// Gives an interface back; answers its name on the host, if it is there.
+    fn leave(&mut self, name: &str) -> Outcome<Option<String>> {
         let at = self.held.interfaces.iter().position(|moved: &Moved| moved.name == name);
-        let (Some(at), Some(network)) = (at, &self.network) else { return Ok(name.to_owned()) };
+        let (Some(at), Some(network)) = (at, &self.network) else { return Ok(None) };
         let (moved, network) = (&self.held.interfaces[at], network.as_fd());
         let nested = match is_missing(moved, network) {
             true => nested::networks(&self.plan.cgroups, network),

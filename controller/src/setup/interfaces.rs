@@ -190,7 +190,7 @@ pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>, others: &[OwnedFd]) ->
     let Some(lent) = &moved.lent else {
         let removed = index.and_then(|index| within(network, |_| Netlink::open()?.remove(index))?);
         return match removed {
-            Ok(()) | Err(Errno::NODEV) => Ok(Returned { name, said: Vec::new() }),
+            Ok(()) | Err(Errno::NODEV) => Ok(Returned { name: None, said: Vec::new() }),
             Err(e) => Err(failed(e)),
         };
     };
@@ -200,7 +200,7 @@ pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>, others: &[OwnedFd]) ->
             let gone = format!(
                 "the interface '{name}' is not in the container's network any more: it was removed there, or moved on"
             );
-            Ok(Returned { name, said: vec![gone] })
+            Ok(Returned { name: None, said: vec![gone] })
         }
     }
 }

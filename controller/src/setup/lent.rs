@@ -26,11 +26,11 @@ const LONGEST_NAME: usize = 15;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lent(Link);
 
-/// One that is the host's again.
+/// What became of one that was to be the host's again.
 #[derive(Debug)]
 pub struct Returned {
-    /// Its name on the host.
-    pub name: String,
+    /// Its name on the host; none if it is gone.
+    pub name: Option<String>,
     /// What is not as it was, one line each.
     pub said: Vec<String>,
 }
@@ -100,7 +100,7 @@ impl Lent {
             ));
         }
         self.give_names(&name, &mut said);
-        Ok(Returned { name, said })
+        Ok(Returned { name: Some(name), said })
     }
 
     /// Takes it off what root inside has made of it, and moves it to a network namespace of its own; nothing if that cannot

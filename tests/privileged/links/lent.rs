@@ -165,13 +165,19 @@ fn impostor() -> Outcome {
     ensure!(ip("link show dev hd0").is_err(), "an interface of the container is the host's");
     let said = log(&lan, "t-limp");
     ensure!(said.contains("the interface 'hd0' is not in the container's network any more"), "{said}");
-    // What has been removed is no reason to keep it in the document.
     ip("link del hdp")?;
+    lan.inside("t-limp", "ip link del hd0")?;
+    // What has its name on the host by now is not meant, and what is gone can be detached.
     pair()?;
-    lan.plug("attach-device", "t-limp", &element("hd0").replace("hd0", "hdp"), &["--live"])?.ok()?;
-    lan.inside("t-limp", "ip link del hdp")?;
-    lan.plug("detach-device", "t-limp", &element("hdp"), &["--live"])?.ok()?;
-    Ok(())
+    lan.plug("attach-device", "t-limp", &element("hd0"), &["--live"])?.ok()?;
+    lan.inside("t-limp", "ip link del hd0")?;
+    pair()?;
+    let address =
+        element("hd0").replace("</hostdev>", "<ip address='192.0.2.5' family='ipv4' prefix='25'/></hostdev>");
+    let error = lan.plug("update-device", "t-limp", &address, &["--live"])?.fails()?;
+    ensure!(error.contains("it is not in the container's network any more"), "{error}");
+    lan.plug("detach-device", "t-limp", &element("hd0"), &["--live"])?.ok()?;
+    settings_of("hd0").map(drop)
 }
 
 fn nested() -> Outcome {
