@@ -40,6 +40,7 @@ fn main() {
         links::TESTS,
         links::plugging::TESTS,
         links::crashes::TESTS,
+        links::lent::TESTS,
         inside::TESTS,
         idmap::TESTS,
         hotplug::TESTS,

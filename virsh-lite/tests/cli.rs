@@ -578,6 +578,13 @@ fn figures() {
         "lo rx_bytes 1\nlo rx_packets 2\nlo rx_errs 3\nlo rx_drop 4\nlo tx_bytes 5\nlo tx_packets 6\nlo tx_errs 7\n\
          lo tx_drop 8\n\n",
     );
+    // By its end on the host, whatever it is called inside.
+    good(
+        &f,
+        &["domifstat", "web", "vnet7"],
+        "vnet7 rx_bytes 1\nvnet7 rx_packets 2\nvnet7 rx_errs 3\nvnet7 rx_drop 4\nvnet7 tx_bytes 5\nvnet7 tx_packets 6\n\
+         vnet7 tx_errs 7\nvnet7 tx_drop 8\n\n",
+    );
     bad(
         &f,
         &["domifstat", "web2", "eth0"],

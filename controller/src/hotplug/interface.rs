@@ -7,7 +7,8 @@ use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, PlanHostInterf
 use crate::failure::{Doing, Outcome, Step};
 use crate::run::Controller;
 use crate::serve::call;
-use crate::setup::interfaces::{Moved, bring_back, move_in, refresh};
+use crate::setup::interfaces::{Moved, bring_back, is_missing, move_in, note_all, refresh};
+use crate::setup::nested;
 
 use super::{Handled, failed, invalid};
 
@@ -22,7 +23,7 @@ impl Controller {
         self.check_presence(there.is_some(), replace, &wanted.name)?;
         match there {
             None => {
-                self.enter(&wanted).map_err(|f| failed(*f))?;
+                self.enter(&wanted, &wanted.name).map_err(|f| failed(*f))?;
                 self.plan.host_interfaces.push(wanted);
             }
             // The daemon changes what is on the host.
@@ -34,10 +35,14 @@ impl Controller {
                 self.plan.host_interfaces[at] = wanted;
             }
             Some(at) => {
-                self.leave(&wanted.name).map_err(|f| failed(*f))?;
+                // Its name may be that of another one there by now.
+                let Some(from) = self.leave(&wanted.name).map_err(|f| failed(*f))? else {
+                    let doing = Doing::new(Step::Interfaces, "change the interface").path(&wanted.name);
+                    return Err(failed(*doing.refused("it is not in the container's network any more")));
+                };
                 let before = self.plan.host_interfaces[at].clone();
-                if let Err(failure) = self.enter(&wanted) {
-                    if let Err(worse) = self.enter(&before) {
+                if let Err(failure) = self.enter(&wanted, &from) {
+                    if let Err(worse) = self.enter(&before, &from) {
                         crate::note(&crate::birth::describe(&worse));
                     }
                     return Err(failed(*failure));
@@ -60,7 +65,8 @@ impl Controller {
         Ok(Some(call::good(&DetachDeviceOut {})))
     }
 
-    fn enter(&mut self, wanted: &PlanHostInterface) -> Outcome<()> {
+    /// Moves an interface in that is called `from` on the host.
+    fn enter(&mut self, wanted: &PlanHostInterface, from: &str) -> Outcome<()> {
         let Some(network) = &self.network else {
             let doing = Doing::new(Step::Interfaces, "move the interface").path(&wanted.name);
             return Err(doing.refused("the container has no network of its own"));
@@ -72,18 +78,23 @@ impl Controller {
                 doing.failed(rustix::io::Errno::MFILE)
             })?);
         }
-        self.held.interfaces.push(move_in(wanted, network.as_fd())?);
+        self.held.interfaces.push(move_in(wanted, from, network.as_fd())?);
         Ok(())
     }
 
-    fn leave(&mut self, name: &str) -> Outcome<()> {
+    /// Gives an interface back; answers its name on the host, if it is there.
+    fn leave(&mut self, name: &str) -> Outcome<Option<String>> {
         let at = self.held.interfaces.iter().position(|moved: &Moved| moved.name == name);
-        if let (Some(at), Some(network)) = (at, &self.network) {
-            bring_back(&self.held.interfaces[at], network.as_fd()).map_err(|said| {
-                Doing::new(Step::Interfaces, "move the interface").path(name).refused(said)
-            })?;
-            self.held.interfaces.remove(at);
-        }
-        Ok(())
+        let (Some(at), Some(network)) = (at, &self.network) else { return Ok(None) };
+        let (moved, network) = (&self.held.interfaces[at], network.as_fd());
+        let nested = match is_missing(moved, network) {
+            true => nested::networks(&self.plan.cgroups, network),
+            false => Vec::new(),
+        };
+        let back = bring_back(moved, network, &nested)
+            .map_err(|said| Doing::new(Step::Interfaces, "move the interface").path(name).refused(said))?;
+        note_all(back.said);
+        self.held.interfaces.remove(at);
+        Ok(back.name)
     }
 }

@@ -16,6 +16,7 @@ use crate::failure::{Outcome, Step};
 use crate::hotplug::Hotplug;
 use crate::serve::call;
 use crate::setup::held::Held;
+use crate::setup::interfaces;
 use crate::setup::network::Early;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
 
@@ -129,7 +130,7 @@ impl Controller {
                 let mut left = cgroup::remove(&plan.cgroups);
                 left.extend(mount_points::remove(&root_lock, &mut created));
                 drop(root_lock);
-                left.extend(held.give_back());
+                interfaces::note_all(held.give_back());
                 for residue in left {
                     crate::note(&format!("left behind: {residue}"));
                 }
@@ -190,6 +191,7 @@ impl Controller {
             return;
         }
         reach(&self.plan, Step::Stop);
+        self.held.keep_nested(&self.plan.cgroups);
         cgroup::kill(&self.plan.cgroups);
         if let Some(init) = &self.init {
             // Also if it has left its group: its end is the end of its pid namespace.

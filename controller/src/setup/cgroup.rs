@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -163,6 +163,18 @@ fn kill_one_by_one(group: &Path) {
     }
 }
 
+/// Pids of the processes of the payload and of all groups below it.
+pub fn members(groups: &PlanCgroups) -> Vec<i32> {
+    let mut pids = Vec::new();
+    let mut left = vec![PathBuf::from(payload(groups))];
+    while let Some(group) = left.pop() {
+        let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
+        left.extend(children(&group));
+    }
+    pids
+}
+
 fn is_member(group: &Path, pid: i32) -> bool {
     fs::read_to_string(group.join("cgroup.procs"))
         .is_ok_and(|text| text.lines().any(|l| l.parse() == Ok(pid)))
@@ -228,7 +240,7 @@ fn remove_one(group: &Path, left: &mut Vec<String>) {
     }
 }
 
-fn children(group: &Path) -> Vec<std::path::PathBuf> {
+fn children(group: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
     entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_schemas::controller::{LaunchPlan, PlanDevice, PlanDeviceKind, PlanImage};
+use berth_schemas::controller::{LaunchPlan, PlanCgroups, PlanDevice, PlanDeviceKind, PlanImage};
 use rustix::fs::{major, minor};
 
 use crate::failure::{Doing, Outcome, Step};
@@ -13,6 +13,7 @@ use crate::failure::{Doing, Outcome, Step};
 use super::host_device::{HostDevice, Wanted};
 use super::idmap::Owner;
 use super::interfaces::{self, Moved};
+use super::nested;
 use super::nodes;
 use super::rules::{self, Rule, Rules};
 
@@ -42,6 +43,8 @@ pub struct Held {
     pub interfaces: Vec<Moved>,
     /// The container's network namespace, if there are such: they can be given back as long as that is open.
     pub network: Option<OwnedFd>,
+    /// Network namespaces that the container has made, where one of them may have been moved on to.
+    pub nested: Vec<OwnedFd>,
     /// The tmpfs of /dev of the container that runs.
     pub dev: Option<OwnedFd>,
 }
@@ -82,17 +85,30 @@ impl Held {
         for wanted in &plan.host_interfaces {
             if !self.interfaces.iter().any(|moved| moved.name == wanted.name) {
                 let is_there = is_linked && wanted.made == Some(true);
-                let bring = if is_there { interfaces::take_in } else { interfaces::move_in };
-                self.interfaces.push(bring(wanted, network.as_fd())?);
+                let network = network.as_fd();
+                self.interfaces.push(match is_there {
+                    true => interfaces::take_in(wanted, network)?,
+                    false => interfaces::move_in(wanted, &wanted.name, network)?,
+                });
             }
         }
         Ok(())
     }
 
+    /// Keeps hold of network namespaces that the container has made, if an interface is not where it was brought: with
+    /// the last process of such a namespace the kernel removes what is in it.
+    pub fn keep_nested(&mut self, groups: &PlanCgroups) {
+        let Some(network) = self.network.as_ref().map(AsFd::as_fd) else { return };
+        if self.interfaces.iter().any(|moved| interfaces::is_missing(moved, network)) {
+            self.nested = nested::networks(groups, network);
+        }
+    }
+
     /// Gives everything back, the interfaces first. Answers what could not be.
     pub fn give_back(&mut self) -> Vec<String> {
         let network = self.network.take();
-        let left = interfaces::bring_all_back(&mut self.interfaces, network.as_ref().map(AsFd::as_fd));
+        let there = network.as_ref().map(AsFd::as_fd);
+        let left = interfaces::bring_all_back(&mut self.interfaces, there, &self.nested);
         *self = Self::default();
         left
     }

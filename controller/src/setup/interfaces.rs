@@ -1,5 +1,5 @@
-//! Interfaces of the host that the container has while it is there: moved into its network namespace, and back. Those
-//! that the daemon has made for it are not given back but removed.
+//! Interfaces of the host that the container has while it is there: moved into its network namespace, and back as they
+//! were (`lent.rs`). Those that the daemon has made for it are not given back but removed.
 //!
 //! The controller itself goes there for a moment. If it is killed, the kernel gives real interfaces back, under their
 //! name if that is free, and removes virtual ones with the namespace.
@@ -14,20 +14,22 @@ use rustix::io::Errno;
 
 use crate::failure::{Doing, Failure, Outcome, Step};
 
+use super::lent::{Lent, Returned};
 use super::netlink::Netlink;
 
 /// One that is in the container.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Its name on the host.
+    /// Its name in the plan.
     pub name: String,
     /// Its number in the container's network namespace: the container may have given it another name.
     index: u32,
-    /// It is removed, not given back.
-    made: bool,
+    /// What it was on the host. One that was made for the container is removed, not given back.
+    lent: Option<Lent>,
 }
 
-fn own_namespace() -> Result<OwnedFd, Errno> {
+/// The network namespace that the controller is in.
+pub fn own_namespace() -> Result<OwnedFd, Errno> {
     open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -44,7 +46,7 @@ pub fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Res
 /// Makes an interface ready that the daemon has made in a network namespace in which nobody else has been: moving it there
 /// would wait for grace periods of RCU, longer than the rest of a start.
 pub fn take_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Moved> {
-    let mut moved = Moved { name: plan.name.clone(), index: 0, made: true };
+    let mut moved = Moved { name: plan.name.clone(), index: 0, lent: None };
     make_ready(plan, network, &mut moved)?;
     Ok(moved)
 }
@@ -65,15 +67,18 @@ fn inside(plan: &PlanHostInterface) -> &str {
     plan.inside.as_deref().unwrap_or(&plan.name)
 }
 
-/// Moves an interface into a network namespace and makes it ready there. It is the host's again if that fails.
-pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Moved> {
+/// Moves an interface into a network namespace and makes it ready there. On the host it is called `from`. It is the host's
+/// again if that fails.
+pub fn move_in(plan: &PlanHostInterface, from: &str, network: BorrowedFd<'_>) -> Outcome<Moved> {
     let doing = |operation| Doing::new(Step::Interfaces, operation).path(&plan.name);
     let netlink = Netlink::open().map_err(|e| doing("open a netlink socket for").failed(e))?;
-    let index = netlink.index(&plan.name).map_err(|e| match e {
+    let found = netlink.index(from).and_then(|index| Ok((index, Lent::remember(&netlink, index)?)));
+    let (index, lent) = found.map_err(|e| match e {
         Errno::NODEV => doing("find the interface").failed_because(e, "the host has no such interface"),
         e => doing("find the interface").failed(e),
     })?;
-    let mut moved = Moved { name: plan.name.clone(), index: 0, made: plan.made == Some(true) };
+    let made = plan.made == Some(true);
+    let mut moved = Moved { name: plan.name.clone(), index: 0, lent: Some(lent).filter(|_| !made) };
     let arrived = netlink.move_to(index, inside(plan), network).map_err(|e| match e {
         // What "lo", bridges and the like answer.
         Errno::INVAL => doing("move the interface")
@@ -81,17 +86,22 @@ pub fn move_in(plan: &PlanHostInterface, network: BorrowedFd<'_>) -> Outcome<Mov
         e => doing("move the interface").failed(e),
     });
     // What has the name of one that did not arrive is the container's own; but nobody guesses those that were made.
-    let ours = arrived.is_ok() || moved.made;
+    let ours = arrived.is_ok() || made;
     match arrived.and_then(|()| make_ready(plan, network, &mut moved)) {
         Ok(()) => Ok(moved),
         Err(failure) => {
-            // One that has not come so far is found by its name on the host.
-            if ours && let Err(e) = bring_back(&moved, network) {
-                crate::note(&e);
+            // One that has not come so far is found by its name there.
+            if ours {
+                note_all(bring_back(&moved, network, &[]).map_or_else(|e| vec![e], |back| back.said));
             }
             Err(failure)
         }
     }
+}
+
+/// Lines for the log.
+pub fn note_all(said: Vec<String>) {
+    said.iter().for_each(|line| crate::note(line));
 }
 
 /// Sets those up again that are there from a run before: the container may have changed them.
@@ -105,7 +115,7 @@ pub fn refresh(plan: &[PlanHostInterface], moved: &[Moved], network: BorrowedFd<
         for one in moved {
             // One that was made may have been removed inside.
             if let Some(wanted) = plan.iter().find(|w| w.name == one.name)
-                && !(one.made && netlink.set_up(one.index, true) == Err(Errno::NODEV))
+                && !(one.lent.is_none() && netlink.set_up(one.index, true) == Err(Errno::NODEV))
             {
                 furnish(wanted, &netlink, one.index)?;
             }
@@ -121,7 +131,7 @@ fn furnish(plan: &PlanHostInterface, netlink: &Netlink, index: u32) -> Outcome<(
     if let Some(mac) = &plan.mac {
         let doing = doing("set the hardware address of");
         let mac = hardware_address(mac).ok_or_else(|| doing.refused("not a hardware address"))?;
-        netlink.set_hardware_address(index, mac).map_err(|e| match e {
+        netlink.set_hardware_address(index, &mac).map_err(|e| match e {
             Errno::BUSY => {
                 doing.failed_because(e, "the device below it cannot change its own while it is up")
             }
@@ -168,28 +178,59 @@ fn network_of(address: &str, prefix: i64, doing: Doing<'_>) -> Result<(IpAddr, u
     Ok((address, prefix.ok_or_else(|| doing.refused("not a length of a prefix"))?))
 }
 
-/// Moves an interface back to the host's network namespace, under its old name, or removes it. What could not be done is
-/// said.
-pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>) -> Result<(), String> {
-    let done = within(network, |home| {
-        let netlink = Netlink::open()?;
-        let index = if moved.index == 0 { netlink.index(&moved.name)? } else { moved.index };
-        if moved.made {
-            return netlink.remove(index);
+/// Moves an interface back to the host's network namespace, as it was there, or removes it. It is looked for in the other
+/// namespaces too. What could not be done is said.
+pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>, others: &[OwnedFd]) -> Result<Returned, String> {
+    let name = moved.name.clone();
+    let failed = |e: Errno| format!("cannot give the interface '{name}' back to the host: {e}");
+    let index = match moved.index {
+        0 => within(network, |_| Netlink::open()?.index(&name)).and_then(|found| found),
+        index => Ok(index),
+    };
+    let Some(lent) = &moved.lent else {
+        let removed = index.and_then(|index| within(network, |_| Netlink::open()?.remove(index))?);
+        return match removed {
+            Ok(()) | Err(Errno::NODEV) => Ok(Returned { name: None, said: Vec::new() }),
+            Err(e) => Err(failed(e)),
+        };
+    };
+    match index.ok().and_then(|index| find(lent, index, network, others)) {
+        Some((there, index)) => lent.take_back(there, index).map_err(failed),
+        None => {
+            let gone = format!(
+                "the interface '{name}' is not in the container's network any more: it was removed there, or moved on"
+            );
+            Ok(Returned { name: None, said: vec![gone] })
         }
-        // One that is up keeps its name.
-        netlink.set_up(index, false)?;
-        netlink.move_to(index, &moved.name, home.as_fd())
-    });
-    match done.and_then(|done| done) {
-        Ok(()) => Ok(()),
-        Err(Errno::NODEV) if moved.made => Ok(()),
-        Err(e) => Err(format!("cannot give the interface '{}' back to the host: {e}", moved.name)),
     }
 }
 
-/// The same for all; answers what could not be done.
-pub fn bring_all_back(moved: &mut Vec<Moved>, network: Option<BorrowedFd<'_>>) -> Vec<String> {
+/// Where an interface is that was lent, and its number there.
+fn find<'a>(
+    lent: &Lent,
+    index: u32,
+    network: BorrowedFd<'a>,
+    others: &'a [OwnedFd],
+) -> Option<(BorrowedFd<'a>, u32)> {
+    if lent.is_at(network, index) {
+        return Some((network, index));
+    }
+    let all = std::iter::once(network).chain(others.iter().map(AsFd::as_fd));
+    all.filter_map(|there| Some((there, lent.find(there)?))).next()
+}
+
+/// Whether an interface is not in the container's network namespace any more, so that it has to be looked for.
+pub fn is_missing(moved: &Moved, network: BorrowedFd<'_>) -> bool {
+    moved.lent.as_ref().is_some_and(|lent| find(lent, moved.index, network, &[]).is_none())
+}
+
+/// The same as [`bring_back`] for all; answers what could not be done.
+pub fn bring_all_back(
+    moved: &mut Vec<Moved>,
+    network: Option<BorrowedFd<'_>>,
+    others: &[OwnedFd],
+) -> Vec<String> {
     let Some(network) = network else { return Vec::new() };
-    moved.drain(..).filter_map(|one| bring_back(&one, network).err()).collect()
+    let back = moved.drain(..).map(|one| bring_back(&one, network, others));
+    back.flat_map(|back| back.map_or_else(|e| vec![e], |back| back.said)).collect()
 }

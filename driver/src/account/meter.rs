@@ -92,6 +92,14 @@ pub struct Figures {
     pub pressure: Option<Vec<PressureStats>>,
 }
 
+/// The ends of pairs on the host, as their containers see them. Those that are not there are left out.
+pub fn host_ends(names: &[&str]) -> Vec<InterfaceStats> {
+    // The daemon's own network is the host's.
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let found = parse::net_dev(&text).into_iter().filter(|one| names.contains(&one.name.as_str()));
+    found.map(parse::other_end).collect()
+}
+
 /// One reading.
 struct Look<'a> {
     meter: &'a Meter,
@@ -127,6 +135,8 @@ impl Meter {
                 StatsGroup::Interface => figures.interfaces = look.interfaces(),
                 StatsGroup::Tasks => figures.tasks = Some(look.tasks()),
                 StatsGroup::Pressure => figures.pressure = Some(look.pressure()),
+                // They are the host's: see [`host_ends`].
+                StatsGroup::HostEnd => {}
             }
         }
         figures

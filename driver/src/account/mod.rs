@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use files::Allowance;
 pub use files::Buffer;
-pub use meter::{Figures, Meter, Places, Who};
+pub use meter::{Figures, Meter, Places, Who, host_ends};
 pub use parse::{pressure as parse_pressure, unused};
 
 /// Files of a domain that nobody has asked about for so long are closed.

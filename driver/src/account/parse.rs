@@ -131,6 +131,21 @@ pub fn net_dev(text: &str) -> Vec<InterfaceStats> {
     text.split_inclusive('\n').filter(|l| l.ends_with('\n')).filter_map(one).take(MOST_INTERFACES).collect()
 }
 
+/// The same interface as who is at the other end of the pair sees it.
+pub fn other_end(one: InterfaceStats) -> InterfaceStats {
+    InterfaceStats {
+        name: one.name,
+        received_bytes: one.sent_bytes,
+        received_packets: one.sent_packets,
+        receive_errors: one.send_errors,
+        receive_drops: one.send_drops,
+        sent_bytes: one.received_bytes,
+        sent_packets: one.received_packets,
+        send_errors: one.receive_errors,
+        send_drops: one.receive_drops,
+    }
+}
+
 /// `cpu.pressure` and its like: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same with "full".
 pub fn pressure(resource: PressureResource, text: &str) -> Option<PressureStats> {
     let line = |kind: &str| {
@@ -197,6 +212,9 @@ mod test {
         let lo = &all[0];
         assert_eq!((lo.received_bytes, lo.receive_errors, lo.receive_drops), (10, 2, 3));
         assert_eq!((lo.sent_bytes, lo.sent_packets, lo.send_errors, lo.send_drops), (20, 4, 5, 6));
+        let other = other_end(lo.clone());
+        assert_eq!((other.received_bytes, other.received_packets), (20, 4));
+        assert_eq!(other_end(other), *lo);
     }
 
     #[test]

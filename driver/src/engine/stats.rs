@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::model::InterfaceSource;
 use berth_schemas::controller::{self, Method};
 use berth_schemas::domain::{DomainStats, State, StatsGroup};
 use tokio::runtime::Handle;
 
-use crate::account::{Buffer, Figures, IDLE, Places, Who};
+use crate::account::{Buffer, Figures, IDLE, Places, Who, host_ends};
 use crate::engine::Engine;
 use crate::engine::disks;
 use crate::engine::publish::now_usec;
@@ -80,6 +81,15 @@ impl Engine {
             let name = |device: &str| self.meters.device_name(device);
             disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &name);
         }
+        let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
+            // Of a macvlan the host has nothing, and what is called like it there is another one.
+            let ethernet = |mac: &str| {
+                let mut all = domain.iter().flat_map(|d| &d.devices.interfaces);
+                all.any(|i| i.mac == mac && matches!(i.source, InterfaceSource::Ethernet { .. }))
+            };
+            let pairs = run.links.iter().filter(|link| link.bridge.is_some() || ethernet(&link.mac));
+            host_ends(&pairs.map(|link| link.host.as_str()).collect::<Vec<_>>())
+        });
         DomainStats {
             name: snapshot.name.to_string(),
             uuid: snapshot.uuid.to_string(),
@@ -95,6 +105,7 @@ impl Engine {
             memory: figures.memory,
             blocks: figures.blocks,
             interfaces: figures.interfaces,
+            host_ends,
             tasks: figures.tasks,
             pressure: figures.pressure,
         }

@@ -186,7 +186,7 @@ fn what_interfaces_cannot_have_is_said_before_the_start() {
     assert!(refused(&bridge("", "a-name-of-16-bytes")).contains("is not a name of an interface"));
     assert!(refused(&bridge("", "br%d")).contains("is not a name of an interface"));
     let with = |rest: &str| bridge("", "br0").replace("</interface>", &format!("{rest}</interface>"));
-    for name in ["all", "default"] {
+    for name in ["all", "default", "lo"] {
         for element in ["guest", "target"] {
             let said = refused(&with(&format!("<{element} dev='{name}'/>")));
             assert!(said.contains(&format!("no interface can be called '{name}'")), "{said}");

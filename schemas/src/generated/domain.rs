@@ -419,7 +419,8 @@ pub struct DomainUsage {
     pub processes: Option<i64>,
 }
 
-/// Groups of figures. What is not asked for is not read.
+/// Groups of figures. What is not asked for is not read. The ends on the host are read from the table of all interfaces of the
+/// host: for one domain, not for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StatsGroup {
     /// `cpu`.
@@ -440,12 +441,15 @@ pub enum StatsGroup {
     /// `pressure`.
     #[serde(rename = "pressure")]
     Pressure,
+    /// `hostEnd`.
+    #[serde(rename = "hostEnd")]
+    HostEnd,
 }
 
 impl StatsGroup {
     /// All values.
     pub const ALL: &'static [StatsGroup] =
-        &[Self::Cpu, Self::Memory, Self::Block, Self::Interface, Self::Tasks, Self::Pressure];
+        &[Self::Cpu, Self::Memory, Self::Block, Self::Interface, Self::Tasks, Self::Pressure, Self::HostEnd];
 
     /// The value as it is on the wire.
     pub fn as_str(self) -> &'static str {
@@ -456,6 +460,7 @@ impl StatsGroup {
             Self::Interface => "interface",
             Self::Tasks => "tasks",
             Self::Pressure => "pressure",
+            Self::HostEnd => "hostEnd",
         }
     }
 }
@@ -719,6 +724,11 @@ pub struct DomainStats {
     /// Loopback included; null if the container has no network of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interfaces: Option<Vec<InterfaceStats>>,
+    /// The pairs of the document by the names of their ends on the host, which root inside cannot change. Received is here too
+    /// what came to the container.
+    #[serde(rename = "hostEnds")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ends: Option<Vec<InterfaceStats>>,
     /// `tasks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TaskStats>,

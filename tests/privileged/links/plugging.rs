@@ -47,6 +47,7 @@ fn kinds() -> Outcome {
         ensure_eq!(lan.traces("t-plug").difference(&running), Vec::<String>::new(), "{xml}: what is left");
     }
     // What cannot come leaves nothing.
+    lan.inside("t-plug", "ip link add own0 type bridge")?;
     let of_host = |name: &str| {
         format!(
             "<hostdev mode='capabilities' type='net'><source><interface>{name}</interface></source></hostdev>"
@@ -58,7 +59,9 @@ fn kinds() -> Outcome {
         <route address='10.80.0.0' prefix='16' gateway='10.99.0.2'/></source></interface>";
     for (xml, message) in [
         (bridged(2, "").replace("tbr0", "tbr9"), "cannot add interface to bridge 'tbr9': No such device".to_owned()),
-        (bridged(2, "<guest dev='lo'/>"), String::new()),
+        (bridged(2, "<guest dev='lo'/>"), "no interface can be called 'lo'".to_owned()),
+        // The container has made one of that name by itself.
+        (bridged(2, "<guest dev='own0'/>"), "File exists".to_owned()),
         (
             bridged(2, "<route address='10.1.0.0' prefix='16' gateway='10.99.0.1'/>"),
             "cannot add the route '10.1.0.0/16 via 10.99.0.1' on 'eth0': Network is unreachable".into(),

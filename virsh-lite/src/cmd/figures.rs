@@ -71,10 +71,10 @@ pub static CPU_STATS: Command = Command::new(
 fn running(
     session: &mut Session,
     args: &Args,
-    group: StatsGroup,
+    groups: &[StatsGroup],
     what: &str,
 ) -> Result<DomainStats, Failure> {
-    let stats = stats_of(session, args.required("domain"), &[group])?;
+    let stats = stats_of(session, args.required("domain"), groups)?;
     if stats.id.is_none() {
         let cause = "Requested operation is not valid: domain is not running";
         return Err(Failure::because(format!("{what} '{}'", stats.name), cause));
@@ -95,7 +95,7 @@ fn rows(session: &mut Session, prefix: &str, head: Option<(&str, &str)>, rows: &
 }
 
 fn dommemstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let stats = running(session, args, StatsGroup::Memory, "Failed to get memory statistics for domain")?;
+    let stats = running(session, args, &[StatsGroup::Memory], "Failed to get memory statistics for domain")?;
     rows(session, "", None, &memory_rows(&stats));
     Ok(())
 }
@@ -117,7 +117,7 @@ fn called<'a>(all: &'a [BlockStats], device: &str) -> Vec<&'a BlockStats> {
 
 fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let device = args.text("device").unwrap_or_default().to_owned();
-    let stats = running(session, args, StatsGroup::Block, "Failed to get block stats for domain")?;
+    let stats = running(session, args, &[StatsGroup::Block], "Failed to get block stats for domain")?;
     let all = stats.blocks.as_deref().unwrap_or_default();
     let chosen = called(all, &device);
     if chosen.is_empty() && !device.is_empty() {
@@ -145,13 +145,18 @@ fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
 
 fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let name = args.required("interface").to_owned();
-    let stats = running(session, args, StatsGroup::Interface, "Failed to get interface stats of domain")?;
-    let all = stats.interfaces.as_deref().unwrap_or_default();
-    let mut found = all.iter().find(|i| i.name == name);
+    let groups = [StatsGroup::Interface, StatsGroup::HostEnd];
+    let stats = running(session, args, &groups, "Failed to get interface stats of domain")?;
+    let inside = stats.interfaces.as_deref().unwrap_or_default();
+    let on_host = stats.host_ends.as_deref().unwrap_or_default();
+    let mut found = on_host.iter().chain(inside).find(|i| i.name == name);
     if found.is_none() {
         let domain = session.domain(args.required("domain"))?;
-        let inside = interface::find(&fetch(session, &domain, false)?, &name).and_then(|n| n.guest);
-        found = all.iter().find(|i| Some(&i.name) == inside.as_ref());
+        let nic = interface::find(&fetch(session, &domain, false)?, &name);
+        // Inside it may have another name by now.
+        let (host, guest) = nic.map_or((None, None), |nic| (nic.interface, nic.guest));
+        found = on_host.iter().find(|i| Some(&i.name) == host.as_ref());
+        found = found.or_else(|| inside.iter().find(|i| Some(&i.name) == guest.as_ref()));
     }
     let Some(net) = found else {
         let what = format!("Failed to get interface stats {} {name}", stats.name);
@@ -199,7 +204,7 @@ fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let by_cpu = start.is_some() || count.is_some();
     let both = !by_cpu && !args.has("total");
     let what = "Failed to retrieve CPU statistics for domain";
-    let stats = running(session, args, StatsGroup::Cpu, what)?;
+    let stats = running(session, args, &[StatsGroup::Cpu], what)?;
     let Some(cpu) = &stats.cpu else { return Ok(()) };
     let all = cpu.per_cpu_n_sec.as_deref();
     if by_cpu && all.is_none() {

@@ -241,6 +241,7 @@ fn stats(domain: &Value) -> Value {
             "receiveDrops": 4, "sentBytes": 5, "sentPackets": 6, "sendErrors": 7, "sendDrops": 8})
         };
         stats["interfaces"] = json!([net("lo"), net("eth0")]);
+        stats["hostEnds"] = json!([net("vnet7")]);
         stats["memory"] = json!({"usageBytes": 8 << 20, "anonBytes": 1 << 20, "cacheBytes": 4 << 20,
             "inactiveFileBytes": 1 << 20, "limitBytes": 64 << 20, "pageFaults": 100, "majorPageFaults": 1});
         stats["pressure"] = json!([{"resource": "cpu", "someAvg10": 1.5, "someAvg60": 0.0, "someAvg300": 0.0,

@@ -18,7 +18,10 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub fn text(engine: &Engine) -> Result<String, fmt::Error> {
     let mut buffer = Buffer::default();
     let all = engine.registry.all();
-    encode(all.iter().map(|s| engine.stats(s, StatsGroup::ALL, &mut buffer)).collect())
+    // What the host's ends say is in the containers' interfaces already.
+    let groups: Vec<StatsGroup> =
+        StatsGroup::ALL.iter().copied().filter(|group| *group != StatsGroup::HostEnd).collect();
+    encode(all.iter().map(|s| engine.stats(s, &groups, &mut buffer)).collect())
 }
 
 /// All samples of one name: labels besides the domain, and the value.
@@ -207,6 +210,7 @@ mod test {
             memory: None,
             blocks: None,
             interfaces: Some(vec![net("lo"), net("e\"th\n0"), net("e\"th?0")]),
+            host_ends: None,
             tasks: None,
             pressure: None,
         }

@@ -207,6 +207,10 @@ fn device_name(w: &mut Walk<'_>, element: &str) -> Option<String> {
     let name = child.get("dev").filter(|n| !n.is_empty());
     if let Some(name) = &name {
         check_name(&child, "dev", name);
+        // On either side it is there already.
+        if name == "lo" {
+            child.error_at("dev", "no interface can be called 'lo': that is the loopback interface");
+        }
     }
     let extra = child.finish();
     w.keep(element, 0, extra);
