@@ -368,6 +368,7 @@ mod test {
             mac: format!("52:54:00:00:00:{n:02x}"),
             address: address.parse().ok(),
             doors: Vec::new(),
+            ..Port::default()
         };
         let lan = network(
             "<dns><host ip='10.77.0.5'><hostname>Printer</hostname></host></dns>\
