@@ -570,7 +570,7 @@ fn figures() {
     bad(
         &f,
         &["domblkstat", "web", "sdz"],
-        "error: Failed to get block stats for domain 'web' device 'sdz'\nerror: the domain has not used a device of that name\n",
+        "error: Failed to get block stats for domain 'web' device 'sdz'\nerror: the domain has no disk of that name, and has used no device of that name\n",
     );
     good(
         &f,
