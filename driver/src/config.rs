@@ -150,7 +150,8 @@ impl Config {
             (text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1, e.message().to_owned())
         })?;
         if config.autostart_parallel == 0 {
-            return Err((1, "autostart-parallel must be at least 1".into()));
+            let line = text.lines().position(|l| l.trim_start().starts_with("autostart-parallel"));
+            return Err((line.map_or(1, |l| l + 1), "autostart-parallel must be at least 1".into()));
         }
         let rows = text.lines().enumerate().filter(|(_, l)| l.trim_start().starts_with("[[network-access]]"));
         let lines: Vec<usize> = rows.map(|(index, _)| index + 1).collect();

@@ -31,7 +31,7 @@ pub fn start(level: &str) -> Result<(), String> {
     }
     let none = format!("{SPANS}=off").parse().map_err(|e| format!("cannot log without spans: {e}"))?;
     let message = format::debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{value:?}"),
+        "message" => write!(writer, "{}", one_line(&format!("{value:?}"))),
         _ => Ok(()),
     });
     tracing_subscriber::fmt()
@@ -41,6 +41,19 @@ pub fn start(level: &str) -> Result<(), String> {
         .fmt_fields(message)
         .init();
     Ok(())
+}
+
+/// A text without what would end the line or move a terminal: whoever chose a name in it must not write lines of their own.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_debug());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Whether standard error is the journal: the service manager says which file that is.
@@ -58,4 +71,15 @@ pub fn domain_span(name: &DomainName, uuid: Uuid) -> Span {
 /// The span of an operation on it.
 pub fn operation_span(operation: &str) -> Span {
     tracing::info_span!(target: SPANS, "operation", operation)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(one_line("domain 'web': started (booted)"), "domain 'web': started (booted)");
+        assert_eq!(one_line("x\nINFO audit: y\r\u{1b}[2Jä"), "x\\nINFO audit: y\\r\\u{1b}[2Jä");
+    }
 }

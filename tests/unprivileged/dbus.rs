@@ -123,8 +123,16 @@ fn client() -> Outcome {
         }
         Err(e) => ensure!(e.contains("Host SMBIOS information is not available"), "SMBIOS: {e}"),
     }
+    // Nobody writes lines of their own.
+    domain("SetMetadata", &["isssu", "2", "<a/>", "k", "urn:x\nforged", "2"])?;
+    ensure!(daemon.log().contains("urn:x\\nforged"), "the change is not told: {}", daemon.log());
     domain("Undefine", &["u", "0"])?;
     ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "", "the list");
+    // What is made has no name before, and what is removed has none afterwards.
+    for operation in ["Define", "SetMetadata", "Undefine"] {
+        let line = format!("by D-Bus: io.berth.Domain.{operation} of 'dom': done");
+        ensure!(daemon.log().contains(&line), "no '{line}' in {}", daemon.log());
+    }
     // The same by another client's library.
     let gdbus = ["call", "--address", &bus.address(), "--dest", "org.libvirt", "--object-path", HOST];
     let listed = run(std::process::Command::new("gdbus").args(gdbus).args([
@@ -178,6 +186,10 @@ fn networks() -> Outcome {
     ensure_eq!(xml[0].as_str().map(str::trim), Some(daemon.ok(&["net-dumpxml", "lab"])?.trim()), "XML");
     ensure_eq!(network("GetDHCPLeases", &["su", "", "0"])?, serde_json::json!([[]]), "leases");
     network("Undefine", &[])?;
+    for operation in ["Define", "Undefine"] {
+        let line = format!("by D-Bus: io.berth.Network.{operation} of 'lab': done");
+        ensure!(daemon.log().contains(&line), "no '{line}' in {}", daemon.log());
+    }
     watch.signal("NetworkEvent", |d| *d == serde_json::json!([path, 1]))?;
     ensure_eq!(bus.call(HOST, "Connect", "ListNetworks", &["u", "0"])?, serde_json::json!([[]]), "the list");
     Ok(())

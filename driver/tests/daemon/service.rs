@@ -9,6 +9,7 @@ use crate::harness::{Daemon, wait};
 pub const TESTS: &[Test] = &[
     ("service::is_told_that_the_daemon_is_ready_and_lives", told),
     ("service::settings_are_read_again", reloaded),
+    ("service::a_descriptor_that_cannot_serve_is_refused", no_socket),
 ];
 
 fn told() {
@@ -34,6 +35,21 @@ fn told() {
     daemon.begin("web");
     daemon.stop();
     wait("the last news", || Some(next()).filter(|n| n == "STOPPING=1"));
+}
+
+/// Before it says that it is ready: nobody would ever reach it.
+fn no_socket() {
+    let folder = tempfile::tempdir().expect("folder");
+    let output = std::process::Command::new("sh")
+        .args(["-c", "exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --root \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_berthd"))
+        .arg(folder.path())
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("it is not a unix stream socket that listens"), "{said}");
+    assert!(!said.contains("ready"), "{said}");
 }
 
 fn reloaded() {

@@ -214,8 +214,11 @@ pub fn for_init(files: Vec<zbus::OwnedFd>) -> Result<Vec<OwnedFd>, Refusal> {
     Ok(files.into_iter().map(OwnedFd::from).collect())
 }
 
+/// VIR_DOMAIN_START_VALIDATE: every document is checked.
+const START_VALIDATE: u32 = 1 << 4;
+
 async fn create(c: &Call<'_>, xml: &str, descriptors: Vec<OwnedFd>, flags: u32) -> Answer {
-    only(flags, 0, "virDomainCreateXML")?;
+    only(flags, START_VALIDATE, "virDomainCreateXML")?;
     let options = StartOptions { descriptors, autodestroy: false };
     let created = c.bus.engine.create(xml, options).await?;
     path(c, &created.snapshot)

@@ -222,14 +222,20 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     };
     let method = find(object, header.interface().map(|i| i.as_str()), member)?;
     let call = Call::new(bus, method, client, message, header);
+    // What is removed has a name before, and what is made has one afterwards.
+    let before = name_of(bus, object);
     let answer = authorised(&call, object, member, path).await;
-    let about = match object {
-        Object::Domain(uuid) => objects::find_domain(&bus.engine, uuid)
-            .map_or_else(|_| uuid.to_string(), |entry| entry.name.to_string()),
-        Object::Network(uuid) => network::find(&bus.engine, uuid)
-            .map_or_else(|_| uuid.to_string(), |network| network.name.to_string()),
-        _ => String::new(),
+    let made = || {
+        let body = answer.as_ref().ok()?.body();
+        let path: zbus::ObjectPath<'_> = body.deserialize().ok()?;
+        name_of(bus, Object::find(path.as_str())?)
     };
+    let about = before.or_else(|| match object {
+        Object::Domain(uuid) | Object::Network(uuid) => Some(uuid.to_string()),
+        Object::Connect => made(),
+        _ => None,
+    });
+    let about = about.unwrap_or_default();
     let row = match (method, object) {
         // One method for the properties of all.
         (Method::Properties(Properties::Set), Object::Network(_)) => {
@@ -240,6 +246,14 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     let failure = answer.as_ref().err().map(|refusal| refusal.reply().1);
     audit::note("D-Bus", bus.callers.asker(client), row, &about, failure.as_deref());
     answer
+}
+
+fn name_of(bus: &Bus, object: Object) -> Option<String> {
+    match object {
+        Object::Domain(uuid) => Some(objects::find_domain(&bus.engine, uuid).ok()?.name.to_string()),
+        Object::Network(uuid) => Some(network::find(&bus.engine, uuid).ok()?.name.to_string()),
+        _ => None,
+    }
 }
 
 async fn authorised(call: &Call<'_>, object: Object, member: &str, path: &str) -> call::Answer {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::varlink::connection;
@@ -77,6 +79,13 @@ impl Listener {
             rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
         let own: OwnedFd =
             rustix::process::pidfd_getfd(me, number, rustix::process::PidfdGetfdFlags::empty())?;
+        // As sd_is_socket_unix(3) has it: who is given something else would never be found.
+        let is_ours = socket_domain(&own) == Ok(AddressFamily::UNIX)
+            && socket_type(&own) == Ok(SocketType::STREAM)
+            && socket_acceptconn(&own) == Ok(true);
+        if !is_ours {
+            return Err(io::Error::other("it is not a unix stream socket that listens"));
+        }
         Ok(Some(Self(StdListener::from(own))))
     }
 }

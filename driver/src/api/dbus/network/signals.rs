@@ -28,8 +28,17 @@ pub async fn tell(bus: Arc<Bus>) {
             biased;
             uuid = shown.recv() => match uuid {
                 Ok(uuid) => look(&bus, &mut seen, uuid).await,
-                // What was missed is looked at when the network changes next.
-                Err(RecvError::Lagged(count)) => tracing::debug!("the bus is slow: {count} changes not told"),
+                // Whose changes were missed is not known.
+                Err(RecvError::Lagged(count)) => {
+                    tracing::debug!("the bus is slow: {count} changes were missed, and all networks are looked at");
+                    let all: Vec<Uuid> = seen.keys().copied().collect();
+                    for uuid in all {
+                        look(&bus, &mut seen, uuid).await;
+                    }
+                    for now in bus.engine.networks.all() {
+                        seen.entry(now.uuid).or_insert(now);
+                    }
+                }
                 Err(RecvError::Closed) => return,
             },
             event = coming.recv() => match event {
