@@ -176,8 +176,9 @@ fn filter(
         // Only what answers: a guest that asks may ask for what somebody translates too, and gets no further by that.
         t.rule("forward", vec![meta("iifname", bridge), direction("reply"), translated(), accept()]);
         // And what the way there has to say about the answers, such as that they are too large.
+        // ICMP of both families, by number: a host without /etc/protocols does not know their names.
         let errors = json!({ "match": { "op": "==", "left": { "meta": { "key": "l4proto" } },
-            "right": { "set": ["icmp", "ipv6-icmp"] } } });
+            "right": { "set": [1, 58] } } });
         let about = vec![meta("oifname", bridge), translated(), ct("state", json!("related")), errors];
         t.rule("forward", [about, vec![accept()]].concat());
     }
