@@ -8,6 +8,7 @@ use berth_schemas::controller::{
 };
 use berth_sys::poll::{PRI, PollSet};
 use berth_sys::process::send_signal;
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -124,6 +125,11 @@ impl Controller {
                 if cgroup::oom_kills(&plan.cgroups) > oom_kills {
                     failure.detail =
                         Some("killed, out of memory: the limit of memory is too small to start".into());
+                    failure.errno = None;
+                } else if failure.errno == Some(Errno::NOMEM.raw_os_error().into())
+                    && cgroup::met_limit(&plan.cgroups)
+                {
+                    failure.detail = Some("out of memory: the limit of memory is too small to start".into());
                     failure.errno = None;
                 }
                 empty_now(&plan.cgroups);

@@ -206,6 +206,13 @@ pub fn oom_kills(groups: &PlanCgroups) -> u64 {
         .sum()
 }
 
+/// Whether the group's limit of memory has been met, by somebody whom the kernel could refuse instead of killing. Version 2
+/// alone: it charges what groups are made of, too.
+pub fn met_limit(groups: &PlanCgroups) -> bool {
+    let events = fs::read_to_string(format!("{}/memory.events", groups.unified)).unwrap_or_default();
+    counter(&events, "max").is_some_and(|count| count > 0)
+}
+
 /// A number in a file of lines "name number".
 fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
