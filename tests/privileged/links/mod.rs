@@ -171,8 +171,15 @@ fn bridge() -> Outcome {
         let packets = text.lines().find_map(|l| l.strip_prefix(&format!("{name} tx_packets ")));
         ensure!(packets.and_then(|p| p.parse::<u64>().ok()) > Some(0), "'{name}': {text}");
     }
-    let own = lan.daemon.ok(&["domifstat", "t-l2", "own"])?.replace("own ", "myhost ");
-    ensure_eq!(lan.daemon.ok(&["domifstat", "t-l2", "myhost"])?, own, "the counters of both ends");
+    // What was dropped each end counts for itself: the host still sends to an interface that is down.
+    let passed = |name: &str| -> Result<Vec<String>, String> {
+        let text = lan.daemon.ok(&["domifstat", "t-l2", name])?;
+        let lines = text.lines().filter(|l| l.contains("_bytes") || l.contains("_packets"));
+        Ok(lines.filter_map(|l| l.strip_prefix(name)).map(str::to_owned).collect())
+    };
+    let own = passed("own")?;
+    ensure_eq!(own.len(), 4, "the counters of one end");
+    ensure_eq!(passed("myhost")?, own, "the counters of both ends");
     ensure!(lan.daemon.ok(&["domiflist", "t-l2"])?.contains(" myhost      bridge   tbr0"), "the list");
     lan.inside("t-l2", "ip link del lan")?;
     lan.inside("t-l2", "ip link set own name lan")?;
