@@ -115,9 +115,13 @@ impl Buffer {
                 self.0.resize((length * 2).min(LONGEST), 0);
             }
         }
-        while let Err(e) = std::str::from_utf8(&self.0[..length]) {
-            let bad = e.error_len().unwrap_or(length - e.valid_up_to());
-            self.0[e.valid_up_to()..][..bad].fill(b'?');
+        // Looked at once, whatever is in it: after a bad place on from there, not again from the beginning.
+        let mut from = 0;
+        while let Err(e) = std::str::from_utf8(&self.0[from..length]) {
+            let at = from + e.valid_up_to();
+            let bad = e.error_len().unwrap_or(length - at);
+            self.0[at..][..bad].fill(b'?');
+            from = at + bad;
         }
         std::str::from_utf8(&self.0[..length]).ok()
     }
@@ -166,5 +170,11 @@ mod test {
         assert_eq!(buffer.fill(&open(dir.path(), "long").expect("there")), Some(long.as_str()));
         assert_eq!(buffer.fill(&open(dir.path(), "longest").expect("there")).map(str::len), Some(LONGEST));
         assert_eq!(buffer.fill(&open(dir.path(), "bad").expect("there")), Some("a??b ??"));
+        // The worst that fits: looked at from the beginning each time this would take minutes.
+        std::fs::write(dir.path().join("worst"), vec![0xff; LONGEST]).expect("written");
+        let begin = std::time::Instant::now();
+        let text = buffer.fill(&open(dir.path(), "worst").expect("there")).expect("text");
+        assert!(text.len() == LONGEST && text.bytes().all(|b| b == b'?'));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }
