@@ -65,6 +65,10 @@ enum Number {
     IoPressure,
 }
 
+/// The most interfaces of a container whose figures are told: it can make as many as it wants, and each is in every
+/// answer.
+const MOST_INTERFACES: usize = 512;
+
 const COUNT: usize = Number::IoPressure as usize + 1;
 
 /// The meter of one run.
@@ -96,7 +100,7 @@ pub struct Figures {
 pub fn host_ends(names: &[&str]) -> Vec<InterfaceStats> {
     // The daemon's own network is the host's.
     let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let found = parse::net_dev(&text).into_iter().filter(|one| names.contains(&one.name.as_str()));
+    let found = parse::net_dev(&text).filter(|one| names.contains(&one.name.as_str()));
     found.map(parse::other_end).collect()
 }
 
@@ -295,7 +299,7 @@ impl Look<'_> {
         meter
             .files
             .read(Number::Network as usize, self.allowance, self.buffer, || meter.open_network())
-            .map(parse::net_dev)
+            .map(|text| parse::net_dev(text).take(MOST_INTERFACES).collect())
     }
 
     fn tasks(&mut self) -> TaskStats {
