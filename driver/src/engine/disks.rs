@@ -3,6 +3,7 @@
 //! The kernel counts by whole device: a partition's figures are those of the device that it is on. An image behind
 //! qemu-nbd(8) cannot be told from its device. Does not know what is counted.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -12,15 +13,47 @@ use berth_schemas::domain::BlockStats;
 use crate::account::unused;
 use crate::host::limits::devices::device_number;
 
+/// The loop devices of all images. Read when the first disk asks, and kept for the others of one call: there may be a
+/// thousand of each.
+#[derive(Debug, Default)]
+pub struct Loops(Option<HashMap<Vec<u8>, Vec<String>>>);
+
+impl Loops {
+    /// The numbers of an image's devices.
+    fn of(&mut self, sysfs: &Path, image: &str) -> Vec<String> {
+        let all = self.0.get_or_insert_with(|| Self::read(sysfs));
+        all.get(image.as_bytes()).cloned().unwrap_or_default()
+    }
+
+    fn read(sysfs: &Path) -> HashMap<Vec<u8>, Vec<String>> {
+        let mut all: HashMap<Vec<u8>, Vec<String>> = HashMap::new();
+        let Ok(entries) = fs::read_dir(sysfs.join("block")) else { return all };
+        for entry in entries.flatten().filter(|e| e.file_name().as_encoded_bytes().starts_with(b"loop")) {
+            let folder = entry.path();
+            let image = fs::read(folder.join("loop/backing_file"));
+            if let (Ok(image), Ok(number)) = (image, fs::read_to_string(folder.join("dev"))) {
+                all.entry(image.trim_ascii_end().to_owned()).or_default().push(number.trim().to_owned());
+            }
+        }
+        all
+    }
+}
+
 /// Gives the figures of a running domain the names of its disks, and adds those of disks that were not used yet.
-/// `name` answers the kernel's name of a device. Blocks for some reads of /sys for each disk.
-pub fn tell(blocks: &mut Vec<BlockStats>, disks: &[Disk], sysfs: &Path, name: &dyn Fn(&str) -> String) {
+/// `name` answers the kernel's name of a device. Blocks for some reads of /sys.
+pub fn tell(
+    blocks: &mut Vec<BlockStats>,
+    disks: &[Disk],
+    sysfs: &Path,
+    loops: &mut Loops,
+    name: &dyn Fn(&str) -> String,
+) {
     for disk in disks {
         let (source, numbers) = match &disk.source {
             DiskSource::Block(path) => {
                 (path, device_number(path).map(|n| whole(sysfs, n)).into_iter().collect())
             }
-            DiskSource::File(path) => (path, loops(sysfs, path)),
+            DiskSource::File(path) => (path, loops.of(sysfs, path)),
         };
         // Another domain may have the image, too.
         let counted = blocks.iter_mut().find(|b| numbers.contains(&b.device));
@@ -50,17 +83,6 @@ fn whole(sysfs: &Path, number: String) -> String {
     }
     let above = fs::canonicalize(folder).ok().and_then(|f| f.parent().map(|p| p.join("dev")));
     above.and_then(|dev| fs::read_to_string(dev).ok()).map_or(number, |text| text.trim().to_owned())
-}
-
-/// The loop devices of an image.
-fn loops(sysfs: &Path, image: &str) -> Vec<String> {
-    let Ok(all) = fs::read_dir(sysfs.join("block")) else { return Vec::new() };
-    let has_it = |folder: &Path| {
-        fs::read(folder.join("loop/backing_file")).is_ok_and(|t| t.trim_ascii_end() == image.as_bytes())
-    };
-    let number = |folder: &Path| fs::read_to_string(folder.join("dev")).ok().map(|t| t.trim().to_owned());
-    let folders = all.flatten().filter(|e| e.file_name().as_encoded_bytes().starts_with(b"loop"));
-    folders.map(|e| e.path()).filter(|f| has_it(f)).filter_map(|f| number(&f)).collect()
 }
 
 #[cfg(test)]
@@ -95,7 +117,7 @@ mod test {
         ];
         let of = |device: &str| BlockStats { read_bytes: 5, ..unused(device, device.into()) };
         let mut blocks = vec![of("7:3"), of("8:0")];
-        tell(&mut blocks, &disks, dir.path(), &|number| format!("named {number}"));
+        tell(&mut blocks, &disks, dir.path(), &mut Loops::default(), &|number| format!("named {number}"));
         let shown: Vec<_> = blocks
             .iter()
             .map(|b| (b.name.as_str(), b.target.as_deref(), b.source.as_deref(), b.read_bytes))

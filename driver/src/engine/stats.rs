@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::account::{Buffer, Figures, IDLE, Places, Who, host_ends};
 use crate::engine::Engine;
-use crate::engine::disks;
+use crate::engine::disks::{self, Loops};
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::paths::Layout;
@@ -25,6 +25,13 @@ pub const USUAL: &[StatsGroup] =
 /// How long a controller is waited for that has to be asked for figures: it answers in some microseconds, and others'
 /// figures wait behind.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a call keeps from one domain to the next; one for each thread.
+#[derive(Debug, Default)]
+pub struct Reading {
+    buffer: Buffer,
+    loops: Loops,
+}
 
 impl Engine {
     /// What a running domain uses. For a thread that may block.
@@ -67,11 +74,12 @@ impl Engine {
     }
 
     /// All figures of a domain. For a thread that may block.
-    pub fn stats(&self, snapshot: &Snapshot, groups: &[StatsGroup], buffer: &mut Buffer) -> DomainStats {
+    pub fn stats(&self, snapshot: &Snapshot, groups: &[StatsGroup], reading: &mut Reading) -> DomainStats {
         let domain = snapshot.current();
         let kib = |bytes: Option<u64>| bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or_default();
         let running = snapshot.run.as_ref().filter(|_| snapshot.state != State::Shutoff);
-        let mut figures = running.map(|run| self.figures(snapshot, run, groups, buffer)).unwrap_or_default();
+        let mut figures =
+            running.map(|run| self.figures(snapshot, run, groups, &mut reading.buffer)).unwrap_or_default();
         if let Some(cpu) = figures.cpu.as_mut().filter(|c| c.per_cpu_n_sec.is_none())
             && domain.is_some_and(|d| d.counts_cpu_times())
         {
@@ -79,7 +87,7 @@ impl Engine {
         }
         if let (Some(blocks), Some(run)) = (&mut figures.blocks, running) {
             let name = |device: &str| self.meters.device_name(device);
-            disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &name);
+            disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &mut reading.loops, &name);
         }
         let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
             // Of a macvlan the host has nothing, and what is called like it there is another one.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use berth_schemas::domain::{DomainStats, StatsGroup};
 use zbus::Variant;
 
-use crate::account::Buffer;
 use crate::api::dbus::call::{Answer, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::numbers::{self, Listed, only};
 use crate::api::dbus::typed::Out;
 use crate::engine::publish::blocking;
 use crate::engine::snapshot::Snapshot;
+use crate::engine::stats::Reading;
 use crate::failure::Failure;
 
 /// virDomainStatsTypes: those that containers have.
@@ -62,7 +62,7 @@ pub async fn all(c: &Call<'_>) -> Answer {
     let engine = c.bus.engine.clone();
     engine.watch_meters();
     let records = blocking(move || {
-        let mut buffer = Buffer::default();
+        let mut reading = Reading::default();
         let chosen = engine.registry.all().into_iter().filter(|s| {
             let looks = Listed {
                 active: s.run.is_some(),
@@ -73,7 +73,7 @@ pub async fn all(c: &Call<'_>) -> Answer {
             numbers::is_listed(flags & CHOOSES, &looks)
         });
         let read = |s: Arc<Snapshot>| {
-            let stats = engine.stats(&s, &groups, &mut buffer);
+            let stats = engine.stats(&s, &groups, &mut reading);
             (s.name.to_string(), record(&stats, wanted))
         };
         Ok(chosen.map(read).collect::<Vec<(String, Record)>>())
@@ -88,7 +88,7 @@ async fn read(
 ) -> Result<DomainStats, Refusal> {
     let engine = c.bus.engine.clone();
     engine.watch_meters();
-    Ok(blocking(move || Ok(engine.stats(&snapshot, &groups, &mut Buffer::default()))).await?)
+    Ok(blocking(move || Ok(engine.stats(&snapshot, &groups, &mut Reading::default()))).await?)
 }
 
 /// `GetStats`

@@ -8,20 +8,20 @@ use berth_schemas::domain::{DomainStats, MemoryStats, State, StatsGroup};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use crate::account::Buffer;
 use crate::engine::Engine;
+use crate::engine::stats::Reading;
 
 /// The form of the page: OpenMetrics 1.0.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The page. For a thread that may block.
 pub fn text(engine: &Engine) -> Result<String, fmt::Error> {
-    let mut buffer = Buffer::default();
+    let mut reading = Reading::default();
     let all = engine.registry.all();
     // What the host's ends say is in the containers' interfaces already.
     let groups: Vec<StatsGroup> =
         StatsGroup::ALL.iter().copied().filter(|group| *group != StatsGroup::HostEnd).collect();
-    encode(all.iter().map(|s| engine.stats(s, &groups, &mut buffer)).collect())
+    encode(all.iter().map(|s| engine.stats(s, &groups, &mut reading)).collect())
 }
 
 /// All samples of one name: labels besides the domain, and the value.

@@ -8,14 +8,13 @@ use berth_schemas::domain::{GetStatsIn, GetStatsOut, StatsGroup};
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::{Parameters, reply_bytes};
 
-use crate::account::Buffer;
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
 use crate::engine::snapshot::Snapshot;
-use crate::engine::stats::USUAL;
+use crate::engine::stats::{Reading, USUAL};
 use crate::failure::Failure;
 
 /// Fewer domains than this are not worth another thread.
@@ -64,9 +63,9 @@ pub async fn stats(c: &mut Connection, call: Call) -> Result<(), CallError> {
 
 /// The replies for some of the domains; none follows the last one.
 fn encode(engine: &Engine, some: &[Arc<Snapshot>], groups: &[StatsGroup], last: bool) -> Vec<u8> {
-    let (mut buffer, mut bytes) = (Buffer::default(), Vec::with_capacity(some.len() * 1024));
+    let (mut reading, mut bytes) = (Reading::default(), Vec::with_capacity(some.len() * 1024));
     for (index, snapshot) in some.iter().enumerate() {
-        let stats = engine.stats(snapshot, groups, &mut buffer);
+        let stats = engine.stats(snapshot, groups, &mut reading);
         let continues = !(last && index + 1 == some.len());
         bytes.extend(reply_bytes(&GetStatsOut { stats }, continues));
     }
