@@ -7,6 +7,7 @@
 
 use std::io::IsTerminal;
 
+use berth_domain::printable;
 use berth_schemas::name::DomainName;
 use tracing::Span;
 use tracing_subscriber::EnvFilter;
@@ -31,7 +32,8 @@ pub fn start(level: &str) -> Result<(), String> {
     }
     let none = format!("{SPANS}=off").parse().map_err(|e| format!("cannot log without spans: {e}"))?;
     let message = format::debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{}", one_line(&format!("{value:?}"))),
+        // Whoever chose a name in it must not write lines of their own.
+        "message" => write!(writer, "{}", printable(format!("{value:?}"))),
         _ => Ok(()),
     });
     tracing_subscriber::fmt()
@@ -41,19 +43,6 @@ pub fn start(level: &str) -> Result<(), String> {
         .fmt_fields(message)
         .init();
     Ok(())
-}
-
-/// A text without what would end the line or move a terminal: whoever chose a name in it must not write lines of their own.
-fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_debug());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Whether standard error is the journal: the service manager says which file that is.
@@ -79,7 +68,7 @@ mod test {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(one_line("domain 'web': started (booted)"), "domain 'web': started (booted)");
-        assert_eq!(one_line("x\nINFO audit: y\r\u{1b}[2Jä"), "x\\nINFO audit: y\\r\\u{1b}[2Jä");
+        assert_eq!(printable("domain 'web': started (booted)".into()), "domain 'web': started (booted)");
+        assert_eq!(printable("x\nINFO audit: y\r\u{1b}[2Jä".into()), "x\\nINFO audit: y\\r\\u{1b}[2Jä");
     }
 }

@@ -80,8 +80,8 @@ impl Diagnostic {
     }
 }
 
-/// Text of a document can be printed nowhere without care: a terminal obeys control characters.
-pub(crate) fn printable(text: String) -> String {
+/// A text with its control characters escaped: a terminal obeys them, and a line of a log ends at them.
+pub fn printable(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
     }
