@@ -3,7 +3,7 @@
 //! Follows the publisher at a distance: whoever reads too slowly here or on the bus misses something, and the publisher
 //! never waits. Does not know why anything happened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use berth_schemas::dbus::{self, Interface};
@@ -42,12 +42,8 @@ pub async fn tell(bus: Arc<Bus>) {
                 // Whose changes were missed is not known.
                 Err(RecvError::Lagged(count)) => {
                     tracing::debug!("the bus is slow: {count} changes were missed, and all domains are looked at");
-                    let all: Vec<Uuid> = seen.keys().copied().collect();
-                    for uuid in all {
+                    for uuid in all(&seen, bus.engine.registry.all().iter().map(|s| s.uuid)) {
                         look(&bus, &mut seen, uuid).await;
-                    }
-                    for now in bus.engine.registry.all() {
-                        seen.entry(now.uuid).or_insert(now);
                     }
                 }
                 Err(RecvError::Closed) => return,
@@ -62,6 +58,11 @@ pub async fn tell(bus: Arc<Bus>) {
             },
         }
     }
+}
+
+/// Whose changes may have been missed: all that were seen before, and all that there are now.
+pub fn all<T>(seen: &HashMap<Uuid, T>, now: impl Iterator<Item = Uuid>) -> BTreeSet<Uuid> {
+    seen.keys().copied().chain(now).collect()
 }
 
 /// Sends one signal.

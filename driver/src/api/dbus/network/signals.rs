@@ -13,7 +13,7 @@ use zbus::ObjectPath;
 use super::{properties, reference};
 use crate::api::dbus::bus::Bus;
 use crate::api::dbus::objects::{CONNECT, network_path};
-use crate::api::dbus::signals::{changed, emit};
+use crate::api::dbus::signals::{all, changed, emit};
 use crate::network::Snapshot;
 use crate::network::events::{Happened, Kind};
 
@@ -31,12 +31,8 @@ pub async fn tell(bus: Arc<Bus>) {
                 // Whose changes were missed is not known.
                 Err(RecvError::Lagged(count)) => {
                     tracing::debug!("the bus is slow: {count} changes were missed, and all networks are looked at");
-                    let all: Vec<Uuid> = seen.keys().copied().collect();
-                    for uuid in all {
+                    for uuid in all(&seen, bus.engine.networks.all().iter().map(|s| s.uuid)) {
                         look(&bus, &mut seen, uuid).await;
-                    }
-                    for now in bus.engine.networks.all() {
-                        seen.entry(now.uuid).or_insert(now);
                     }
                 }
                 Err(RecvError::Closed) => return,
