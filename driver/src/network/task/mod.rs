@@ -1,8 +1,10 @@
 //! The owner of one network: one task, which answers one request after the other and watches the network's dnsmasq.
 //!
-//! Does not know how anything is made on the host; that is in `making`. Its ports are in [`ports`].
+//! Does not know how anything is made on the host; that is in `making`. Its ports are in [`ports`], and what becomes of
+//! its rules in [`rules`].
 
 mod ports;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,19 +18,19 @@ use uuid::Uuid;
 
 use super::events::Kind;
 use super::lifecycle::{Ask, Denial, Lifecycle};
-use super::making::{self, Made, Plan};
+use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
+use super::watch;
 use super::{Affected, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
-use super::{rules, watch};
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
 use crate::killpoint;
+use rules::Rules;
 
 /// Requests that may wait.
 const MAILBOX: usize = 256;
-/// The least time until rules that are changed again are made again.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest time until a dnsmasq that ends again and again is started once more, and such rules made.
+/// The longest time until a dnsmasq that ends again and again is started once more, and rules that are changed again and
+/// again are made.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One that lived so long is started again at once.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
@@ -145,10 +147,7 @@ pub(super) fn spawn(
         server: 0,
         server_since: Instant::now(),
         wait: Duration::ZERO,
-        made: Made::default(),
-        made_since: Instant::now(),
-        rules_wait: Duration::ZERO,
-        rules_due: false,
+        rules: Rules::new(),
     };
     tokio::spawn(task.run(events, birth, settled));
     (entry, wait)
@@ -169,14 +168,7 @@ struct Task {
     server_since: Instant,
     /// How long the next start of dnsmasq waits.
     wait: Duration,
-    /// The rules as they were made.
-    made: Made,
-    /// When they had to be made again.
-    made_since: Instant,
-    /// How long the next time of that waits.
-    rules_wait: Duration,
-    /// Whether that is on its way.
-    rules_due: bool,
+    rules: Rules,
 }
 
 impl Task {
@@ -211,7 +203,7 @@ impl Task {
                     self.start_server().await;
                 }
                 Event::ServerEnded(_) | Event::StartServer(_) => {}
-                Event::MakeRules { asked } => self.rules_due(asked).await,
+                Event::MakeRules { asked } => self.make_due_rules(asked).await,
             }
         }
     }
@@ -382,7 +374,7 @@ impl Task {
             ports: self.ports.iter().map(|t| t.port.clone()).collect(),
             fixed: self.fixed.clone(),
             files: self.shared.files(self.entry.uuid),
-            made: self.made.clone(),
+            made: self.rules.made(),
         })
     }
 
@@ -438,7 +430,8 @@ impl Task {
         let errors = match &record.bridge {
             Some(bridge) => {
                 let forwards = || record.ports.iter().any(|t| !t.port.doors.is_empty());
-                let rules = rules::needed(network, !network.forwards().is_empty() || forwards());
+                let rules =
+                    crate::network::rules::needed(network, !network.forwards().is_empty() || forwards());
                 making::unmake(bridge, record.uuid, &self.shared.files(record.uuid), rules).await
             }
             None => Vec::new(),
@@ -577,75 +570,6 @@ impl Task {
                 self.start_server_later();
             }
         }
-    }
-
-    /// Somebody has touched the rules, and it may have been us. Those of somebody else are replaced, the later the more
-    /// often that happens.
-    async fn rules_touched(&mut self) {
-        if self.rules_are_there().await || self.rules_due {
-            return;
-        }
-        if self.made_since.elapsed() >= GOOD_LIFE.max(2 * self.rules_wait) {
-            self.rules_wait = Duration::ZERO;
-        }
-        let (name, wait) = (&self.entry.name, self.rules_wait);
-        if wait.is_zero() {
-            tracing::warn!("network '{name}': somebody else has changed its rules: they are made again");
-            self.make_rules().await;
-        } else {
-            let seconds = wait.as_secs();
-            tracing::warn!(
-                "network '{name}': somebody else has changed its rules again: they are made again in {seconds} s"
-            );
-            self.make_rules_later();
-        }
-    }
-
-    async fn rules_due(&mut self, asked: bool) {
-        if !asked {
-            self.rules_due = false;
-            if self.rules_are_there().await {
-                return;
-            }
-        }
-        if self.live.is_some() {
-            self.make_rules().await;
-        }
-    }
-
-    /// Whether nothing has to be done about them.
-    async fn rules_are_there(&self) -> bool {
-        let Some(plan) = self.plan() else { return true };
-        plan.check_rules().await.unwrap_or_else(|e| {
-            tracing::error!("network '{}': {e}", self.entry.name);
-            false
-        })
-    }
-
-    /// Makes the rules, and goes on trying.
-    async fn make_rules(&mut self) {
-        let Some(plan) = self.plan() else { return };
-        let made = plan.open_doors().await;
-        self.made_since = Instant::now();
-        if let Err(e) = made {
-            tracing::error!("network '{}': {e}", self.entry.name);
-            self.make_rules_later();
-        } else if self.rules_wait.is_zero() {
-            self.rules_wait = FIRST_WAIT;
-        }
-    }
-
-    fn make_rules_later(&mut self) {
-        if std::mem::replace(&mut self.rules_due, true) {
-            return;
-        }
-        let (mailbox, wait) = (self.entry.mailbox().clone(), self.rules_wait.max(FIRST_WAIT));
-        self.rules_wait = (wait * 2).min(LONGEST_WAIT);
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            // The network is gone.
-            let _ = mailbox.send(Event::MakeRules { asked: false }).await;
-        });
     }
 
     async fn update(&mut self, change: PartChange) -> Result<Answer, NetworkError> {
