@@ -367,7 +367,6 @@ mod test {
             name: name.into(),
             mac: format!("52:54:00:00:00:{n:02x}"),
             address: address.parse().ok(),
-            doors: Vec::new(),
             ..Port::default()
         };
         let lan = network(

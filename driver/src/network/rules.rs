@@ -291,16 +291,12 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
         let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
         // From there nobody gets an answer.
         let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
+        let rule: Vec<Value> = [Some(protocol), Some(to_host), not_loopback, Some(port), Some(to)]
+            .into_iter()
+            .flatten()
+            .collect();
         for chain in ["prerouting", "output"] {
-            t.rule(
-                chain,
-                [
-                    vec![protocol.clone(), to_host.clone()],
-                    not_loopback.clone().into_iter().collect(),
-                    vec![port.clone(), to.clone()],
-                ]
-                .concat(),
-            );
+            t.rule(chain, rule.clone());
         }
     }
 }

@@ -24,23 +24,23 @@ impl Task {
         let Some(live) = self.live.clone() else {
             return Err(NetworkError::NotFound(self.entry.name.to_string()));
         };
-        let there =
-            self.ports.iter().find(|t| t.port.domain == port.domain && t.port.mac == port.mac).cloned();
-        let (connection, dev) = self.connection(&live, portgroup, there.as_ref())?;
-        if there.is_none() {
-            self.check_doors(&live, &port).await?;
-            self.choose_address(&live, &port).await?;
-            self.ports.push(Taken { port, dev });
-            self.note().await;
-            self.publish();
-            self.tell_names(false).await;
-        } else if let Some(taken) =
-            self.ports.iter_mut().find(|t| t.port.domain == port.domain && t.port.mac == port.mac)
-            && taken.port.isolated != port.isolated
-        {
-            taken.port.isolated = port.isolated;
-            self.note().await;
-            self.tell_names(true).await;
+        let there = self.ports.iter().position(|t| t.port.domain == port.domain && t.port.mac == port.mac);
+        let (connection, dev) = self.connection(&live, portgroup, there.map(|at| &self.ports[at]))?;
+        match there {
+            None => {
+                self.check_doors(&live, &port).await?;
+                self.choose_address(&live, &port).await?;
+                self.ports.push(Taken { port, dev });
+                self.note().await;
+                self.publish();
+                self.tell_names(false).await;
+            }
+            Some(at) if self.ports[at].port.isolated != port.isolated => {
+                self.ports[at].port.isolated = port.isolated;
+                self.note().await;
+                self.tell_names(true).await;
+            }
+            Some(_) => {}
         }
         Ok(Answer::Connection(connection))
     }
