@@ -122,14 +122,12 @@ impl Controller {
             Ok(started) => started,
             Err(mut failure) => {
                 // Whatever was waited for then has ended for this.
-                if cgroup::oom_kills(&plan.cgroups) > oom_kills {
+                let killed = cgroup::oom_kills(&plan.cgroups) > oom_kills;
+                let refused = failure.errno == Some(Errno::NOMEM.raw_os_error().into());
+                if killed || refused && cgroup::met_limit(&plan.cgroups) {
+                    let how = if killed { "killed, " } else { "" };
                     failure.detail =
-                        Some("killed, out of memory: the limit of memory is too small to start".into());
-                    failure.errno = None;
-                } else if failure.errno == Some(Errno::NOMEM.raw_os_error().into())
-                    && cgroup::met_limit(&plan.cgroups)
-                {
-                    failure.detail = Some("out of memory: the limit of memory is too small to start".into());
+                        Some(format!("{how}out of memory: the limit of memory is too small to start"));
                     failure.errno = None;
                 }
                 empty_now(&plan.cgroups);

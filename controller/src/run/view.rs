@@ -43,6 +43,7 @@ impl View {
         }
         self.look = (now, stopped);
     }
+
     /// Until when nothing is started.
     fn pause(&self) -> Instant {
         let step = self.failures.saturating_sub(AT_ONCE).min(LONGEST);

@@ -66,12 +66,15 @@ const UP: u32 = 1;
 /// Flags that root sets: no ARP, everything that passes, all multicasts, multicasts at all.
 pub const SETTABLE: u32 = 0x80 | 0x100 | 0x200 | 0x1000;
 
+/// The only one of [`NUMBERS`] that has one byte (IFLA_PROTO_DOWN of linux/if_link.h).
+const PROTOCOL_DOWN: u16 = 39;
+
 /// Settings of an interface that are one number each, and what they are called.
 pub const NUMBERS: [(u16, &str); 9] = [
     (4, "mtu"),
     (13, "length of the transmit queue"),
     (27, "group"),
-    (39, "state of the protocol"),
+    (PROTOCOL_DOWN, "state of the protocol"),
     (40, "longest chain of segments (gso_max_segs)"),
     (41, "largest packet before segmentation (gso_max_size)"),
     (58, "largest packet that is put together (gro_max_size)"),
@@ -340,8 +343,7 @@ impl Netlink {
     pub fn set_number(&self, index: u32, which: u16, value: u32) -> Result<(), Errno> {
         let mut message = Message::link(NEW_LINK, index, 0, 0);
         let bytes = value.to_ne_bytes();
-        // The state of the protocol is one byte.
-        message.attribute(which, if which == 39 { &bytes[..1] } else { &bytes });
+        message.attribute(which, if which == PROTOCOL_DOWN { &bytes[..1] } else { &bytes });
         self.ask(message).map(drop)
     }
 
