@@ -188,14 +188,7 @@ fn odd_names() -> Outcome {
     ensure!((400..=512).contains(&count), "{count} interfaces");
     ensure!(told.lines().any(|l| l.ends_with(".name=x?y")), "{told}");
     ensure!(daemon.ok(&["domifstat", "t-an", "a\"b"])?.contains("rx_bytes "), "domifstat");
-    daemon.kill();
-    let socket = daemon.work().join("metrics");
-    daemon.set_arguments(&["--metrics", &format!("unix:{}", socket.display())]);
-    daemon.launch()?;
-    let mut stream = UnixStream::connect(&socket).map_err(|e| e.to_string())?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(|e| e.to_string())?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
+    let page = page(&mut daemon)?;
     let samples: Vec<&str> = page
         .lines()
         .filter_map(|l| {
@@ -311,9 +304,8 @@ fn pressure() -> Outcome {
     Ok(())
 }
 
-fn metrics() -> Outcome {
-    let mut daemon = Daemon::start()?;
-    begin(&daemon, "t-am", "exec sleep 100000")?;
+/// The page of figures, of a daemon that is started again to have one.
+fn page(daemon: &mut Daemon) -> Result<String, String> {
     daemon.kill();
     let socket = daemon.work().join("metrics");
     daemon.set_arguments(&["--metrics", &format!("unix:{}", socket.display())]);
@@ -322,6 +314,13 @@ fn metrics() -> Outcome {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").map_err(|e| e.to_string())?;
     let mut page = String::new();
     stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
+    Ok(page)
+}
+
+fn metrics() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    begin(&daemon, "t-am", "exec sleep 100000")?;
+    let page = page(&mut daemon)?;
     ensure!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
     for line in ["libvirt_up 1.0", "libvirt_domains 1.0", "libvirt_domain_info_vstate{domain=\"t-am\"} 1.0"] {
         ensure!(page.lines().any(|l| l == line), "no '{line}' in {page}");
