@@ -182,7 +182,10 @@ fn depends(dist: &Path, place: &Path) -> Result<String, String> {
         .lines()
         .find_map(|l| l.strip_prefix("shlibs:Depends="))
         .ok_or("error: dpkg-shlibdeps does not tell the libraries of the programs")?;
-    Ok(format!("{libraries}, init-system-helpers (>= 1.54~), systemd | systemd-standalone-sysusers"))
+    Ok(format!(
+        "{libraries}, init-system-helpers (>= 1.54~), systemd | systemd-standalone-sysusers, \
+         systemd | systemd-standalone-tmpfiles"
+    ))
 }
 
 fn architecture() -> Result<String, String> {

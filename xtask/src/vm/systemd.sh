@@ -144,8 +144,11 @@ check 'it manages the container again' sh -c 'virsh-lite domstate web1 | grep -q
 check 'it is removed once more' dpkg --remove berth
 kill -TERM "$(controller_of web1)"
 check 'what was configured is there' test -f /etc/berth/domains/web1.xml
+# As aa-disable(8) does it.
+mkdir -p /etc/apparmor.d/disable
+ln -s /etc/apparmor.d/berthd /etc/apparmor.d/disable/berthd
 check 'the package is purged' dpkg --purge berth
-check 'nothing is left' sh -c '! ls -d /etc/berth /var/lib/berth /var/log/berth /etc/apparmor.d/berthd /usr/sbin/berthd 2> /dev/null'
+check 'nothing is left' sh -c '! ls -d /etc/berth /var/lib/berth /var/log/berth /etc/apparmor.d/berthd /etc/apparmor.d/disable/berthd /usr/sbin/berthd 2> /dev/null'
 check 'no unit is left' sh -c '! systemctl cat berthd.service 2> /dev/null'
 check 'it can be installed again' dpkg --install /root/new.deb
 check 'and is at work at once' virsh-lite list
