@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 (RFC 9112) as a scrape needs: one GET, one answer, and the connection ends.
+//! As much of HTTP/1.1 (RFC 9112) as a scrape needs: one GET or HEAD, one answer, and the connection ends.
 //!
 //! Whoever connects is a stranger. A request has few bytes and a deadline, so has the answer, there are few places, and
 //! one page is made at a time: nobody delays the daemon. Does not know what is on the page.
@@ -89,11 +89,15 @@ async fn answer(
             }
         }
         Route::Nowhere => response("404 Not Found", "text/plain", "the page is /metrics\n"),
-        Route::NotGet => response("405 Method Not Allowed", "text/plain", "only GET\n"),
+        Route::Other => {
+            response("405 Method Not Allowed\r\nAllow: GET, HEAD", "text/plain", "only GET and HEAD\n")
+        }
         Route::Bad => response("400 Bad Request", "text/plain", "this is not HTTP\n"),
     };
+    // The same without what it is about, however it went (RFC 9110, section 9.3.2).
+    let bytes = if request.starts_with(b"HEAD ") { head(&bytes) } else { &bytes };
     let write = async {
-        stream.write_all(&bytes).await?;
+        stream.write_all(bytes).await?;
         stream.shutdown().await
     };
     tokio::time::timeout(PATIENCE, write).await.map_err(late)?
@@ -119,7 +123,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 enum Route {
     Page,
     Nowhere,
-    NotGet,
+    Other,
     Bad,
 }
 
@@ -131,13 +135,19 @@ fn route(request: &[u8]) -> Route {
         [method, target, version] if version.starts_with("HTTP/1.") => {
             let path = target.split('?').next().unwrap_or_default();
             match (method, path) {
-                ("GET", "/metrics") => Route::Page,
-                ("GET", _) => Route::Nowhere,
-                _ => Route::NotGet,
+                ("GET" | "HEAD", "/metrics") => Route::Page,
+                ("GET" | "HEAD", _) => Route::Nowhere,
+                _ => Route::Other,
             }
         }
         _ => Route::Bad,
     }
+}
+
+/// All before the body, and what separates them.
+fn head(response: &[u8]) -> &[u8] {
+    let end = response.windows(4).position(|w| w == b"\r\n\r\n").map_or(response.len(), |at| at + 4);
+    &response[..end]
 }
 
 fn response(status: &str, kind: &str, body: &str) -> Vec<u8> {
@@ -157,7 +167,8 @@ mod test {
         assert_eq!(route(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), Route::Page);
         assert_eq!(route(b"GET /metrics?a=b HTTP/1.0\r\n\r\n"), Route::Page);
         assert_eq!(route(b"GET / HTTP/1.1\r\n\r\n"), Route::Nowhere);
-        assert_eq!(route(b"POST /metrics HTTP/1.1\r\n\r\n"), Route::NotGet);
+        assert_eq!(route(b"POST /metrics HTTP/1.1\r\n\r\n"), Route::Other);
+        assert_eq!(route(b"HEAD /metrics HTTP/1.1\r\n\r\n"), Route::Page);
         for bad in
             [&b"\r\n\r\n"[..], b"GET /metrics\r\n", b"GET  /metrics HTTP/1.1\r\n", b"\xff /m HTTP/1.1", b""]
         {
@@ -169,5 +180,6 @@ mod test {
     fn answers_say_how_long_they_are() {
         let text = String::from_utf8(response("200 OK", "text/plain", "hi\n")).expect("text");
         assert!(text.ends_with("Content-Length: 3\r\nConnection: close\r\n\r\nhi\n"), "{text}");
+        assert!(head(text.as_bytes()).ends_with(b"Content-Length: 3\r\nConnection: close\r\n\r\n"));
     }
 }
