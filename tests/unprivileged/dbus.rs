@@ -336,8 +336,19 @@ fn signals() -> Outcome {
     let (path, changed) = watch.signal("PropertiesChanged", |d| d[0] == "org.libvirt.Domain")?;
     ensure_eq!(path, domain, "whose properties");
     ensure_eq!(changed[1]["Autostart"]["data"], true, "Autostart in {changed}");
-    daemon.ok(&["desc", "dom", "--config", "--title", "new"])?;
-    watch.signal("MetadataChange", |d| *d == serde_json::json!([1, ""]))?;
+    for (change, told) in [
+        (&["desc", "dom", "--config", "new"][..], serde_json::json!([0, ""])),
+        (&["desc", "dom", "--config", "--title", "new"], serde_json::json!([1, ""])),
+        // The same once more is a change too, as it is with libvirt.
+        (&["desc", "dom", "--config", "--title", "new"], serde_json::json!([1, ""])),
+        (
+            &["metadata", "dom", "--config", "urn:a", "--key", "a", "--set", "<b/>"],
+            serde_json::json!([2, "urn:a"]),
+        ),
+    ] {
+        daemon.ok(change)?;
+        watch.signal("MetadataChange", |d| *d == told)?;
+    }
     daemon.define("dom", &plain("dom").replace("256", "128"))?;
     watch.signal("DomainEvent", |d| *d == about(0, 1))?;
     let (path, event) = watch.signal("Event", |d| d[2] == "defined")?;

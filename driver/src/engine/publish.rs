@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_schemas::domain::{EventKind, Exit, PressureStats, Tunable};
+use berth_schemas::domain::{EventKind, Exit, MetadataKind, PressureStats, Tunable};
 use rustix::fs::OFlags;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -46,6 +46,8 @@ pub struct Happened {
     pub pressure: Option<PressureStats>,
     /// What has another value now.
     pub tunables: Vec<Tunable>,
+    /// Which part of the metadata.
+    pub metadata: Option<MetadataKind>,
 }
 
 /// Something that is about to be told.
@@ -63,6 +65,8 @@ pub struct Draft {
     pub pressure: Option<PressureStats>,
     /// What has another value now.
     pub tunables: Vec<Tunable>,
+    /// Which part of the metadata is another now.
+    pub metadata: Option<MetadataKind>,
 }
 
 impl Draft {
@@ -73,7 +77,15 @@ impl Draft {
 
     /// With nothing but a kind.
     pub fn blank(kind: EventKind) -> Self {
-        Self { kind, detail: None, exit: None, count: None, pressure: None, tunables: Vec::new() }
+        Self {
+            kind,
+            detail: None,
+            exit: None,
+            count: None,
+            pressure: None,
+            tunables: Vec::new(),
+            metadata: None,
+        }
     }
 }
 
@@ -192,6 +204,7 @@ impl Publisher {
             count: draft.count,
             pressure: draft.pressure,
             tunables: draft.tunables,
+            metadata: draft.metadata,
         });
         if memory.events.len() == REMEMBERED {
             memory.events.pop_front();

@@ -1057,6 +1057,9 @@ pub struct Event {
     /// address of an interface, the source of a host device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of metadata: which part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<MetadataKind>,
     /// Of stopped, crashed and rebooted: how init ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,

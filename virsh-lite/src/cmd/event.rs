@@ -5,7 +5,9 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use berth_schemas::domain::{Event, EventKind, Method, PressureStats, SubscribeIn, SubscribeOut, Tunable};
+use berth_schemas::domain::{
+    Event, EventKind, MetadataKind, Method, PressureStats, SubscribeIn, SubscribeOut, Tunable,
+};
 use berth_schemas::wire::CallKind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -72,6 +74,7 @@ struct EventJson<'a> {
     name: &'a str,
     uuid: &'a str,
     detail: Option<&'a str>,
+    metadata: Option<MetadataKind>,
     exit: Option<ExitJson>,
     count: Option<i64>,
     pressure: Option<&'a PressureStats>,
@@ -231,6 +234,7 @@ fn print(session: &mut Session, event: &Event, timestamp: bool) {
             name: &event.name,
             uuid: &event.uuid,
             detail: event.detail.as_deref(),
+            metadata: event.metadata,
             exit: event.exit.as_ref().map(ExitJson::from),
             count: event.count,
             pressure: event.pressure.as_ref(),
@@ -280,9 +284,9 @@ fn text(event: &Event) -> String {
                 format!(": {resource}: tasks waited for {} of the last 10 s{all}", share(p.some_avg10))
             })
         }
-        EventKind::Metadata => match &event.detail {
-            Some(uri) => format!(": type element, uri {uri}"),
-            None => ": type title or description, uri <null>".into(),
-        },
+        EventKind::Metadata => {
+            let part = event.metadata.map_or("element", MetadataKind::as_str);
+            format!(": type {part}, uri {}", event.detail.as_deref().unwrap_or("<null>"))
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use berth_schemas::dbus::{self, Interface};
-use berth_schemas::domain::{EventKind, PressureStats, Tunable};
+use berth_schemas::domain::{EventKind, MetadataKind, PressureStats, Tunable};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -21,11 +21,6 @@ use crate::api::dbus::properties::{Map, of_domain};
 use crate::api::dbus::typed::Out;
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
-
-/// virDomainMetadataType
-const DESCRIPTION: i32 = 0;
-const TITLE: i32 = 1;
-const ELEMENT: i32 = 2;
 
 /// Tells until the connection ends.
 pub async fn tell(bus: Arc<Bus>) {
@@ -93,15 +88,6 @@ async fn look(bus: &Bus, seen: &mut HashMap<Uuid, Arc<Snapshot>>, uuid: Uuid) {
     let path = domain_path(uuid);
     let Some(before) = seen.insert(uuid, now.clone()) else { return };
     changed(bus, &path, dbus::DOMAIN, &of_domain(&before), of_domain(&now)).await;
-    if let (Some(old), Some(new)) = (before.current(), now.current()) {
-        for (kind, is_other) in
-            [(DESCRIPTION, old.description != new.description), (TITLE, old.title != new.title)]
-        {
-            if is_other && before.run.is_some() == now.run.is_some() {
-                emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &(kind, "")).await;
-            }
-        }
-    }
 }
 
 /// With the types that libvirt gives them: a quota can be negative.
@@ -147,8 +133,15 @@ async fn happened(bus: &Bus, event: &Happened) {
     }
     match (event.kind, &event.detail) {
         (EventKind::Rebooted, _) => emit(bus, &path, dbus::DOMAIN.name, "Reboot", &()).await,
-        (EventKind::Metadata, Some(uri)) => {
-            emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &(ELEMENT, uri.as_str())).await;
+        (EventKind::Metadata, uri) => {
+            // virDomainMetadataType
+            let part = match event.metadata {
+                Some(MetadataKind::Description) => 0,
+                Some(MetadataKind::Title) => 1,
+                Some(MetadataKind::Element) | None => 2,
+            };
+            let body = (part, uri.as_deref().unwrap_or_default());
+            emit(bus, &path, dbus::DOMAIN.name, "MetadataChange", &body).await;
         }
         (EventKind::DeviceAdded, Some(device)) => {
             emit(bus, &path, dbus::DOMAIN.name, "DeviceAdded", &device.as_str()).await;

@@ -73,6 +73,7 @@ pub fn event(from: &Happened) -> Event {
         name: from.name.clone(),
         uuid: from.uuid.to_string(),
         detail: from.detail.clone(),
+        metadata: from.metadata,
         exit: from.exit.clone(),
         count: from.count,
         pressure: from.pressure.clone(),

@@ -79,7 +79,11 @@ impl Task {
         if let Some(domain) = new_next {
             self.next = Some(Arc::new(domain));
         }
-        let draft = Draft { detail: change.uri.clone(), ..Draft::blank(EventKind::Metadata) };
+        let draft = Draft {
+            detail: change.uri.clone(),
+            metadata: Some(change.kind),
+            ..Draft::blank(EventKind::Metadata)
+        };
         self.publish(vec![draft]).await;
         Ok(Answer::Done)
     }
