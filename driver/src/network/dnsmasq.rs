@@ -221,7 +221,17 @@ pub fn guest_name(port: &Port) -> Option<String> {
 
 /// The address of a guest's document that is one of the network.
 fn own_address(network: &Network, port: &Port) -> Option<Ipv4Addr> {
-    port.address.filter(|a| network.ips.iter().any(|ip| ip.contains((*a).into())))
+    port.address.filter(|a| is_within(network, (*a).into()))
+}
+
+/// Likewise of either family.
+fn own_addresses(network: &Network, port: &Port) -> Vec<IpAddr> {
+    let v6 = port.address6.map(IpAddr::V6).filter(|a| is_within(network, *a));
+    own_address(network, port).map(IpAddr::V4).into_iter().chain(v6).collect()
+}
+
+fn is_within(network: &Network, address: IpAddr) -> bool {
+    network.ips.iter().any(|ip| ip.contains(address))
 }
 
 /// Whether dnsmasq takes a name in a line of a host for something else: a word, the time of a lease, or an address
@@ -287,13 +297,13 @@ pub fn addresses(network: &Network, ports: &[Port]) -> String {
     let mut seen: Vec<String> = said.flat_map(|h| &h.hostnames).map(|n| n.to_ascii_lowercase()).collect();
     for port in ports {
         let Some(name) = dns_name(port).filter(|n| !n.eq_ignore_ascii_case(PROXY_NAME)) else { continue };
-        let Some(address) = own_address(network, port) else { continue };
+        let own = own_addresses(network, port);
         let others = guests.clone().filter(|h| h.mac.as_ref() != Some(&port.mac));
         let taken = others.filter_map(|h| h.name.as_ref()).any(|n| n.eq_ignore_ascii_case(&name));
-        if taken || seen.contains(&name.to_ascii_lowercase()) {
+        if own.is_empty() || taken || seen.contains(&name.to_ascii_lowercase()) {
             continue;
         }
-        line(address.into(), &name);
+        own.into_iter().for_each(|address| line(address, &name));
         seen.push(name.to_ascii_lowercase());
     }
     out
@@ -379,6 +389,13 @@ mod test {
         let named = |ports: &[Port]| addresses(&lan, ports).strip_prefix(said).map(str::to_owned);
         let web = port("web", "10.77.0.9", 9);
         assert_eq!(named(std::slice::from_ref(&web)).as_deref(), Some("10.77.0.9\tweb\n"));
+        // Of both families, if the network has both.
+        let both = Port { address6: "fd77::9".parse().ok(), ..web.clone() };
+        assert_eq!(named(std::slice::from_ref(&both)).as_deref(), Some("10.77.0.9\tweb\n"));
+        let two =
+            network("<ip address='10.77.0.1' prefix='24'/><ip family='ipv6' address='fd77::1' prefix='64'/>");
+        assert_eq!(addresses(&two, std::slice::from_ref(&both)), "10.77.0.9\tweb\nfd77::9\tweb\n");
+        assert_eq!(addresses(&two, &[Port { address: None, ..both }]), "fd77::9\tweb\n");
         // Only the first interface, none outside the network, and nobody else's name.
         let second = port("web", "10.77.0.10", 10);
         assert_eq!(named(&[web, second]).as_deref(), Some("10.77.0.9\tweb\n"));
