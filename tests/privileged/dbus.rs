@@ -91,6 +91,23 @@ fn container() -> Outcome {
     ensure_eq!(numbers[2] - numbers[1], 2, "no number is left out of {numbers:?}");
     wait_for("the end", 10, || (domain("GetState", &["u", "0"]).ok()? == json!([[5, 1]])).then_some(()))?;
     ensure_eq!(Traces::of("t-bus", daemon.work()).difference(&before), Vec::<String>::new(), "residue");
+    transient(&bus, &xml.replace("<name>t-bus", "<name>t-bus2"))
+}
+
+/// Started without being defined, and checked before, as every document is.
+fn transient(bus: &Bus, xml: &str) -> Outcome {
+    let create = |xml: &str, flags: &str| bus.call(HOST, "Connect", "DomainCreateXML", &["su", xml, flags]);
+    let bad = create(&xml.replace("MiB", "furlong"), "16");
+    ensure!(bad.clone().is_err_and(|e| e.contains("furlong")), "a bad document: {bad:?}");
+    let other = create(xml, "32");
+    ensure!(other.clone().is_err_and(|e| e.contains("unsupported flags (0x20)")), "another flag: {other:?}");
+    // VIR_DOMAIN_START_VALIDATE
+    let created = create(xml, "16")?;
+    let path = created[0].as_str().ok_or("no path")?;
+    ensure_eq!(bus.property(path, "Domain", "Persistent")?, "b false", "persistent");
+    bus.call(path, "Domain", "Destroy", &["u", "0"])?;
+    let gone = bus.domain("t-bus2");
+    ensure!(gone.is_err(), "a transient domain that was destroyed: {gone:?}");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::errors_have_one_name", errors),
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
+    ("dbus::changes_that_a_slow_bus_missed_are_told", missed),
     ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
     ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
     ("dbus::a_thousand_domains", thousand),
@@ -382,6 +383,35 @@ fn bus_restarts() -> Outcome {
     );
     kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
     bus.daemon_there()
+}
+
+/// More changes than are remembered, while the bus takes nothing.
+fn missed() -> Outcome {
+    let (mut daemon, bus) = Bus::with_daemon()?;
+    daemon.define("dom", &plain("dom"))?;
+    daemon.define("other", &plain("other"))?;
+    let other = bus.domain("other")?;
+    let watch = bus.watch()?;
+    kill(Pid::from_raw(bus.pid()), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    let many = |count: usize| {
+        let both = ["autostart dom", "autostart --disable dom"];
+        daemon.ok(&[&both.repeat(count / 2).join("; ")]).map(drop)
+    };
+    // These fill the way to the bus, and the later ones make that the one in between is forgotten.
+    let changed =
+        many(1500).and_then(|()| daemon.ok(&["autostart", "other"]).map(drop)).and_then(|()| many(1500));
+    kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
+    changed?;
+    let told = std::cell::Cell::new(0);
+    let is_on = |d: &serde_json::Value| {
+        told.set(told.get() + 1);
+        d[1]["Autostart"]["data"] == true
+    };
+    while watch.signal("PropertiesChanged", is_on).map_err(|e| format!("the other domain's: {e}"))?.0 != other
+    {
+    }
+    ensure!(told.get() < 3000, "nothing was missed: {} changes were told", told.get());
+    daemon.stop()
 }
 
 /// The log ends with how it is.
