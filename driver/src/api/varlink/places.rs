@@ -83,8 +83,15 @@ impl Taken {
         if count >= MOST_OF_ONE {
             return Err(format!("user {user} has {MOST_OF_ONE} connections already"));
         }
-        if others >= MOST_OF_OTHERS || self.own + others >= MOST {
+        let left = MOST_OF_OTHERS.saturating_sub(others).min(MOST.saturating_sub(self.own + others));
+        if left == 0 {
             return Err("too many users have connections".to_owned());
+        }
+        // The more there are, the more are kept for who has few: it takes ten users who want all to leave none.
+        if count >= left {
+            return Err(format!(
+                "user {user} has {count} connections already, and {left} are left for others"
+            ));
         }
         self.others.insert(user, count + 1);
         Ok(())
@@ -120,17 +127,21 @@ mod test {
         let [refused, again] = [0, 1].map(|_| places.take(1000, 7).expect_err("refused"));
         assert!(refused.is_news && !again.is_news);
         assert!(refused.message.contains("user 1000"), "{refused:?}");
-        // Nor do many of them keep root out, or the daemon's own user.
-        let (second, third) = (many(1001), many(1002));
-        assert_eq!((second.len(), third.len()), (MOST_OF_ONE, MOST_OF_ONE));
-        assert!(places.take(1003, 7).is_err());
+        // Nor do several of them.
+        let (second, third, fourth) = (many(1001), many(1002), many(1003));
+        assert_eq!((second.len(), third.len(), fourth.len()), (MOST_OF_ONE, 64, 32));
+        assert!(places.take(1002, 7).expect_err("refused").message.contains("are left for others"));
+        let more: Vec<Vec<Place>> = (1004..1020).map(many).take_while(|all| !all.is_empty()).collect();
+        assert!(more.len() >= 4, "{} more users", more.len());
+        // Nor do many keep root out, or the daemon's own user.
+        assert!(places.take(1020, 7).is_err());
         let (root, own) = (many(0), places.take(7, 7));
         assert_eq!(root.len(), MOST - MOST_OF_OTHERS);
         assert!(own.is_err());
         drop((first, root));
-        assert!(places.take(7, 7).is_ok() && places.take(1003, 7).is_ok());
+        assert!(places.take(7, 7).is_ok() && places.take(1020, 7).is_ok());
+        drop((second, third, fourth, more));
         assert_eq!(many(1000).len(), MOST_OF_ONE);
-        drop((second, third));
         assert_eq!(places.taken().others.len(), 0);
         assert_eq!(places.taken().own, 0);
     }
