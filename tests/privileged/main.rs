@@ -50,6 +50,7 @@ fn main() {
         failures::TESTS,
         kills::TESTS,
         networks::TESTS,
+        networks::forwards::TESTS,
         lending::TESTS,
         guests::TESTS,
         pause::TESTS,

@@ -1,0 +1,241 @@
+//! Ports of the host that lead to guests: who gets where by them, and what becomes of the rules that somebody changes.
+
+use std::fs;
+
+use berth_tests::daemon::Daemon;
+use berth_tests::host::in_own_network;
+use berth_tests::lab::{self, Machine, outside, run};
+use berth_tests::suite::Test;
+use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+
+use super::define;
+
+pub const TESTS: &[Test] = &[
+    ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
+    ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
+    ("networks::rules_that_somebody_changes_are_made_again", || in_own_network(rules_changed)),
+    ("networks::ports_lead_to_guests_by_ipv6", || in_own_network(ports_by_ipv6)),
+];
+
+/// A machine with a cable into a bridge and these addresses, and no way out.
+fn neighbour(bridge: &str, name: &str, addresses: &[&str]) -> Result<Machine, String> {
+    let machine = Machine::new()?;
+    machine.cable(name, "eth0")?;
+    run(&["ip", "link", "set", name, "master", bridge])?;
+    for address in addresses {
+        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        machine.run(&[&["ip", "addr", "add", address, "dev", "eth0"], nodad].concat())?;
+    }
+    Ok(machine)
+}
+
+/// A network's settings with forwarded ports.
+fn settings(forwards: &str) -> String {
+    format!("<metadata><b:settings xmlns:b='urn:berth:network:1'>{forwards}</b:settings></metadata>")
+}
+
+/// Forwarded ports of a network make nothing of it that others translate, nor what its guests ask for.
+fn isolated_with_ports() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    define(&daemon, "iso", &format!("{forward}<bridge name='iso0'/><ip address='10.7.0.1' prefix='24'/>"))?;
+    let forward = settings("<b:forward host-port='8090' guest='10.8.0.5' port='80'/>");
+    let nat = "<forward/><bridge name='nat0'/><ip address='10.8.0.1' prefix='24'/>";
+    define(&daemon, "nat", &format!("{forward}{nat}"))?;
+    daemon.ok(&["net-start", "iso"])?;
+    daemon.ok(&["net-start", "nat"])?;
+    run(&[
+        "nft",
+        "add table ip others; add chain ip others pre { type nat hook prerouting priority -101 ; }",
+    ])?;
+    run(&["nft", "add rule ip others pre tcp dport 9001 dnat to 192.0.2.2:80"])?;
+    run(&["nft", "add rule ip others pre tcp dport 9002 dnat to 10.7.0.5:81"])?;
+    run(&["nft", "add rule ip others pre tcp dport 9003 dnat to 10.7.0.6:80"])?;
+    let a = neighbour("iso0", "ga", &["10.7.0.5/24"])?;
+    let b = neighbour("iso0", "gb", &["10.7.0.6/24"])?;
+    let c = neighbour("nat0", "gc", &["10.8.0.5/24"])?;
+    for (machine, gateway) in [(&a, "10.7.0.1"), (&b, "10.7.0.1"), (&c, "10.8.0.1")] {
+        machine.run(&["ip", "route", "add", "default", "via", gateway])?;
+    }
+    a.answers(80, "a")?;
+    a.answers(81, "a, another port")?;
+    b.answers(80, "b")?;
+    c.answers(80, "c")?;
+    ensure!(outside.hears("192.0.2.1:8080")?.starts_with("a "), "the forwarded port");
+    ensure!(outside.hears("192.0.2.1:8090")?.starts_with("c "), "the forwarded port of the other network");
+    ensure!(b.hears("10.7.0.1:8080")?.starts_with("a "), "the forwarded port from a neighbour");
+    for (address, what) in [
+        ("10.7.0.1:9001", "by what another program translates"),
+        ("192.0.2.2:80", "by itself"),
+        ("10.7.0.1:8090", "by a forwarded port of another network"),
+    ] {
+        let heard = a.hears(address);
+        ensure!(heard.is_err(), "a guest of an isolated network gets out {what}: {heard:?}");
+    }
+    for port in [9002, 9003] {
+        let heard = outside.hears(&format!("192.0.2.1:{port}"));
+        ensure!(heard.is_err(), "the world gets in by what another program translates: {heard:?}");
+    }
+    daemon.ok(&["net-destroy", "nat"])?;
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+/// Guests of an isolated network have no default route, and are reached by forwarded ports all the same.
+fn ports_of_isolated() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    define(&daemon, "iso", &format!("{forward}<bridge name='iso0'/><ip address='10.7.0.1' prefix='24'/>"))?;
+    daemon.ok(&["net-start", "iso"])?;
+    let a = neighbour("iso0", "ga", &["10.7.0.5/24"])?;
+    let b = neighbour("iso0", "gb", &["10.7.0.6/24"])?;
+    a.answers(80, "a")?;
+    let heard = [
+        ("the world", outside.hears("192.0.2.1:8080")),
+        ("the host by an address of its own", lab::hears("192.0.2.1:8080")),
+        ("the host by that of the bridge", lab::hears("10.7.0.1:8080")),
+        ("the host by 127.0.0.1", lab::hears("127.0.0.1:8080")),
+        ("a neighbour", b.hears("10.7.0.1:8080")),
+    ];
+    for (who, heard) in heard {
+        ensure_eq!(heard, Ok("a 10.7.0.1".to_owned()), "{who}");
+    }
+    daemon.ok(&["net-destroy", "iso"]).map(drop)
+}
+
+fn ports_by_ipv6() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.8.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    outside.run(&["ip", "addr", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad"])?;
+    outside.run(&["ip", "route", "add", "fd00::/8", "via", "2001:db8:1::1"])?;
+    let forwards = settings(
+        "<b:forward host-port='8080' guest='fd00:8::5' port='80'/><b:forward host-port='8080' guest='10.8.0.5' port='81'/>",
+    );
+    let ips = "<ip address='10.8.0.1' prefix='24'/><ip family='ipv6' address='fd00:8::1' prefix='64'/>";
+    define(
+        &daemon,
+        "nat",
+        &format!("{forwards}<forward><nat ipv6='yes'/></forward><bridge name='nat0'/>{ips}"),
+    )?;
+    let forwards =
+        settings("<b:forward host-address='2001:db8:1::1' host-port='8081' guest='fd00:9::5' port='80'/>");
+    let ip = "<ip family='ipv6' address='fd00:9::1' prefix='64'/>";
+    define(&daemon, "iso", &format!("{forwards}<bridge name='iso0'/>{ip}"))?;
+    daemon.ok(&["net-start", "nat"])?;
+    daemon.ok(&["net-start", "iso"])?;
+    let a = neighbour("nat0", "ga", &["10.8.0.5/24", "fd00:8::5/64"])?;
+    a.run(&["ip", "-6", "route", "add", "default", "via", "fd00:8::1"])?;
+    a.run(&["ip", "route", "add", "default", "via", "10.8.0.1"])?;
+    let b = neighbour("nat0", "gb", &["fd00:8::6/64"])?;
+    let c = neighbour("iso0", "gc", &["fd00:9::5/64"])?;
+    a.answers(80, "a")?;
+    a.answers(81, "a, by IPv4")?;
+    c.answers(80, "c")?;
+    // Only when the bridge's own address of the link is known to be nobody else's, does the host look for guests.
+    for port in [8080, 8081] {
+        let address = format!("[2001:db8:1::1]:{port}");
+        wait_for("a way by IPv6", 10, || outside.hears(&address).ok())?;
+    }
+    for (who, heard, expected) in [
+        ("the world", outside.hears("[2001:db8:1::1]:8080"), "a 2001:db8:1::2"),
+        ("the world by IPv4", outside.hears("192.0.2.1:8080"), "a, by IPv4 192.0.2.2"),
+        ("the host by an address of its own", lab::hears("[2001:db8:1::1]:8080"), "a 2001:db8:1::1"),
+        ("the host by that of the bridge", lab::hears("[fd00:8::1]:8080"), "a fd00:8::1"),
+        ("a neighbour", b.hears("[fd00:8::1]:8080"), "a fd00:8::1"),
+        ("the world, an isolated network", outside.hears("[2001:db8:1::1]:8081"), "c fd00:9::1"),
+        ("the host, an isolated network", lab::hears("[2001:db8:1::1]:8081"), "c fd00:9::1"),
+    ] {
+        ensure_eq!(heard, Ok(expected.to_owned()), "{who}");
+    }
+    ensure!(lab::hears("[fd00:9::1]:8081").is_err(), "a port of another address of the host");
+    // What the kernel does not give answers to is what it was before.
+    lab::answers(8080, "the host")?;
+    ensure_eq!(lab::hears("[::1]:8080"), Ok("the host ::1".to_owned()), "the loopback address");
+    ensure!(outside.hears("[fd00:8::5]:80").is_err(), "the world reaches a guest");
+    ensure!(outside.hears("[fd00:9::5]:80").is_err(), "the world reaches a guest of an isolated network");
+    daemon.ok(&["net-destroy", "iso"])?;
+    daemon.ok(&["net-destroy", "nat"]).map(drop)
+}
+
+/// What the daemon has logged about rules that somebody else has changed.
+fn complaints(daemon: &Daemon) -> usize {
+    daemon.log().lines().filter(|l| l.contains("somebody else has changed its rules")).count()
+}
+
+fn rules_changed() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    let inner = "<forward/><bridge name='nat0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/>";
+    let programs = daemon.work().join("programs");
+    fs::create_dir(&programs).map_err(|e| e.to_string())?;
+    let path = run(&["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; command -v nft"])?;
+    let nft = programs.join("nft");
+    let install = || std::os::unix::fs::symlink(path.trim(), &nft).map_err(|e| e.to_string());
+    install()?;
+    daemon.kill();
+    daemon.set_environment(&[("PATH", &programs.to_string_lossy())]);
+    daemon.launch()?;
+    define(&daemon, "nat", &format!("{forward}{inner}"))?;
+    daemon.ok(&["net-start", "nat"])?;
+    let guest = neighbour("nat0", "ga", &["10.7.0.5/24"])?;
+    guest.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    guest.answers(80, "guest")?;
+    let rules = || run(&["nft", "list", "ruleset"]);
+    let open = || run(&["cat", "/proc/sys/net/ipv4/conf/nat0/route_localnet"]).map(|t| t.trim() == "1");
+    let works = || -> Outcome {
+        ensure_eq!(outside.hears("192.0.2.1:8080")?, "guest 192.0.2.2".to_owned(), "the forwarded port");
+        ensure!(lab::hears("127.0.0.1:8080")?.starts_with("guest "), "the forwarded port from the host");
+        ensure_eq!(guest.hears("192.0.2.2:80")?, "outside 192.0.2.1".to_owned(), "the way out");
+        Ok(())
+    };
+    let before = rules()?;
+    works()?;
+    // What the daemon does itself is nobody else's.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure_eq!(complaints(&daemon), 0, "complaints about its own rules");
+    let again = |what: &str, seconds: u64| {
+        wait_for(what, seconds, || rules().is_ok_and(|r| r == before).then_some(()))?;
+        wait_for("the loopback address", 2, || open().is_ok_and(|open| open).then_some(()))
+    };
+    run(&["nft", "flush", "ruleset"])?;
+    again("the rules after all were removed", 2)?;
+    works()?;
+    ensure_eq!(complaints(&daemon), 1, "complaints");
+    // Others' rules are theirs; any part of ours is ours. By and by it takes longer.
+    run(&["nft", "add table inet others"])?;
+    run(&["nft", "delete", "table", "inet", "others"])?;
+    run(&["nft", "flush", "chain", "inet", "berth-nat0", "guard"])?;
+    wait_for("a closed loopback address", 1, || open().is_ok_and(|open| !open).then_some(()))?;
+    again("the rules after a chain was emptied", 4)?;
+    run(&["nft", "insert rule inet berth-nat0 forward accept"])?;
+    again("the rules after one was added", 6)?;
+    ensure_eq!(complaints(&daemon), 3, "complaints");
+    // Somebody who goes on is not fought with.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    while std::time::Instant::now() < deadline {
+        run(&["nft", "flush", "ruleset"])?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    ensure!(complaints(&daemon) <= 5, "complaints: {}", daemon.log());
+    ensure!(!open()?, "the loopback address while there are no rules");
+    // Who asks for them need not wait.
+    run(&["kill", "-HUP", &daemon.pid().to_string()])?;
+    again("the rules after SIGHUP", 2)?;
+    works()?;
+    // Rules that cannot be made.
+    fs::remove_file(&nft).map_err(|e| e.to_string())?;
+    run(&["nft", "flush", "ruleset"])?;
+    wait_for("a closed loopback address", 2, || open().is_ok_and(|open| !open).then_some(()))?;
+    install()?;
+    run(&["kill", "-HUP", &daemon.pid().to_string()])?;
+    again("the rules when there is a program for them", 2)?;
+    works()?;
+    let complained = complaints(&daemon);
+    daemon.ok(&["net-destroy", "nat"])?;
+    ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
+    ensure_eq!(complaints(&daemon), complained, "complaints about the end");
+    Ok(())
+}
