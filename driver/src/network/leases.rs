@@ -2,6 +2,7 @@
 //!
 //! Does not know networks.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Most lines that are read.
@@ -12,7 +13,7 @@ const MAX_LEASES: usize = 100_000;
 pub struct Lease {
     /// End, in seconds since 1970; 0 is never.
     pub expiry: i64,
-    /// Hardware address in lower case; for IPv6 it is told by the DUID, where that has one.
+    /// Hardware address in lower case; for IPv6 it is told by the DUID, where that has one, or by the guest's lease of IPv4.
     pub mac: Option<String>,
     /// Identity association, for IPv6.
     pub iaid: Option<String>,
@@ -26,7 +27,32 @@ pub struct Lease {
 
 /// Reads the file. A line that cannot be read says nothing.
 pub fn parse(text: &str) -> Vec<Lease> {
-    text.lines().take(MAX_LEASES).filter_map(line).collect()
+    let mut all: Vec<Lease> = text.lines().take(MAX_LEASES).filter_map(line).collect();
+    tell_macs(&mut all);
+    all
+}
+
+/// A guest that names itself as RFC 4361 wants it (systemd-networkd does) is the same by both families.
+fn tell_macs(all: &mut [Lease]) {
+    let known: HashMap<String, String> = all
+        .iter()
+        .filter(|lease| lease.ip.is_ipv4())
+        .filter_map(|lease| Some((lease.client_id.clone()?.to_ascii_lowercase(), lease.mac.clone()?)))
+        .collect();
+    for lease in all.iter_mut().filter(|lease| lease.mac.is_none()) {
+        lease.mac = lease.client_id_of_v4().and_then(|id| known.get(&id)).cloned();
+    }
+}
+
+impl Lease {
+    /// How the guest of a lease of IPv6 would name itself by IPv4: type 255, identity association, DUID.
+    fn client_id_of_v4(&self) -> Option<String> {
+        // Those of temporary addresses have a letter before the number.
+        let iaid: u32 = self.iaid.as_deref()?.trim_start_matches('T').parse().ok()?;
+        let [a, b, c, d] = iaid.to_be_bytes();
+        let duid = self.client_id.as_deref()?.to_ascii_lowercase();
+        Some(format!("ff:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{duid}"))
+    }
 }
 
 fn line(line: &str) -> Option<Lease> {
@@ -82,5 +108,17 @@ mod test {
         assert_eq!(leases[2].mac.as_deref(), Some("52:54:00:00:00:02"));
         assert_eq!(leases[2].iaid.as_deref(), Some("5505792"));
         assert_eq!(leases[3].mac.as_deref(), Some("52:54:00:00:00:03"));
+    }
+
+    #[test]
+    fn a_guest_of_both_families_is_one_guest() {
+        let text = "1795747766 52:54:00:89:cf:b6 10.1.2.7 d1 ff:4a:26:e4:cb:00:02:00:00:ab:11:d5:8c:24:af\n\
+                    1795747766 52:54:00:89:cf:b7 10.1.2.8 d1 ff:4a:26:e4:cc:00:02:00:00:ab:11:d5:8c:24:af\n\
+                    1795830567 1244062923 fd00::5 d1 00:02:00:00:AB:11:d5:8c:24:af\n\
+                    1795830567 T1244062924 fd00::6 d1 00:02:00:00:ab:11:d5:8c:24:af\n\
+                    1795830567 1244062925 fd00::7 d1 00:02:00:00:ab:11:d5:8c:24:af\n";
+        let macs: Vec<Option<String>> = parse(text).into_iter().skip(2).map(|lease| lease.mac).collect();
+        let mac = |last: &str| Some(format!("52:54:00:89:cf:{last}"));
+        assert_eq!(macs, [mac("b6"), mac("b7"), None]);
     }
 }
