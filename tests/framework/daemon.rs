@@ -26,6 +26,7 @@ pub struct Daemon {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     controller: Option<PathBuf>,
+    confined: bool,
 }
 
 /// What a command printed, and how it ended.
@@ -62,14 +63,39 @@ impl Printed {
     }
 }
 
+/// Whether daemons run under the profile that is installed, as they do on a host with AppArmor.
+pub fn confined() -> bool {
+    std::env::var_os("BERTH_CONFINED").is_some()
+}
+
+/// By a thread of its own: what it asks for is inherited by all that it starts (apparmor(7), "exec").
+fn spawn_confined(command: &mut Command) -> std::io::Result<Child> {
+    std::thread::scope(|scope| {
+        let start = || {
+            fs::write("/proc/thread-self/attr/apparmor/exec", "exec berthd")?;
+            command.spawn()
+        };
+        scope.spawn(start).join().unwrap_or_else(|_| Err(std::io::Error::other("the thread failed")))
+    })
+}
+
 impl Daemon {
     /// Starts one in a new folder.
     pub fn start() -> Result<Self, String> {
         Self::start_with(&[])
     }
 
+    /// Starts one under the profile that is installed, which is loaded.
+    pub fn start_confined() -> Result<Self, String> {
+        Self::new(&[], true)
+    }
+
     /// Starts one with variables in its environment.
     pub fn start_with(environment: &[(&str, &str)]) -> Result<Self, String> {
+        Self::new(environment, confined())
+    }
+
+    fn new(environment: &[(&str, &str)], confined: bool) -> Result<Self, String> {
         let work = tempfile::Builder::new()
             .prefix("berth-test-")
             .tempdir()
@@ -78,7 +104,8 @@ impl Daemon {
         fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .map_err(|e| format!("cannot open the folder: {e}"))?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut daemon = Self { work, child: None, environment, arguments: Vec::new(), controller: None };
+        let mut daemon =
+            Self { work, child: None, environment, arguments: Vec::new(), controller: None, confined };
         fs::create_dir(daemon.root()).map_err(|e| format!("cannot make the daemon's folder: {e}"))?;
         daemon.launch()?;
         Ok(daemon)
@@ -139,7 +166,8 @@ impl Daemon {
             .append(true)
             .open(self.work.path().join("berthd.log"))
             .map_err(|e| format!("cannot open the daemon's log: {e}"))?;
-        let child = Command::new(dist()?.join("berthd"))
+        let mut command = Command::new(dist()?.join("berthd"));
+        command
             .arg("--root")
             .arg(self.root())
             .args(["--log", "info"])
@@ -148,10 +176,9 @@ impl Daemon {
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|e| format!("cannot start berthd: {e}"))?;
-        self.child = Some(child);
+            .stderr(log);
+        let child = if self.confined { spawn_confined(&mut command) } else { command.spawn() };
+        self.child = Some(child.map_err(|e| format!("cannot start berthd: {e}"))?);
         Ok(())
     }
 

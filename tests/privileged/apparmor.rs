@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::daemon::{Daemon, confined, domain_xml};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
@@ -373,15 +373,23 @@ fn kills() -> Outcome {
     Ok(())
 }
 
+/// Loads the profiles that are installed, for all daemons of this run; [`confined`] says whether to.
+pub fn load_installed() -> Outcome {
+    for text in [
+        include_str!("../../apparmor/profiles/berthd"),
+        include_str!("../../apparmor/profiles/berth-controller"),
+    ] {
+        load(text)?;
+    }
+    Ok(())
+}
+
 /// The daemon and its controllers under the profiles that are installed.
 fn programs() -> Outcome {
-    let text = |name: &str| match name {
-        "berthd" => include_str!("../../apparmor/profiles/berthd"),
-        _ => include_str!("../../apparmor/profiles/berth-controller"),
-    };
-    for name in ["berthd", "berth-controller"] {
-        load(text(name))?;
+    if confined() {
+        return under_profiles();
     }
+    load_installed()?;
     let tried = under_profiles();
     for name in ["berthd//parser", "berthd", "berth-controller"] {
         unload(name);
@@ -390,13 +398,7 @@ fn programs() -> Outcome {
 }
 
 fn under_profiles() -> Outcome {
-    // Asked for by this thread, and inherited by what it starts: the programs are not where the profile expects them.
-    let daemon = std::thread::spawn(|| {
-        fs::write("/proc/thread-self/attr/apparmor/exec", "exec berthd")
-            .map_err(|e| format!("exec berthd: {e}"))?;
-        Daemon::start()
-    });
-    let daemon = daemon.join().map_err(|_| "the thread failed")??;
+    let daemon = Daemon::start_confined()?;
     ensure_eq!(label_of(daemon.pid()), "berthd (enforce)", "the daemon's label");
     for (name, os) in
         [("t-conf", "<os>".to_owned()), ("t-app", settings("<b:seccomp profile='application'/>"))]

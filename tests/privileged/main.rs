@@ -70,6 +70,12 @@ fn main() {
     .copied()
     .collect();
     debian::make_roots();
+    if daemon::confined()
+        && let Err(e) = apparmor::load_installed()
+    {
+        eprintln!("error: {e}");
+        std::process::exit(1);
+    }
     suite::run_but(&tests, obstacle(), apparmor::obstacle().map(|reason| ("apparmor::", reason)));
 }
 

@@ -4,6 +4,8 @@
 . /etc/berth-vm
 export PATH=$PROGRAMS:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LC_ALL=C.UTF-8
 export BERTH_DIST=$PROGRAMS BERTH_PATIENCE=$PATIENCE BERTH_ROOTS=/srv/roots CI=true RUST_BACKTRACE=1
+# As it is where the package is installed.
+export BERTH_CONFINED=yes
 /bin/busybox --install -s /bin
 mount --make-rshared /
 mount -t proc -o nosuid,nodev,noexec proc /proc
