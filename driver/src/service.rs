@@ -3,6 +3,10 @@
 //!
 //! Does not know what the settings do, nor which service manager it is. Source: sd_notify(3), sd_watchdog_enabled(3).
 
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +84,47 @@ async fn reloading(engine: Arc<Engine>, settings: Settings, mut hangups: Signal)
 }
 
 fn tell(news: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(news) {
-        tracing::warn!("cannot tell the service manager {news:?}: {e}");
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|s| !s.is_empty()) else { return };
+    let message: String = news.iter().map(|n| format!("{n}\n")).collect();
+    if let Err(e) = send(&socket, &message) {
+        let socket = socket.display();
+        tracing::warn!("cannot tell the service manager '{}' at '{socket}': {e}", message.trim_end());
+    }
+}
+
+/// To a path, or to a name in the abstract namespace, which the crate takes for a path.
+fn send(socket: &OsStr, message: &str) -> std::io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_service_manager_may_be_at_a_path_or_a_name() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("notify");
+        let name = format!("berth-test-{}", std::process::id());
+        let sockets = [
+            (UnixDatagram::bind(&path).expect("bound"), path.as_os_str().to_owned()),
+            (
+                SocketAddr::from_abstract_name(&name)
+                    .and_then(|a| UnixDatagram::bind_addr(&a))
+                    .expect("bound"),
+                format!("@{name}").into(),
+            ),
+        ];
+        for (manager, place) in sockets {
+            send(&place, "READY=1\n").expect("sent");
+            let mut bytes = [0; 32];
+            let length = manager.recv(&mut bytes).expect("received");
+            assert_eq!(&bytes[..length], b"READY=1\n");
+        }
+        assert!(send(OsStr::new("@nobody-is-there"), "READY=1\n").is_err());
     }
 }

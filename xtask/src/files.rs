@@ -62,6 +62,9 @@ pub fn list(dist: &Path, prefix: &str) -> Result<Vec<Entry>, String> {
         all.push(unit);
     }
     all.extend(bus(&data.join("dbus"), prefix)?);
+    // Those of the specification are not ours to install.
+    let interfaces = bus(&run::root().join("schemas/dbus"), prefix)?;
+    all.extend(interfaces.into_iter().filter(|e| !e.to.contains("/org.freedesktop.")));
     for name in PROFILES {
         let from = run::root().join("apparmor/profiles").join(name);
         if from.is_file() {

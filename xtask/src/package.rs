@@ -182,9 +182,10 @@ fn depends(dist: &Path, place: &Path) -> Result<String, String> {
         .lines()
         .find_map(|l| l.strip_prefix("shlibs:Depends="))
         .ok_or("error: dpkg-shlibdeps does not tell the libraries of the programs")?;
+    // For the scripts, and for kill(1) of the unit.
     Ok(format!(
         "{libraries}, init-system-helpers (>= 1.54~), systemd | systemd-standalone-sysusers, \
-         systemd | systemd-standalone-tmpfiles"
+         systemd | systemd-standalone-tmpfiles, procps"
     ))
 }
 
