@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Everything that could be left behind, in words; two of them are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,45 @@ fn has_own_network() -> bool {
 pub fn links() -> Vec<String> {
     let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     text.lines().skip(2).filter_map(|l| l.split(':').next()).map(|n| n.trim().to_owned()).collect()
+}
+
+/// A program among those of the host, for as long as this lives: daemons that are confined run no others.
+#[derive(Debug)]
+pub struct Tool {
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// There is one folder for all tests that run beside each other.
+static FOLDER: Mutex<()> = Mutex::new(());
+
+impl Tool {
+    /// Where it is.
+    const FOLDER: &str = "/usr/local/bin";
+
+    /// Makes it of a script. Only the mount namespace of the tests has it.
+    pub fn new(name: &str, script: &str) -> Result<Self, String> {
+        let guard = FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::create_dir_all(Self::FOLDER).map_err(|e| format!("cannot make '{}': {e}", Self::FOLDER))?;
+        run(&format!("mount -t tmpfs -o mode=755 tool {}", Self::FOLDER))?;
+        let tool = Self { _alone: guard };
+        let path = Path::new(Self::FOLDER).join(name);
+        fs::write(&path, script)
+            .and_then(|()| fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)))
+            .map_err(|e| format!("cannot write '{}': {e}", path.display()))?;
+        Ok(tool)
+    }
+
+    /// The path on which it is found.
+    pub fn path() -> String {
+        format!("{}:{}", Self::FOLDER, std::env::var("PATH").unwrap_or_default())
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // Whoever still runs it keeps it.
+        let _ = run(&format!("umount -l {}", Self::FOLDER));
+    }
 }
 
 /// Runs a test in a network namespace of its own, in which nothing is up but the loopback interface.

@@ -2,10 +2,13 @@
 //! what it should. Each denied act is tried, by a root inside that is root outside, so that nothing else refuses it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use berth_tests::daemon::{Daemon, confined, domain_xml};
+use berth_tests::host::{Tool, in_own_network, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
@@ -18,7 +21,9 @@ pub const TESTS: &[Test] = &[
     ("apparmor::application_under_the_profile", application),
     ("apparmor::labels_of_the_document", labels),
     ("apparmor::nothing_stays_after_kills", kills),
-    ("apparmor::profiles_of_the_programs", programs),
+    ("apparmor::profiles_of_the_programs", || installed(programs)),
+    ("apparmor::images_with_a_format_under_the_profiles", || installed(formats)),
+    ("apparmor::tools_and_sockets_under_the_profiles", || installed(|| in_own_network(tools))),
 ];
 
 const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
@@ -385,19 +390,22 @@ pub fn load_installed() -> Outcome {
 }
 
 /// The daemon and its controllers under the profiles that are installed.
-fn programs() -> Outcome {
+fn installed(test: fn() -> Outcome) -> Outcome {
     if confined() {
-        return under_profiles();
+        return test();
     }
+    // These profiles are one for all of the host.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     load_installed()?;
-    let tried = under_profiles();
-    for name in ["berthd//parser", "berthd", "berth-controller"] {
+    let tried = test();
+    for name in ["berthd//parser", "berthd//dnsmasq", "berthd", "berth-controller"] {
         unload(name);
     }
     tried
 }
 
-fn under_profiles() -> Outcome {
+fn programs() -> Outcome {
     let daemon = Daemon::start_confined()?;
     ensure_eq!(label_of(daemon.pid()), "berthd (enforce)", "the daemon's label");
     for (name, os) in
@@ -418,4 +426,75 @@ fn under_profiles() -> Outcome {
         ensure!(!loaded(&profile), "'{profile}' is still loaded");
     }
     Ok(())
+}
+
+/// Runs a program of the host, which must succeed.
+fn host(line: &str) -> Outcome {
+    run(line).map(drop)
+}
+
+/// qemu-nbd is the controller's child: it reads what others wrote, and has a profile of its own.
+fn formats() -> Outcome {
+    if !Path::new("/sys/block/nbd0").exists() {
+        host("modprobe nbd").map_err(|e| format!("the kernel has no '/dev/nbd0': {e}"))?;
+    }
+    let daemon = Daemon::start_confined()?;
+    let work = daemon.work().display().to_string();
+    let root = daemon.busybox("t-qcow")?;
+    for folder in ["tree", "disks"] {
+        fs::create_dir(daemon.work().join(folder)).map_err(|e| e.to_string())?;
+    }
+    fs::write(daemon.work().join("tree/hello"), "hello\n").map_err(|e| e.to_string())?;
+    fs::File::create(format!("{work}/raw")).and_then(|f| f.set_len(16 << 20)).map_err(|e| e.to_string())?;
+    host(&format!("mke2fs -q -t ext4 -d {work}/tree {work}/raw"))?;
+    host(&format!("qemu-img convert -O qcow2 {work}/raw {work}/disks/base.qcow2"))?;
+    host(&format!("qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 {work}/disks/top.qcow2"))?;
+    let image = format!(
+        "<filesystem type='file'><driver type='nbd' format='qcow2'/><source file='{work}/disks/top.qcow2'/>\
+         <target dir='/mnt'/></filesystem>"
+    );
+    let script = "cat /mnt/* > /tmp/out; echo again > /mnt/new; sync; echo >> /tmp/done; exec sleep 1000";
+    let xml = domain_xml("t-qcow", &root, &["/bin/sh", "-c", script], &image);
+    daemon.define("t-qcow", &xml)?;
+    for expected in ["hello\n", "hello\nagain\n"] {
+        daemon.ok(&["start", "t-qcow"])?;
+        wait_for("what is in the image", 10, || root.join("tmp/done").exists().then_some(()))?;
+        let controller = daemon.pid_of("t-qcow", "id")?;
+        let children = fs::read_to_string(format!("/proc/{controller}/task/{controller}/children"));
+        let labels: Vec<String> = children
+            .map_err(|e| e.to_string())?
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(label_of)
+            .collect();
+        ensure!(labels.iter().any(|l| l == "berth-controller//nbd (enforce)"), "labels: {labels:?}");
+        daemon.ok(&["destroy", "t-qcow"])?;
+        ensure_eq!(fs::read_to_string(root.join("tmp/out")).unwrap_or_default(), expected, "what was read");
+        fs::remove_file(root.join("tmp/done")).map_err(|e| e.to_string())?;
+        wait_for("the end of qemu-nbd", 10, || (!Path::new("/sys/block/nbd0/pid").exists()).then_some(()))?;
+    }
+    Ok(())
+}
+
+/// Programs of the host that the daemon runs, and what it listens on. Networks have tests of their own.
+fn tools() -> Outcome {
+    let mut daemon = Daemon::start_confined()?;
+    let asked = daemon.work().join("asked");
+    let _tool = Tool::new("ovs-vsctl", &format!("#!/bin/sh\necho \"$@\" >> {}\n", asked.display()))?;
+    daemon.set_environment(&[("PATH", &Tool::path())]);
+    daemon.set_arguments(&["--metrics", "127.0.0.1:9177"]);
+    daemon.restart()?;
+    let root = daemon.busybox("t-tool")?;
+    let port =
+        "<interface type='bridge'><source bridge='ovs0'/><virtualport type='openvswitch'/></interface>";
+    daemon.define("t-tool", &domain_xml("t-tool", &root, &["/bin/sleep", "1000"], port))?;
+    daemon.ok(&["start", "t-tool"])?;
+    let told = fs::read_to_string(&asked).map_err(|e| format!("the switch was told nothing: {e}"))?;
+    ensure!(told.contains("add-port ovs0 vnet0"), "the switch was told {told}");
+    let mut stream = std::net::TcpStream::connect("127.0.0.1:9177").map_err(|e| e.to_string())?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
+    ensure!(page.contains("libvirt_domains 1"), "the page: {page}");
+    daemon.ok(&["destroy", "t-tool"]).map(drop)
 }

@@ -10,7 +10,7 @@ pub mod plugging;
 use std::path::Path;
 
 use berth_tests::daemon::{Daemon, Printed, domain_xml};
-use berth_tests::host::{Traces, in_own_network, ip, links, run};
+use berth_tests::host::{Tool, Traces, in_own_network, ip, links, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
@@ -602,15 +602,10 @@ case \"$*\" in *'get Interface'*) cat WORK/owner;; esac
 ";
 
 fn switch() -> Outcome {
-    use std::os::unix::fs::PermissionsExt;
     let mut daemon = Daemon::start()?;
     let work = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let program = work.path().join("ovs-vsctl");
-    let script = SWITCH.replace("WORK", &work.path().display().to_string());
-    std::fs::write(&program, script).map_err(|e| e.to_string())?;
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
-    let path = format!("{}:{}", work.path().display(), std::env::var("PATH").unwrap_or_default());
-    daemon.set_environment(&[("PATH", &path)]);
+    let _tool = Tool::new("ovs-vsctl", &SWITCH.replace("WORK", &work.path().display().to_string()))?;
+    daemon.set_environment(&[("PATH", &Tool::path())]);
     daemon.restart()?;
     let lan = Lan { daemon };
     let asked = |work: &Path| -> Result<Vec<String>, String> {
