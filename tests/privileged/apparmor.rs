@@ -457,7 +457,10 @@ fn formats() -> Outcome {
     let xml = domain_xml("t-qcow", &root, &["/bin/sh", "-c", script], &image);
     daemon.define("t-qcow", &xml)?;
     for expected in ["hello\n", "hello\nagain\n"] {
-        daemon.ok(&["start", "t-qcow"])?;
+        daemon.ok(&["start", "t-qcow"]).map_err(|e| {
+            let log = fs::read_to_string(daemon.root().join("var/log/berth/t-qcow.log"));
+            format!("{e}\nlog: {}", log.unwrap_or_default())
+        })?;
         wait_for("what is in the image", 10, || root.join("tmp/done").exists().then_some(()))?;
         let controller = daemon.pid_of("t-qcow", "id")?;
         let children = fs::read_to_string(format!("/proc/{controller}/task/{controller}/children"));

@@ -1,8 +1,9 @@
 //! Starts that cannot succeed: each says what failed, on which path, with which error, and leaves nothing.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::Traces;
@@ -13,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("failures::each_says_what_and_where", each),
     ("failures::later_features_are_refused_by_name", later),
     ("failures::a_full_disk_loses_nothing", full_disk),
+    ("failures::what_started_on_a_full_disk_is_found_again", full_state),
     ("failures::the_controller_is_missing", no_controller),
 ];
 
@@ -172,6 +174,72 @@ fn on_full_disk(daemon: &mut Daemon, etc: &Path, text: &[u8], definition: &str, 
     ensure_eq!(daemon.ok(&["list", "--all", "--name"])?.trim(), "t-full", "the list");
     daemon.ok(&["start", "t-full"])?;
     daemon.ok(&["destroy", "t-full"]).map(drop)
+}
+
+/// Fills a file system but for so many pages of 4 KiB. Answers the file that does.
+fn fill(folder: &Path, left: u64) -> Result<PathBuf, String> {
+    let filler = folder.join("filler");
+    let mut file = File::create(&filler).map_err(|e| e.to_string())?;
+    while file.write_all(&[1; 4096]).is_ok() {}
+    let length = file.metadata().map_err(|e| e.to_string())?.len();
+    file.set_len((length / 4096).saturating_sub(left) * 4096).map_err(|e| e.to_string())?;
+    Ok(filler)
+}
+
+/// However little room there is for what the daemon notes: what was said to run goes on under the next daemon, and of
+/// what was refused nothing is left.
+fn full_state() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let root = daemon.busybox("t-page")?;
+    daemon.define("t-page", &domain_xml("t-page", &root, &["/bin/sleep", "1000"], ""))?;
+    daemon.stop()?;
+    let run = daemon.root().join("run/berth");
+    nix::mount::mount(
+        Some("tmpfs"),
+        &run,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=1m,mode=755"),
+    )
+    .map_err(|e| e.to_string())?;
+    let result = on_full_state(&mut daemon, &run);
+    let _ = daemon.virsh(&["destroy", "t-page"]);
+    daemon.kill();
+    nix::mount::umount2(&run, nix::mount::MntFlags::MNT_DETACH).map_err(|e| e.to_string())?;
+    result
+}
+
+fn on_full_state(daemon: &mut Daemon, run: &Path) -> Outcome {
+    daemon.launch()?;
+    let (mut started, mut refused) = (0, Vec::new());
+    for pages in 0..8 {
+        let filler = fill(run, pages)?;
+        let before = Traces::of("t-page", daemon.work());
+        let start = daemon.virsh(&["start", "t-page"])?;
+        if start.status == 0 {
+            started += 1;
+            let init = daemon.pid_of("t-page", "initPid")?;
+            fs::remove_file(&filler).map_err(|e| e.to_string())?;
+            daemon.kill();
+            daemon.launch()?;
+            ensure_eq!(daemon.pid_of("t-page", "initPid")?, init, "init with {pages} pages left");
+            daemon.ok(&["destroy", "t-page"])?;
+        } else {
+            ensure!(start.err.contains("No space left on device"), "with {pages} pages: {start:?}");
+            ensure_eq!(
+                Traces::of("t-page", daemon.work()).difference(&before),
+                Vec::<String>::new(),
+                "what a start with {pages} pages left leaves"
+            );
+            refused.push(start.err);
+            fs::remove_file(&filler).map_err(|e| e.to_string())?;
+        }
+        ensure!(daemon.ok(&["domstate", "t-page"])?.starts_with("shut off"), "the state");
+    }
+    ensure!(started > 0, "no start went well: {refused:?}");
+    let late = "cannot write its status";
+    ensure!(refused.iter().any(|e| e.contains(late)), "no start failed at its end: {refused:?}");
+    Ok(())
 }
 
 fn no_controller() -> Outcome {

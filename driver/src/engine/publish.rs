@@ -158,7 +158,23 @@ impl Publisher {
         blocking(move || record::write(&layout, &record)).await
     }
 
+    /// Writes the record of a domain, or removes it where there is none.
+    ///
+    /// # Errors
+    /// The next daemon would find the one before.
+    pub async fn write(&self, uuid: Uuid, record: Option<Record>) -> io::Result<()> {
+        let layout = self.layout.clone();
+        blocking(move || match record {
+            Some(record) => record::write(&layout, &record),
+            None => record::remove(&layout.record(uuid)),
+        })
+        .await
+    }
+
     /// Changes what everybody sees. Without a record the domain has none from now on.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write). Everybody sees it all the same.
     pub async fn publish(
         &self,
         registry: &Registry,
@@ -166,17 +182,8 @@ impl Publisher {
         snapshot: Snapshot,
         record: Option<Record>,
         drafts: Vec<Draft>,
-    ) {
-        let (layout, uuid) = (self.layout.clone(), entry.uuid);
-        let written = blocking(move || match record {
-            Some(record) => record::write(&layout, &record),
-            None => record::remove(&layout.record(uuid)),
-        })
-        .await;
-        if let Err(e) = written {
-            // The domain goes on; only a restart of the daemon would miss this change.
-            tracing::error!("cannot write the status of domain '{}': {e}", entry.name);
-        }
+    ) -> io::Result<()> {
+        let written = self.write(entry.uuid, record).await;
         crate::killpoint::reached("published");
         registry.show(entry, Arc::new(snapshot));
         // Nobody watching is not an error.
@@ -184,6 +191,7 @@ impl Publisher {
         for draft in drafts {
             self.emit(entry, draft);
         }
+        written
     }
 
     fn emit(&self, entry: &Entry, draft: Draft) {

@@ -147,8 +147,12 @@ pub fn write(layout: &Layout, record: &Record) -> io::Result<()> {
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(&new)?;
-    file.write_all(&bytes)?;
-    fs::rename(&new, &path)
+    let written = file.write_all(&bytes).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        // It is of no use, and the disk may be full.
+        let _ = fs::remove_file(&new);
+    }
+    written
 }
 
 /// Removes a file that may not be there.

@@ -15,6 +15,9 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
+# Where qemu-nbd has its socket.
+mkdir /run/lock
+ln -s /run/lock /var/lock
 mount -t securityfs -o nosuid,nodev,noexec securityfs /sys/kernel/security
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
@@ -42,6 +45,10 @@ elif ! grep -qw memory /sys/fs/cgroup/cgroup.controllers; then
 else
     eval "privileged $WORDS"
     status=$?
+    if [ "$status" != 0 ]; then
+        echo 'What AppArmor refused to the programs (what it refuses to containers is what tests try):'
+        dmesg | grep 'apparmor="DENIED"' | grep 'profile="berth\(d\|-controller\)["/]' | tail -n 40
+    fi
 fi
 echo "berth-vm: exit status $status"
 if [ "$KEEP" = yes ]; then

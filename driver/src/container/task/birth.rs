@@ -43,6 +43,7 @@ impl Task {
             reason: Reason::Unknown,
             last_exit: None,
             run: 0,
+            unwritten: false,
             gone: false,
         };
         task.be_born(birth);

@@ -11,8 +11,10 @@ mod runs;
 mod tuning;
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_domain::Domain;
 use berth_schemas::controller::{ControllerEvent, ControllerStatus};
@@ -41,6 +43,9 @@ use crate::host::cgroups::Groups;
 use crate::host::limits::devices::Numbers;
 use crate::host::link::Events;
 use crate::host::process::Process;
+
+/// When a record that could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Response>;
@@ -77,6 +82,8 @@ pub enum Event {
     FoundChanged(bool),
     /// An end is over.
     Stopped(Outcome),
+    /// A record that could not be written is to be.
+    WriteRecord,
 }
 
 /// What can be asked.
@@ -217,6 +224,8 @@ pub struct Task {
     last_exit: Option<Exit>,
     /// Counts the runs, so that a late report of one is not taken for the next one's.
     run: u64,
+    /// Whether the record is to be written once more.
+    unwritten: bool,
     gone: bool,
 }
 
@@ -251,6 +260,7 @@ impl Task {
             Event::Rearm => self.rearm_pressure().await,
             Event::FoundChanged(paused) => self.found_changed(paused).await,
             Event::Stopped(outcome) => self.stopped(outcome).await,
+            Event::WriteRecord => self.write_record().await,
         }
     }
 
@@ -377,7 +387,40 @@ impl Task {
         }
     }
 
-    async fn publish(&mut self, mut drafts: Vec<Draft>) {
+    /// Shows everybody how it is. What the next daemon would not find so is written as soon as that can be.
+    async fn publish(&mut self, drafts: Vec<Draft>) {
+        if let Err(e) = self.show(drafts).await {
+            let again = if self.unwritten { "" } else { ", trying again" };
+            tracing::error!("cannot write the status of domain '{}'{again}: {e}", self.entry.name);
+            self.write_record_later();
+        }
+    }
+
+    fn write_record_later(&mut self) {
+        if std::mem::replace(&mut self.unwritten, true) {
+            return;
+        }
+        let mailbox = self.entry.mailbox().clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            // Who is gone has nothing to write.
+            drop(mailbox.send(Event::WriteRecord).await);
+        });
+    }
+
+    async fn write_record(&mut self) {
+        self.unwritten = false;
+        match self.engine.publisher.write(self.entry.uuid, self.record()).await {
+            Ok(()) => tracing::info!("domain '{}': its status is written", self.entry.name),
+            Err(e) => {
+                tracing::debug!("cannot write the status of domain '{}': {e}", self.entry.name);
+                self.write_record_later();
+            }
+        }
+    }
+
+    /// Like [`publish`](Self::publish), but whoever asks has to see to it that the next daemon finds the right thing.
+    async fn show(&mut self, mut drafts: Vec<Draft>) -> io::Result<()> {
         let snapshot = Snapshot {
             name: self.entry.name.clone(),
             uuid: self.entry.uuid,
@@ -394,7 +437,7 @@ impl Task {
             tracing::info!("domain '{}': {}", self.entry.name, active::line(draft));
         }
         let record = self.record();
-        self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await;
+        self.engine.publisher.publish(&self.engine.registry, &self.entry, snapshot, record, drafts).await
     }
 
     /// Control groups of what runs.

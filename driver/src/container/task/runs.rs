@@ -2,6 +2,7 @@
 //!
 //! Does not know how a start or an end is done; that is in `start` and `stop`.
 
+use std::io;
 use std::sync::Arc;
 
 use berth_domain::Domain;
@@ -88,15 +89,32 @@ impl Task {
         });
         self.run += 1;
         self.watch_pressure(pressure);
-        self.publish(vec![Draft::new(EventKind::Started, "booted")]).await;
+        let shown = self.show(vec![Draft::new(EventKind::Started, "booted")]).await;
         self.register();
         tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
-        answer(starting.reply, Ok(Answer::Status(self.entry.snapshot())));
-        if !starting.destroyers.is_empty() {
-            self.destroyers = starting.destroyers;
+        self.destroyers = starting.destroyers;
+        match shown {
+            Ok(()) => answer(starting.reply, Ok(Answer::Status(self.entry.snapshot()))),
+            Err(e) => self.refuse_started(starting.reply, &e),
+        }
+        if !self.destroyers.is_empty() {
             self.begin_stop(How::Ask);
         }
         self.unpark().await;
+    }
+
+    /// The record on disk is that of a start that is under way: the next daemon would end what runs. Its end is waited
+    /// for, and then the start has failed.
+    fn refuse_started(&mut self, reply: Reply, error: &io::Error) {
+        let message = format!("cannot start domain '{}': cannot write its status: {error}", self.entry.name);
+        tracing::error!("{message}");
+        let (ended, end) = oneshot::channel();
+        self.destroyers.push(ended);
+        tokio::spawn(async move {
+            // However that ends.
+            drop(end.await);
+            answer(reply, Err(Failure::Failed(message)));
+        });
     }
 
     pub(super) async fn start_failed(&mut self, undone: Undone) {
