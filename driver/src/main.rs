@@ -132,9 +132,10 @@ async fn daemon(
         Some(listener) => listener,
         None => Listener::bind(&run_folder).map_err(|e| e.to_string())?,
     };
+    let mut served_page = None;
     if let Some(address) = page {
         let started = metrics::start(engine.clone(), address).await;
-        started.map_err(|e| format!("cannot serve metrics at '{address}': {e}"))?;
+        served_page = Some(started.map_err(|e| format!("cannot serve metrics at '{address}': {e}"))?);
     }
     // Nothing waits for the bus.
     dbus::start(engine.clone(), bus);
@@ -152,5 +153,6 @@ async fn daemon(
         _ = interrupt.recv() => tracing::info!("interrupted; containers go on"),
     }
     service::stopping();
+    drop(served_page);
     Ok(())
 }

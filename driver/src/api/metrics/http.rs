@@ -15,8 +15,11 @@ use super::page;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 
-/// Clients at once; more are turned away.
+/// Clients at once; more are told that there is no place.
 const PLACES: usize = 16;
+
+/// So many of them; whoever comes then is turned away.
+const REFUSED: usize = 64;
 
 /// The longest request.
 const LONGEST: usize = 8 << 10;
@@ -52,10 +55,19 @@ impl Accept for UnixListener {
 /// Serves until the daemon ends.
 pub async fn serve(engine: Arc<Engine>, listener: impl Accept) {
     let (places, turn) = (Arc::new(Semaphore::new(PLACES)), Arc::new(Mutex::new(())));
+    let refused = Arc::new(Semaphore::new(REFUSED));
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    if let Ok(place) = refused.clone().try_acquire_owned() {
+                        tokio::spawn(async move {
+                            drop(refuse(stream).await);
+                            drop(place);
+                        });
+                    }
+                    continue;
+                };
                 let (engine, turn) = (engine.clone(), turn.clone());
                 tokio::spawn(async move {
                     // A client that does not keep to the rules is not worth a line in the log.
@@ -71,13 +83,30 @@ pub async fn serve(engine: Arc<Engine>, listener: impl Accept) {
     }
 }
 
+/// What it asks for is read, so that the answer arrives.
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let text = format!("{PLACES} clients are served already\n");
+    let bytes = response("503 Service Unavailable\r\nRetry-After: 5", "text/plain", &text);
+    within(read(&mut stream)).await?;
+    within(send(&mut stream, &bytes)).await
+}
+
+/// As long as somebody is waited for.
+async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.shutdown().await
+}
+
 async fn answer(
     engine: &Arc<Engine>,
     turn: &Mutex<()>,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let request = tokio::time::timeout(PATIENCE, read(&mut stream)).await.map_err(late)??;
+    let request = within(read(&mut stream)).await?;
     let bytes = match route(&request) {
         Route::Page => {
             let _turn = turn.lock().await;
@@ -96,27 +125,28 @@ async fn answer(
     };
     // The same without what it is about, however it went (RFC 9110, section 9.3.2).
     let bytes = if request.starts_with(b"HEAD ") { head(&bytes) } else { &bytes };
-    let write = async {
-        stream.write_all(bytes).await?;
-        stream.shutdown().await
-    };
-    tokio::time::timeout(PATIENCE, write).await.map_err(late)?
+    within(send(&mut stream, bytes)).await
 }
 
-/// The head of a request. What comes behind is not read.
+/// The head of a request, or as much as is read of one that is too long. What comes behind is not read.
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 1024];
     loop {
         let got = stream.read(&mut chunk).await?;
         bytes.extend_from_slice(&chunk[..got]);
-        if bytes.windows(4).any(|w| w == b"\r\n\r\n") {
+        if is_whole(&bytes) || bytes.len() > LONGEST {
             return Ok(bytes);
         }
-        if got == 0 || bytes.len() > LONGEST {
-            return Err(io::ErrorKind::InvalidData.into());
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Whether there is an empty line. Lines may end without a carriage return (RFC 9112, section 2.2).
+fn is_whole(head: &[u8]) -> bool {
+    head.windows(4).any(|w| w == b"\r\n\r\n") || head.windows(2).any(|w| w == b"\n\n")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -128,12 +158,18 @@ enum Route {
 }
 
 fn route(request: &[u8]) -> Route {
-    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
+    let line = request.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Ok(line) = std::str::from_utf8(line) else { return Route::Bad };
+    if !is_whole(request) {
+        return Route::Bad;
+    }
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
         [method, target, version] if version.starts_with("HTTP/1.") => {
-            let path = target.split('?').next().unwrap_or_default();
+            // The absolute form, which every server has to take (RFC 9112, section 3.2.2).
+            let rest = target.strip_prefix("http://").and_then(|t| t.find('/').map(|at| &t[at..]));
+            let path = rest.unwrap_or(target).split('?').next().unwrap_or_default();
             match (method, path) {
                 ("GET" | "HEAD", "/metrics") => Route::Page,
                 ("GET" | "HEAD", _) => Route::Nowhere,
@@ -169,11 +205,42 @@ mod test {
         assert_eq!(route(b"GET / HTTP/1.1\r\n\r\n"), Route::Nowhere);
         assert_eq!(route(b"POST /metrics HTTP/1.1\r\n\r\n"), Route::Other);
         assert_eq!(route(b"HEAD /metrics HTTP/1.1\r\n\r\n"), Route::Page);
-        for bad in
-            [&b"\r\n\r\n"[..], b"GET /metrics\r\n", b"GET  /metrics HTTP/1.1\r\n", b"\xff /m HTTP/1.1", b""]
-        {
+        assert_eq!(route(b"GET /metrics HTTP/1.1\nHost: x\n\n"), Route::Page);
+        assert_eq!(route(b"GET http://h:9177/metrics HTTP/1.1\r\n\r\n"), Route::Page);
+        assert_eq!(route(b"GET http://h:9177/ HTTP/1.1\r\n\r\n"), Route::Nowhere);
+        assert_eq!(route(b"GET http://h HTTP/1.1\r\n\r\n"), Route::Nowhere);
+        for bad in [
+            &b"\r\n\r\n"[..],
+            b"GET /metrics\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\n",
+            b"GET  /metrics HTTP/1.1\r\n",
+            b"\xff /m HTTP/1.1",
+            b"",
+        ] {
             assert_eq!(route(bad), Route::Bad);
         }
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_is_told() {
+        let (mut client, server) = tokio::io::duplex(16 << 10);
+        client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.expect("sent");
+        refuse(server).await.expect("answered");
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.expect("read");
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_head_of_a_request_has_an_end() {
+        for (sent, whole) in [(vec![b'x'; LONGEST + 1], false), (b"GET / HTTP/1.1\n\nmore".to_vec(), true)] {
+            let (mut client, mut server) = tokio::io::duplex(64 << 10);
+            client.write_all(&sent).await.expect("sent");
+            assert_eq!(is_whole(&read(&mut server).await.expect("read")), whole);
+        }
+        let (client, mut server) = tokio::io::duplex(16);
+        drop(client);
+        assert!(read(&mut server).await.is_err());
     }
 
     #[test]

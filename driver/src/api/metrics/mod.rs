@@ -10,8 +10,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::engine::Engine;
 
@@ -52,25 +53,57 @@ impl fmt::Display for Address {
     }
 }
 
+/// A socket of ours in the file system, which is removed with this.
+#[derive(Debug)]
+pub struct Served(Option<PathBuf>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Somebody may have tidied up.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// How long a daemon that has the socket already may take to be noticed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Makes way for a socket.
+///
+/// # Errors
+/// Somebody listens there.
+async fn make_way(path: &Path) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
+        return Ok(());
+    }
+    match tokio::time::timeout(PATIENCE, UnixStream::connect(path)).await {
+        // What a daemon before this one has left.
+        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
 /// Listens, and serves the page until the daemon ends.
-pub async fn start(engine: Arc<Engine>, address: &Address) -> io::Result<()> {
+///
+/// # Errors
+/// The address cannot be had, or somebody else has it.
+pub async fn start(engine: Arc<Engine>, address: &Address) -> io::Result<Served> {
     match address {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(address.as_str()).await?;
             tokio::spawn(http::serve(engine, listener));
+            Ok(Served(None))
         }
         Address::Unix(path) => {
-            // What a daemon before this one has left.
-            if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
-                std::fs::remove_file(path)?;
-            }
+            make_way(path).await?;
             let listener = UnixListener::bind(path)?;
             // As the daemon's own socket, where everybody may read the same.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
             tokio::spawn(http::serve(engine, listener));
+            Ok(Served(Some(path.clone())))
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -85,5 +118,24 @@ mod test {
         for bad in ["", "9177", ":9177", "host:", "host:99999", "unix:", "unix:x"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_taken_from_the_dead_only() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("page");
+        make_way(&path).await.expect("nothing is there");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let refused = make_way(&path).await.expect_err("somebody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        make_way(&path).await.expect("nobody listens any more");
+        assert!(!path.exists());
+        // What is no socket is nobody's to remove: binding to it fails.
+        std::fs::write(&path, "x").expect("written");
+        make_way(&path).await.expect("left alone");
+        assert!(path.exists());
+        drop(Served(Some(path.clone())));
+        assert!(!path.exists());
     }
 }
