@@ -221,6 +221,16 @@ impl Watch {
         }
         Err(format!("no such signal '{member}', but {seen:?}"))
     }
+
+    /// Waits for a signal, and gives all of its kind until then, in their order.
+    pub fn signals(&self, member: &str, is_last: impl Fn(&Value) -> bool) -> Result<Vec<Value>, String> {
+        let all = std::cell::RefCell::new(Vec::new());
+        self.signal(member, |data| {
+            all.borrow_mut().push(data.clone());
+            is_last(data)
+        })?;
+        Ok(all.into_inner())
+    }
 }
 
 impl Drop for Watch {

@@ -165,6 +165,9 @@ fn edit_and_events() -> Outcome {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure_eq!(text, "Network lab XML configuration edited.\n\n".to_owned(), "edit");
     ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("10.20.0.150"), "the change was lost");
+    // A part that is changed is no event, as with libvirt.
+    let part = "<host mac='52:54:00:00:00:07' ip='10.20.0.7'/>";
+    daemon.ok(&["net-update", "lab", "add", "ip-dhcp-host", part, "--config"])?;
     daemon.ok(&["net-undefine", "lab"])?;
     let output = events.wait_with_output().map_err(|e| e.to_string())?;
     let expected = "event 'lifecycle' for network 'lab': Defined

@@ -190,7 +190,7 @@ impl Section {
     }
 }
 
-/// What happened to a network. A changed part is `defined` too.
+/// What happened to a network. That a part was changed (`Update`) is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// `defined`.

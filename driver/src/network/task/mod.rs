@@ -618,8 +618,8 @@ impl Task {
             self.keep(&next).await?;
             self.next = Some(Arc::new(next));
         }
+        // As with libvirt this is no event: the definition is as much one as before, and who wants to know reads it.
         self.publish();
-        self.tell(Kind::Defined);
         Ok(Answer::Done)
     }
 
