@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
     ("dbus::a_thousand_domains", thousand),
     ("dbus::a_daemon_of_a_folder_stays_off_the_bus", off),
+    ("dbus::an_empty_address_is_none", empty_address),
 ];
 
 fn plain(name: &str) -> String {
@@ -512,5 +513,13 @@ fn off() -> Outcome {
     std::thread::sleep(std::time::Duration::from_millis(500));
     let names = bus.run(&["list", "--no-legend"])?;
     ensure!(!names.contains("org.libvirt"), "it is on the bus: {names}");
+    Ok(())
+}
+
+fn empty_address() -> Outcome {
+    let mut daemon = Daemon::start_with(&[("DBUS_SYSTEM_BUS_ADDRESS", "")])?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    daemon.stop()?;
+    ensure!(!daemon.log().contains("D-Bus"), "it looks for a bus: {}", daemon.log());
     Ok(())
 }

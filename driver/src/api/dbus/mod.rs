@@ -22,6 +22,7 @@ mod tuning;
 mod turns;
 mod typed;
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -30,6 +31,12 @@ use crate::engine::Engine;
 
 /// The name on the bus.
 pub const NAME: &str = "org.libvirt";
+
+/// Names the address of the system's bus.
+const VARIABLE: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+
+/// The address of the system's bus where nothing else is said: D-Bus specification, "Well-known Message Bus Instances".
+const SYSTEM: &str = "unix:path=/var/run/dbus/system_bus_socket";
 
 /// Which bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -60,12 +67,19 @@ impl Address {
     /// The bus of a daemon: what the settings say, else the system's; but a daemon with its files under a folder of its
     /// own goes there only if it is told so by `DBUS_SYSTEM_BUS_ADDRESS`.
     pub fn choose(settings: Option<&Self>, has_root: bool) -> Self {
-        let told = std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some();
-        match settings {
+        Self::choose_by(settings, has_root, std::env::var_os(VARIABLE).as_deref())
+    }
+
+    /// The same with the value of the variable; an empty one says nothing.
+    fn choose_by(settings: Option<&Self>, has_root: bool, variable: Option<&OsStr>) -> Self {
+        let is_empty = variable.is_some_and(OsStr::is_empty);
+        let chosen = match settings {
             Some(address) => address.clone(),
-            None if has_root && !told => Self::None,
+            None if has_root && (is_empty || variable.is_none()) => Self::None,
             None => Self::System,
-        }
+        };
+        // The library takes an empty variable for an address.
+        if chosen == Self::System && is_empty { Self::At(SYSTEM.to_owned()) } else { chosen }
     }
 }
 
@@ -96,6 +110,12 @@ mod test {
         let at = Address::At("unix:path=/x".into());
         assert_eq!(Address::choose(Some(&at), true), at);
         assert_eq!(Address::choose(Some(&Address::None), false), Address::None);
+        let empty = Some(OsStr::new(""));
+        assert_eq!(Address::choose_by(None, true, empty), Address::None);
+        assert_eq!(Address::choose_by(None, false, empty), Address::At(SYSTEM.into()));
+        assert_eq!(Address::choose_by(Some(&Address::System), true, empty), Address::At(SYSTEM.into()));
+        assert_eq!(Address::choose_by(Some(&Address::None), false, empty), Address::None);
+        assert_eq!(Address::choose_by(None, true, Some(OsStr::new("unix:path=/x"))), Address::System);
         if std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_none() {
             assert_eq!(Address::choose(None, true), Address::None);
             assert_eq!(Address::choose(None, false), Address::System);
