@@ -113,6 +113,11 @@ fn transient(bus: &Bus, xml: &str) -> Outcome {
 
 /// A descriptor that the bus has carried is a terminal of the container's console.
 fn console(bus: &Bus, path: &str) -> Outcome {
+    let odd = open_console(&bus.address(), path, "odd").err().unwrap_or_default();
+    ensure!(odd.contains("mode is 'shared', 'force' or 'view'"), "another mode: {odd}");
+    // Nothing said is the first of them.
+    let (_, device, writer) = open_console(&bus.address(), path, "")?;
+    ensure_eq!((device.as_str(), writer), ("console0", true), "the console without a mode");
     let (pty, device, writer) = open_console(&bus.address(), path, "shared")?;
     ensure_eq!((device.as_str(), writer), ("console0", true), "the console");
     let mut terminal = File::from(pty);
