@@ -5,6 +5,7 @@
 //! an end, `BERTH_OPERATION`, and `journalctl BERTH_DOMAIN=web` is its story. Lines have the message alone. Does not know
 //! what is told. Sources: systemd.exec(5) "$JOURNAL_STREAM", systemd.journal-fields(7).
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use berth_domain::printable;
@@ -52,6 +53,17 @@ fn is_journal() -> bool {
     found.is_ok_and(|stat| said == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
+/// How many characters of a word of somebody else's are told.
+pub const MOST: usize = 200;
+
+/// A word of somebody else's for a line: a name, a reason, an address.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// The span of what belongs to a domain.
 pub fn domain_span(name: &DomainName, uuid: Uuid) -> Span {
     tracing::info_span!(target: SPANS, "domain", domain = %name, %uuid)
@@ -65,6 +77,14 @@ pub fn operation_span(operation: &str) -> Span {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn long_words_are_cut() {
+        assert_eq!(cut("web"), "web");
+        let whole = "ä".repeat(MOST);
+        assert_eq!(cut(&whole), whole);
+        assert_eq!(cut(&"ä".repeat(MOST + 1)), format!("{whole}…"));
+    }
 
     #[test]
     fn a_message_is_one_line() {

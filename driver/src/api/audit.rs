@@ -8,9 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::access::{self, Method};
-
-/// How many characters of a name or of a reason are told.
-const MOST: usize = 200;
+use crate::journal::cut;
 
 /// How many failed calls of one user are told in a while; more are counted. Everybody may ask for what they are refused, and
 /// a full disk or the journal's own limit would lose the records of others.
@@ -88,20 +86,13 @@ pub fn note(door: &str, asker: Asker, method: Method, object: &str, failure: Opt
 }
 
 fn clean(text: &str) -> String {
-    let mut clean: String = text
-        .chars()
-        .take(MOST)
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
-    if text.chars().nth(MOST).is_some() {
-        clean.push('…');
-    }
-    clean
+    cut(text).chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::journal::MOST;
 
     #[test]
     fn failures_of_one_user_are_told_up_to_a_number() {

@@ -8,6 +8,7 @@ use berth_schemas::controller::{
 use berth_schemas::domain::{EventKind, Exit, ExitKind, Reason};
 
 use crate::engine::publish::{Draft, now_usec};
+use crate::journal::cut;
 
 /// What a controller says about an end, in the words of the domain.
 pub fn exit(from: &ControllerExit) -> Exit {
@@ -84,11 +85,12 @@ pub fn restart_drafts(exit: &Exit) -> (Vec<Draft>, Reason) {
     (drafts, Reason::Restarted)
 }
 
-/// An event as a line of the log: what happened, more about it in brackets, and how init ended.
+/// An event as a line of the log: what happened, more about it in brackets, and how init ended. Details can be of any
+/// length: a URI of metadata is.
 pub fn line(draft: &Draft) -> String {
     let mut text = draft.kind.as_str().to_owned();
     if let Some(detail) = &draft.detail {
-        text.push_str(&format!(" ({detail})"));
+        text.push_str(&format!(" ({})", cut(detail)));
     }
     if let Some(count) = draft.count {
         text.push_str(&format!(" ({count} processes)"));
@@ -155,6 +157,8 @@ mod test {
             line(&Draft { count: Some(2), ..Draft::blank(EventKind::OomKilled) }),
             "oomKilled (2 processes)"
         );
+        let long = line(&Draft::new(EventKind::Metadata, &"u".repeat(100_000)));
+        assert_eq!(long, format!("metadata ({}…)", "u".repeat(200)));
     }
 
     #[test]
