@@ -13,6 +13,7 @@ import time
 
 from gi.repository import Gio, GLib
 
+BUS = "org.freedesktop.DBus"
 BUS_NAME = "org.libvirt"
 HOST = "/org/libvirt/LXC"
 CONNECT = "org.libvirt.Connect"
@@ -29,13 +30,30 @@ STARTED, STOPPED = 2, 5
 PATIENCE = 30
 
 
+def message(error):
+    """GDBus puts the name of the error before the message: "GDBus.Error:org.libvirt.Error: Domain not found"."""
+    return error.message.removeprefix("GDBus.Error:")
+
+
 class Desktop:
     def __init__(self):
         self.bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
         self.loop = GLib.MainLoop()
         self.wanted = None
+        self.names = {}
         self.bus.signal_subscribe(
             BUS_NAME, CONNECT, "DomainEvent", HOST, None, Gio.DBusSignalFlags.NONE, self.happened
+        )
+
+        # Properties are read anew from whoever answers for the name now.
+        self.bus.signal_subscribe(
+            BUS,
+            BUS,
+            "NameOwnerChanged",
+            "/org/freedesktop/DBus",
+            BUS_NAME,
+            Gio.DBusSignalFlags.NONE,
+            self.owner_changed,
         )
 
     def call(self, path, interface, method, parameters=None):
@@ -46,7 +64,8 @@ class Desktop:
 
     def name(self, path):
         get = GLib.Variant("(ss)", (DOMAIN, "Name"))
-        return self.call(path, "org.freedesktop.DBus.Properties", "Get", get)[0]
+        self.names[path] = self.call(path, "org.freedesktop.DBus.Properties", "Get", get)[0]
+        return self.names[path]
 
     def show(self):
         (paths,) = self.call(HOST, CONNECT, "ListDomains", GLib.Variant("(u)", (0,)))
@@ -59,11 +78,22 @@ class Desktop:
         try:
             name = self.name(path)
         except GLib.Error:
-            # It was undefined, and nobody knows its name any more.
-            name = path
+            # It is no more, and only who has asked before knows its name.
+            name = self.names.pop(path, path)
         print(f"{name}: {EVENTS[event] if event < len(EVENTS) else event}", flush=True)
         if (path, event) == self.wanted:
             self.loop.quit()
+
+    def owner_changed(self, _bus, _sender, _path, _interface, _signal, parameters):
+        _name, _old, new = parameters.unpack()
+        if not new:
+            print(f"{BUS_NAME}: away", flush=True)
+            return
+        print(f"{BUS_NAME}: here", flush=True)
+        try:
+            self.show()
+        except GLib.Error as error:
+            print(message(error), file=sys.stderr, flush=True)
 
     def do(self, path, method, event):
         """Calls a method of a domain, and waits for the event that must follow; whether it came."""
@@ -109,8 +139,7 @@ def main(words):
         elif words:
             return desktop.use(words[0])
     except GLib.Error as error:
-        # GDBus puts the name of the error before the message: "GDBus.Error:org.libvirt.Error: Domain not found".
-        return error.message.removeprefix("GDBus.Error:")
+        return message(error)
     except KeyboardInterrupt:
         pass
     return None

@@ -12,10 +12,13 @@ use berth_tests::host::{Traces, in_own_network};
 use berth_tests::peer::{Asked, Authority, Burst, Verdict, open_console};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 pub const TESTS: &[Test] = &[
     ("dbus::a_container_from_its_start_to_its_end", container),
+    ("dbus::what_happened_without_a_daemon_is_told", meanwhile),
     ("dbus::the_desktop_tool_of_the_examples_works", desktop),
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
@@ -130,6 +133,42 @@ fn console(bus: &Bus, path: &str) -> Outcome {
         seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     Ok(())
+}
+
+/// A container that ends while no daemon runs: the next one tells the bus, and who watches there sees it.
+fn meanwhile() -> Outcome {
+    let (mut daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-mean")?;
+    daemon.define("t-mean", &domain_xml("t-mean", &root, &["/bin/sh", "-c", INIT], ""))?;
+    daemon.ok(&["start", "t-mean"])?;
+    let (path, init) = (bus.domain("t-mean")?, daemon.pid_of("t-mean", "initPid")?);
+    let watch = bus.watch()?;
+    let out = daemon.work().join("desktop.out");
+    let log = File::create(&out).map_err(|e| e.to_string())?;
+    let mut tool = Command::new("/usr/bin/python3");
+    tool.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/desktop.py")).arg("--watch");
+    tool.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address()).stdin(Stdio::null()).stdout(log);
+    let tool = Waiting(tool.spawn().map_err(|e| format!("cannot run the desktop tool: {e}"))?);
+    let shown = || std::fs::read_to_string(&out).unwrap_or_default();
+    wait_for("the list", 10, || shown().contains("t-mean: running\n").then_some(()))?;
+    daemon.stop()?;
+    // More than once: it may not listen yet.
+    wait_for("the end of init", 10, || kill(Pid::from_raw(init), Signal::SIGTERM).err())?;
+    daemon.launch()?;
+    watch.signal("NameOwnerChanged", |d| d[0] == "org.libvirt" && d[2] != "")?;
+    watch.signal("DomainEvent", |d| d[0] == path.as_str() && d[1] == 5)?;
+    let (whose, event) = watch.signal("Event", |_| true)?;
+    ensure_eq!((whose.as_str(), &event[2]), (path.as_str(), &json!("stopped")), "the event");
+    // None twice.
+    daemon.ok(&["autostart", "t-mean"])?;
+    daemon.ok(&["undefine", "t-mean"])?;
+    let told = watch.signals("DomainEvent", |d| d[1] == 1)?;
+    ensure_eq!(told, [json!([path, 1, 0])], "what is told afterwards");
+    let wanted = "t-mean: running\norg.libvirt: away\norg.libvirt: here\nt-mean: shut off\nt-mean: stopped\n\
+                  t-mean: undefined\n";
+    let seen = wait_for("what the tool shows", 10, || (shown() == wanted).then_some(()));
+    drop(tool);
+    seen.map_err(|e| format!("{e}: {}", shown()))
 }
 
 fn desktop() -> Outcome {

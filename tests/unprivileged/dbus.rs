@@ -20,6 +20,9 @@ pub const TESTS: &[Test] = &[
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
     ("dbus::changes_that_a_slow_bus_missed_are_told", missed),
+    ("dbus::a_bus_that_was_away_is_told_what_happened", told_late),
+    ("dbus::what_is_forgotten_before_the_bus_comes_is_counted", told_too_late),
+    ("dbus::events_wait_for_the_name", told_by_name),
     ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
     ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
     ("dbus::a_thousand_domains", thousand),
@@ -415,6 +418,77 @@ fn missed() -> Outcome {
     }
     ensure!(told.get() < 3000, "nothing was missed: {} changes were told", told.get());
     daemon.stop()
+}
+
+fn told_late() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    daemon.define("before", &plain("before"))?;
+    let watch = bus.watch()?;
+    daemon.define("mark", &plain("mark"))?;
+    let is_of = |name: &'static str| move |d: &serde_json::Value| d[4]["name"]["data"] == name;
+    let (_, last) = watch.signal("Event", is_of("mark"))?;
+    drop(watch);
+    bus.kill();
+    daemon.define("meanwhile", &plain("meanwhile"))?;
+    daemon.ok(&["undefine", "meanwhile"])?;
+    // It comes to the new bus when somebody looks there.
+    let pid = Pid::from_raw(daemon.pid());
+    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    let watch = bus.launch().and_then(|()| bus.watch());
+    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
+    let watch = watch?;
+    bus.daemon_there()?;
+    daemon.define("after", &plain("after"))?;
+    let told = watch.signals("Event", is_of("after"))?;
+    let said: Vec<_> =
+        told.iter().map(|d| (d[4]["name"]["data"].as_str().unwrap_or_default(), d[2].clone())).collect();
+    ensure_eq!(
+        said,
+        [("meanwhile", "defined".into()), ("meanwhile", "undefined".into()), ("after", "defined".into())],
+        "what was told"
+    );
+    let numbers: Vec<_> = told.iter().map(|d| d[0].as_i64()).collect();
+    let wanted: Vec<_> = (1..=3).map(|n| last[0].as_i64().map(|l| l + n)).collect();
+    ensure_eq!(numbers, wanted, "the numbers");
+    Ok(())
+}
+
+/// More than are remembered.
+fn told_too_late() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    bus.kill();
+    let file = daemon.file("dom.xml", &plain("dom"))?;
+    let both = format!("define {file}; undefine dom");
+    daemon.ok(&[&vec![both; 600].join("; ")])?;
+    bus.launch()?;
+    let warning = "the bus was away: 176 events are not remembered and not told";
+    wait_for("a warning", 15, || daemon.log().contains(warning).then_some(()))?;
+    bus.daemon_there()
+}
+
+/// Whoever has the name until then, and whatever happened meanwhile.
+fn told_by_name() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let bus = Bus::start(daemon.work())?;
+    daemon.define("old", &plain("old"))?;
+    daemon.kill();
+    let other = Authority::start_as(&bus.address(), "org.libvirt")?;
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    daemon.launch()?;
+    wait_for("a warning", 10, || daemon.log().contains("has another owner").then_some(()))?;
+    let watch = bus.watch()?;
+    daemon.define("dom", &plain("dom"))?;
+    daemon.ok(&["undefine", "dom"])?;
+    drop(other);
+    // What came before the name became the daemon's would not be seen any more.
+    watch.signal("NameOwnerChanged", |d| d[0] == "org.libvirt" && d[2] != "")?;
+    for (number, name) in [(0, "defined"), (1, "undefined")] {
+        let (_, about) = watch.signal("DomainEvent", |_| true)?;
+        ensure_eq!(about[1], number, "the event {name}");
+        let (_, event) = watch.signal("Event", |_| true)?;
+        ensure_eq!((&event[2], &event[4]["name"]["data"]), (&name.into(), &"dom".into()), "an event");
+    }
+    Ok(())
 }
 
 /// The log ends with how it is.

@@ -114,6 +114,7 @@ struct Memory {
 pub struct Publisher {
     layout: Layout,
     boot_id: String,
+    began: i64,
     memory: Mutex<Memory>,
     sender: broadcast::Sender<Arc<Happened>>,
     shown: broadcast::Sender<Uuid>,
@@ -140,12 +141,17 @@ impl Publisher {
         let (sender, _) = broadcast::channel(REMEMBERED);
         let (shown, _) = broadcast::channel(REMEMBERED);
         let memory = Mutex::new(Memory { events: VecDeque::new(), sequence, file });
-        Ok(Self { layout: layout.clone(), boot_id, memory, sender, shown })
+        Ok(Self { layout: layout.clone(), boot_id, began: sequence, memory, sender, shown })
     }
 
     /// This boot's name.
     pub fn boot_id(&self) -> &str {
         &self.boot_id
+    }
+
+    /// The last event before this daemon's first one.
+    pub fn began(&self) -> i64 {
+        self.began
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use zbus::Message;
 use zbus::message::{Flags, Type};
 use zbus::wire::DynamicType;
@@ -64,6 +64,36 @@ impl From<zbus::Error> for AskError {
     }
 }
 
+/// The last event of a domain that a bus has taken, this connection's or one before.
+#[derive(Debug)]
+pub struct Told(AtomicI64);
+
+impl Told {
+    /// Nothing was told since that event.
+    pub fn since(sequence: i64) -> Self {
+        Self(AtomicI64::new(sequence))
+    }
+
+    /// The number of the last one.
+    pub fn last(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The bus has taken all of one.
+    pub fn note(&self, sequence: i64) {
+        self.0.fetch_max(sequence, Ordering::Relaxed);
+    }
+}
+
+/// A message that goes out.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The message.
+    pub message: Message,
+    /// The event that is told when the bus has taken it.
+    pub tells: Option<i64>,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Bus {
@@ -73,8 +103,10 @@ pub struct Bus {
     pub callers: Callers,
     /// Their calls.
     pub turns: Arc<Turns>,
-    named: AtomicBool,
-    out: mpsc::Sender<Message>,
+    /// What was told of.
+    told: Arc<Told>,
+    named: watch::Sender<bool>,
+    out: mpsc::Sender<Outgoing>,
     waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
 }
 
@@ -84,12 +116,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Bus {
     /// A connection whose messages go out through a queue.
-    pub fn new(engine: Arc<Engine>, out: mpsc::Sender<Message>) -> Self {
+    pub fn new(engine: Arc<Engine>, told: Arc<Told>, out: mpsc::Sender<Outgoing>) -> Self {
         Self {
             engine,
             callers: Callers::default(),
             turns: Arc::default(),
-            named: AtomicBool::new(false),
+            told,
+            named: watch::Sender::new(false),
             out,
             waiting: Mutex::default(),
         }
@@ -97,23 +130,43 @@ impl Bus {
 
     /// Whether the daemon's name is this connection's.
     pub fn has_name(&self) -> bool {
-        self.named.load(Ordering::Relaxed)
+        *self.named.borrow()
     }
 
     /// The bus tells whether it is.
     pub fn set_name(&self, is_ours: bool) {
-        self.named.store(is_ours, Ordering::Relaxed);
+        self.named.send_replace(is_ours);
+    }
+
+    /// Waits until it is: clients know signals by the name, so that before it nobody hears them.
+    pub async fn named(&self) {
+        // An error: there is no sender any more, which is this bus's own.
+        drop(self.named.subscribe().wait_for(|is_ours| *is_ours).await);
+    }
+
+    /// The last event that was told.
+    pub fn told(&self) -> i64 {
+        self.told.last()
     }
 
     /// Sends as soon as there is room. Whether the bus ever takes it, is another question.
     pub async fn send(&self, message: Message) {
+        self.put(message, None).await;
+    }
+
+    /// Sends the last message about an event.
+    pub async fn send_last_of(&self, sequence: i64, message: Message) {
+        self.put(message, Some(sequence)).await;
+    }
+
+    async fn put(&self, message: Message, tells: Option<i64>) {
         // An error: the connection is gone, and everything that belongs to it with it.
-        drop(self.out.send(message).await);
+        drop(self.out.send(Outgoing { message, tells }).await);
     }
 
     /// Sends if there is room.
     pub fn send_now(&self, message: Message) {
-        drop(self.out.try_send(message));
+        drop(self.out.try_send(Outgoing { message, tells: None }));
     }
 
     /// Calls somebody else on the bus.

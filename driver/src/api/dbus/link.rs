@@ -16,7 +16,7 @@ use zbus::{Connection, Message, MessageStream};
 
 use crate::api::access::Method as Row;
 use crate::api::audit;
-use crate::api::dbus::bus::{BUS, Bus, DRIVER, PATIENCE, QUEUE};
+use crate::api::dbus::bus::{BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::{Method, Properties};
@@ -37,22 +37,24 @@ const MAX_CALL: usize = 2 << 20;
 /// Serves for ever.
 pub async fn run(engine: Arc<Engine>, address: Address) {
     let mut pause = FIRST_PAUSE;
-    let mut told = String::new();
+    let mut said = String::new();
+    // The first bus is also told what the daemon found out at its start.
+    let told = Arc::new(Told::since(engine.publisher.began()));
     loop {
         let begin = Instant::now();
         let why = match connect(&address).await {
-            Ok(connection) => serve(&engine, connection).await,
+            Ok(connection) => serve(&engine, &told, connection).await,
             Err(e) => e,
         };
         if begin.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
         // The same again and again is said once.
-        if why == told {
+        if why == said {
             tracing::debug!("no D-Bus: {why}");
         } else {
             tracing::info!("no D-Bus: {why}; trying again");
-            told = why;
+            said = why;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -73,11 +75,11 @@ async fn connect(address: &Address) -> Result<Connection, String> {
 }
 
 /// Serves until the connection ends; why it did.
-async fn serve(engine: &Arc<Engine>, connection: Connection) -> String {
+async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -> String {
     let mut incoming = MessageStream::from(&connection);
     let (out, queue) = mpsc::channel(QUEUE);
-    let bus = Arc::new(Bus::new(engine.clone(), out));
-    let mut writing = pin!(write(&connection, queue));
+    let bus = Arc::new(Bus::new(engine.clone(), told.clone(), out));
+    let mut writing = pin!(write(&connection, queue, told));
     let mut introducing = tokio::spawn(introduce(bus.clone()));
     let mut introduced = false;
     let telling = tokio::spawn(signals::tell(bus.clone()));
@@ -116,10 +118,10 @@ async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
 }
 
 /// The only one who writes. A message is never cut short, but by the end of the connection.
-async fn write(connection: &Connection, mut queue: mpsc::Receiver<Message>) -> String {
-    while let Some(message) = queue.recv().await {
+async fn write(connection: &Connection, mut queue: mpsc::Receiver<Outgoing>, told: &Told) -> String {
+    while let Some(Outgoing { message, tells }) = queue.recv().await {
         match tokio::time::timeout(PATIENCE, connection.send(&message)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => tells.into_iter().for_each(|sequence| told.note(sequence)),
             Ok(Err(e)) => return format!("cannot write to the bus: {e}"),
             Err(_) => return "the bus takes no messages".into(),
         }

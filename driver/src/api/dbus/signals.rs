@@ -1,7 +1,8 @@
 //! What the bus is told: events with libvirt's numbers and with our own words, and properties that have changed.
 //!
 //! Follows the publisher at a distance: whoever reads too slowly here or on the bus misses something, and the publisher
-//! never waits. Does not know why anything happened.
+//! never waits. A bus that comes late, or comes again, is told first what it missed, as far as that is remembered. Does not
+//! know why anything happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,11 +25,23 @@ use crate::engine::snapshot::Snapshot;
 
 /// Tells until the connection ends.
 pub async fn tell(bus: Arc<Bus>) {
+    // Before anybody can ask by the name: whoever reads a property then is told when it changes.
     let mut shown = bus.engine.publisher.watch();
-    let mut events = bus.engine.publisher.subscribe(None);
     let mut seen: HashMap<Uuid, Arc<Snapshot>> =
         bus.engine.registry.all().into_iter().map(|s| (s.uuid, s)).collect();
+    bus.named().await;
+    let told = bus.told();
+    let mut events = bus.engine.publisher.subscribe(Some(told));
+    if events.lost {
+        let first = events.backlog.first().map_or(events.sequence + 1, |e| e.sequence);
+        tracing::warn!("the bus was away: {} events are not remembered and not told", first - told - 1);
+    }
+    for event in &events.backlog {
+        bus.named().await;
+        happened(&bus, event).await;
+    }
     loop {
+        bus.named().await;
         tokio::select! {
             // A domain is first seen, and then told about.
             biased;
@@ -62,10 +75,14 @@ pub fn all<T>(seen: &HashMap<Uuid, T>, now: impl Iterator<Item = Uuid>) -> BTree
 
 /// Sends one signal.
 pub async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: &str, name: &str, body: &B) {
-    match Message::signal(path, interface, name).build(body) {
-        Ok(message) => bus.send(message).await,
-        Err(e) => tracing::warn!("cannot tell the bus of '{name}': {e}"),
+    if let Some(message) = signal(path, interface, name, body) {
+        bus.send(message).await;
     }
+}
+
+fn signal<B: Serialize + DynamicType>(path: &str, interface: &str, name: &str, body: &B) -> Option<Message> {
+    let built = Message::signal(path, interface, name).build(body);
+    built.inspect_err(|e| tracing::warn!("cannot tell the bus of '{name}': {e}")).ok()
 }
 
 /// Tells which properties are different.
@@ -175,5 +192,7 @@ async fn happened(bus: &Bus, event: &Happened) {
     }
     let detail = event.detail.as_deref().unwrap_or_default();
     let body = (number(event.sequence), number(event.at_usec), event.kind.as_str(), detail, more);
-    emit(bus, &path, dbus::BERTH_DOMAIN.name, "Event", &body).await;
+    if let Some(message) = signal(&path, dbus::BERTH_DOMAIN.name, "Event", &body) {
+        bus.send_last_of(event.sequence, message).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! What the bus is told of networks: events with libvirt's numbers, and properties that have changed.
 //!
-//! Follows at a distance, like the signals of domains.
+//! Follows at a distance, like the signals of domains. What happened while the bus was away is not remembered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub async fn tell(bus: Arc<Bus>) {
     let mut seen: HashMap<Uuid, Arc<Snapshot>> =
         bus.engine.networks.all().into_iter().map(|s| (s.uuid, s)).collect();
     loop {
+        bus.named().await;
         tokio::select! {
             biased;
             uuid = shown.recv() => match uuid {
