@@ -2,8 +2,8 @@
 //! journal.
 //!
 //! What belongs to a domain is told within its span, so that an entry has `BERTH_DOMAIN`, `BERTH_UUID` and, of a start or
-//! an end, `BERTH_OPERATION`, and `journalctl BERTH_DOMAIN=web` is its story. Lines have the message alone. Does not know
-//! what is told. Sources: systemd.exec(5) "$JOURNAL_STREAM", systemd.journal-fields(7).
+//! an end, `BERTH_OPERATION`. The record of who did what has the first two as fields of its own, and `BERTH_METHOD`; so
+//! `journalctl BERTH_DOMAIN=web` is a domain's story. Lines have the message alone. Does not know what is told. Sources: systemd.exec(5) "$JOURNAL_STREAM", systemd.journal-fields(7).
 
 use std::borrow::Cow;
 use std::io::IsTerminal;

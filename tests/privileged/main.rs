@@ -16,6 +16,7 @@ mod hotplug;
 mod idmap;
 mod inside;
 mod invariants;
+mod journal;
 mod kills;
 mod lending;
 mod life;
@@ -48,6 +49,7 @@ fn main() {
         console::TESTS,
         dbus::TESTS,
         failures::TESTS,
+        journal::TESTS,
         kills::TESTS,
         networks::TESTS,
         networks::forwards::TESTS,

@@ -7,7 +7,11 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::api::access::{self, Method};
+use crate::engine::registry::{Reference, Registry};
+use crate::engine::snapshot::Snapshot;
 use crate::journal::cut;
 
 /// How many failed calls of one user are told in a while; more are counted. Everybody may ask for what they are refused, and
@@ -56,11 +60,49 @@ pub struct Asker {
     pub pid: Option<u32>,
 }
 
-/// Notes what became of a call. An empty `object` is one that the call does not name; no `failure` means that it was done.
-pub fn note(door: &str, asker: Asker, method: Method, object: &str, failure: Option<&str>) {
-    if !access::is_noted(method) {
-        return;
+/// What a call is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// In the words of the line; empty if the call does not name it.
+    pub object: String,
+    /// A domain's name; as the caller gave it, if there is no such domain.
+    pub domain: Option<String>,
+    /// A domain's uuid.
+    pub uuid: Option<Uuid>,
+}
+
+impl About {
+    /// What is no domain.
+    pub fn other(object: String) -> Self {
+        Self { object, ..Self::default() }
     }
+
+    /// A domain that there is.
+    pub fn known(snapshot: &Snapshot) -> Self {
+        let name = snapshot.name.to_string();
+        Self { object: name.clone(), domain: Some(name), uuid: Some(snapshot.uuid) }
+    }
+
+    /// A domain as a caller names it.
+    pub fn domain(object: String, reference: &Reference, registry: &Registry) -> Self {
+        let known = registry.find(reference).ok();
+        let (domain, uuid) = match known {
+            Some(entry) => (Some(entry.name.to_string()), Some(entry.uuid)),
+            None => (reference.name.clone(), reference.uuid.as_deref().and_then(|u| Uuid::parse_str(u).ok())),
+        };
+        Self { object, domain, uuid }
+    }
+}
+
+/// Notes what became of a call; no `failure` means that it was done.
+pub fn note(door: &str, asker: Asker, method: Method, about: &About, failure: Option<&str>) {
+    if access::is_noted(method) {
+        record(door, asker, method.name(), about, failure);
+    }
+}
+
+/// The same of what is no method of the engine, but asks for a change.
+pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Option<&str>) {
     if failure.is_some()
         && let Some(uid) = asker.uid.filter(|uid| *uid != 0)
     {
@@ -75,13 +117,15 @@ pub fn note(door: &str, asker: Asker, method: Method, object: &str, failure: Opt
         }
     }
     let known = |number: Option<u32>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    let (uid, pid, operation) = (known(asker.uid), known(asker.pid), method.name());
-    let (object, result) = (clean(object), failure.map_or_else(|| "done".to_owned(), clean));
+    let (caller, pid) = (known(asker.uid), known(asker.pid));
+    let (object, result) = (clean(&about.object), failure.map_or_else(|| "done".to_owned(), clean));
     let of = if object.is_empty() { String::new() } else { format!(" of '{object}'") };
+    // Beside what its task tells, so that the story of a domain has who wanted what.
+    let (domain, uuid) = (about.domain.as_deref().map(clean), about.uuid.map(|u| u.to_string()));
     tracing::info!(
         target: "audit",
-        operation, object, uid, pid, door, result,
-        "user {uid}, process {pid}, by {door}: {operation}{of}: {result}"
+        method, object, domain, uuid, uid = caller, pid, door, result,
+        "user {caller}, process {pid}, by {door}: {method}{of}: {result}"
     );
 }
 
@@ -91,8 +135,67 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod test {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use berth_schemas::domain::Method as Domain;
+    use tracing::field::{Field, Visit};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
+
     use super::*;
     use crate::journal::MOST;
+
+    /// Fields of entries, as the journal gets them.
+    #[derive(Clone, Default)]
+    struct Entries(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Entries {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            struct Fields(BTreeMap<&'static str, String>);
+            impl Visit for Fields {
+                fn record_str(&mut self, field: &Field, value: &str) {
+                    self.0.insert(field.name(), value.to_owned());
+                }
+                fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                    self.0.insert(field.name(), format!("{value:?}"));
+                }
+            }
+            let mut fields = Fields(BTreeMap::new());
+            event.record(&mut fields);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fields.0);
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_domain_is_part_of_its_story() {
+        let entries = Entries::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(entries.clone()));
+        let (asker, stop) = (Asker { uid: Some(0), pid: Some(7) }, Method::Domain(Domain::Destroy));
+        let uuid = Uuid::from_u128(7);
+        let web = About { object: "web".into(), domain: Some("web".into()), uuid: Some(uuid) };
+        note("varlink", asker, stop, &web, None);
+        let nobody = Reference::by_name("nobody");
+        let nobody = About::domain(nobody.text(), &nobody, &Registry::default());
+        note("varlink", asker, stop, &nobody, Some("no such domain"));
+        let unknown = Reference { uuid: Some(uuid.to_string()), ..Reference::default() };
+        note("varlink", asker, stop, &About::domain(unknown.text(), &unknown, &Registry::default()), None);
+        record("D-Bus", asker, "x.Set", &About::other("lab".into()), Some("no"));
+        let seen = entries.0.lock().expect("entries");
+        let field = |n: usize, name: &str| seen[n].get(name).map(String::as_str);
+        assert_eq!(
+            field(0, "message"),
+            Some("user 0, process 7, by varlink: io.berth.Domain.Destroy of 'web': done")
+        );
+        assert_eq!(field(0, "method"), Some("io.berth.Domain.Destroy"));
+        assert_eq!(field(0, "operation"), None);
+        assert_eq!((field(0, "domain"), field(0, "uuid")), (Some("web"), Some(&*uuid.to_string())));
+        assert_eq!((field(0, "uid"), field(0, "pid")), (Some("0"), Some("7")));
+        assert_eq!((field(1, "domain"), field(1, "uuid")), (Some("nobody"), None));
+        assert_eq!((field(2, "domain"), field(2, "uuid")), (None, Some(&*uuid.to_string())));
+        assert_eq!((field(3, "domain"), field(3, "object")), (None, Some("lab")));
+        assert_eq!(field(3, "message"), Some("user 0, process 7, by D-Bus: x.Set of 'lab': no"));
+    }
 
     #[test]
     fn failures_of_one_user_are_told_up_to_a_number() {

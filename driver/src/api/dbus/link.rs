@@ -15,7 +15,7 @@ use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
 use crate::api::access::Method as Row;
-use crate::api::audit;
+use crate::api::audit::{self, About};
 use crate::api::dbus::bus::{BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
@@ -225,19 +225,17 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     let method = find(object, header.interface().map(|i| i.as_str()), member)?;
     let call = Call::new(bus, method, client, message, header);
     // What is removed has a name before, and what is made has one afterwards.
-    let before = name_of(bus, object);
+    let before = about(bus, object);
     let answer = authorised(&call, object, member, path).await;
     let made = || {
         let body = answer.as_ref().ok()?.body();
         let path: zbus::ObjectPath<'_> = body.deserialize().ok()?;
-        name_of(bus, Object::find(path.as_str())?)
+        about(bus, Object::find(path.as_str())?)
     };
-    let about = before.or_else(|| match object {
-        Object::Domain(uuid) | Object::Network(uuid) => Some(uuid.to_string()),
-        Object::Connect => made(),
-        _ => None,
-    });
-    let about = about.unwrap_or_default();
+    let about = match object {
+        Object::Connect => made().unwrap_or_default(),
+        _ => before.unwrap_or_default(),
+    };
     let row = match (method, object) {
         // One method for the properties of all.
         (Method::Properties(Properties::Set), Object::Network(_)) => {
@@ -250,10 +248,17 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
     answer
 }
 
-fn name_of(bus: &Bus, object: Object) -> Option<String> {
+/// What the record of who did what tells of an object.
+fn about(bus: &Bus, object: Object) -> Option<About> {
     match object {
-        Object::Domain(uuid) => Some(objects::find_domain(&bus.engine, uuid).ok()?.name.to_string()),
-        Object::Network(uuid) => Some(network::find(&bus.engine, uuid).ok()?.name.to_string()),
+        Object::Domain(uuid) => Some(match objects::find_domain(&bus.engine, uuid) {
+            Ok(snapshot) => About::known(&snapshot),
+            Err(_) => About::domain(uuid.to_string(), &objects::domain_reference(uuid), &bus.engine.registry),
+        }),
+        Object::Network(uuid) => Some(About::other(match network::find(&bus.engine, uuid) {
+            Ok(snapshot) => snapshot.name.to_string(),
+            Err(_) => uuid.to_string(),
+        })),
         _ => None,
     }
 }

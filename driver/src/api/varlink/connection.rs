@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use crate::api::access::{self, Method};
-use crate::api::audit::{self, Asker};
+use crate::api::audit::{self, About, Asker};
 use crate::api::varlink::reply::{CallError, Outbox};
 use crate::api::varlink::{domain, network, node};
 use crate::container::task;
@@ -42,7 +42,7 @@ pub struct Connection {
     /// Who opened it, for the record of who did what.
     pub asker: Asker,
     /// What the call under way has turned out to be about, if its parameters do not name it.
-    pub about: Option<String>,
+    pub about: Option<About>,
     /// Domains that end with this connection: uuid and id of the run.
     pub autodestroy: Vec<(uuid::Uuid, i32)>,
     /// Whether the connection is no longer ours.
@@ -201,12 +201,25 @@ impl Connection {
         if !access::is_noted(known) {
             return self.authorised(name, known, call).await;
         }
-        let object = object(call.parameters.as_ref());
+        // What is removed has a name and a uuid before.
+        let named = self.named(known, call.parameters.as_ref());
         let answered = self.authorised(name, known, call).await;
-        let object = self.about.take().unwrap_or(object);
+        let about = self.about.take().unwrap_or(named);
         let failure = answered.as_ref().err().map(ToString::to_string);
-        audit::note("varlink", self.asker, known, &object, failure.as_deref());
+        audit::note("varlink", self.asker, known, &about, failure.as_deref());
         answered
+    }
+
+    /// What a call is about, as its parameters name it.
+    fn named(&self, method: Method, parameters: Option<&Value>) -> About {
+        let text = |key| parameters?.get(key)?.as_str().map(str::to_owned);
+        let (name, uuid) = (text("name"), text("uuid"));
+        let id = parameters.and_then(|p| p.get("id")?.as_i64());
+        let reference = Reference { name, uuid, id };
+        match method {
+            Method::Domain(_) => About::domain(reference.text(), &reference, &self.engine.registry),
+            _ => About::other(reference.text()),
+        }
     }
 
     async fn authorised(&mut self, name: &str, known: Method, call: Call) -> Result<(), CallError> {
@@ -252,14 +265,4 @@ impl Connection {
         self.out.good(&json!({ "description": text }), false);
         Ok(())
     }
-}
-
-/// What a call is about, as its parameters name it.
-fn object(parameters: Option<&Value>) -> String {
-    let named = |key| match parameters?.get(key)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    ["name", "uuid", "id"].into_iter().find_map(named).unwrap_or_default()
 }

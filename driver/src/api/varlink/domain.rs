@@ -17,6 +17,7 @@ use berth_schemas::domain::{
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 
+use crate::api::audit::About;
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
 use crate::api::varlink::{console, convert, stats, subscribe};
@@ -188,7 +189,7 @@ async fn usage(c: &mut Connection, call: Call) -> Result<(), CallError> {
 async fn define(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = DefineIn::from_value(call.parameters)?;
     let defined = c.engine.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
-    c.about = Some(defined.snapshot.name.to_string());
+    c.about = Some(About::known(&defined.snapshot));
     let out = DefineOut {
         domain: convert::status(&defined.snapshot, c.engine.profiles.model()),
         updated: defined.updated,
@@ -227,7 +228,7 @@ async fn create(c: &mut Connection, call: Call) -> Result<(), CallError> {
     if autodestroy {
         remember_autodestroy(c, &created.snapshot);
     }
-    c.about = Some(created.snapshot.name.to_string());
+    c.about = Some(About::known(&created.snapshot));
     let domain = convert::status(&created.snapshot, c.engine.profiles.model());
     let warnings = created.warnings.iter().map(convert::diagnostic).collect();
     c.out.good(&CreateOut { domain, warnings }, false);

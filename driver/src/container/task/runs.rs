@@ -89,7 +89,8 @@ impl Task {
         });
         self.run += 1;
         self.watch_pressure(pressure);
-        let shown = self.show(vec![Draft::new(EventKind::Started, "booted")]).await;
+        let told = self.show(vec![Draft::new(EventKind::Started, "booted")]);
+        let shown = told.instrument(operation_span("start")).await;
         self.register();
         tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
         self.destroyers = starting.destroyers;
@@ -107,7 +108,7 @@ impl Task {
     /// for, and then the start has failed.
     fn refuse_started(&mut self, reply: Reply, error: &io::Error) {
         let message = format!("cannot start domain '{}': cannot write its status: {error}", self.entry.name);
-        tracing::error!("{message}");
+        operation_span("start").in_scope(|| tracing::error!("{message}"));
         let (ended, end) = oneshot::channel();
         self.destroyers.push(ended);
         tokio::spawn(async move {
@@ -119,9 +120,11 @@ impl Task {
 
     pub(super) async fn start_failed(&mut self, undone: Undone) {
         let Some(starting) = self.starting.take() else { return };
-        for left in &undone.residue {
-            tracing::warn!("domain '{}': {left}", self.entry.name);
-        }
+        operation_span("start").in_scope(|| {
+            for left in &undone.residue {
+                tracing::warn!("domain '{}': {left}", self.entry.name);
+            }
+        });
         self.lifecycle = self.lifecycle.after(Fact::StartFailed);
         self.give_back_ids().await;
         self.publish(Vec::new()).await;
@@ -177,9 +180,11 @@ impl Task {
             }
             ControllerEventKind::Ended => {
                 active.ended = Some(active::ended_event(&event));
-                for left in &event.residue {
-                    tracing::warn!("domain '{}': controller: {left}", self.entry.name);
-                }
+                operation_span("stop").in_scope(|| {
+                    for left in &event.residue {
+                        tracing::warn!("domain '{}': controller: {left}", self.entry.name);
+                    }
+                });
                 self.begin_stop(How::Over);
             }
         }
@@ -258,6 +263,22 @@ impl Task {
 
     pub(super) async fn stopped(&mut self, outcome: Outcome) {
         let Some(active) = self.active.take() else { return };
+        // What is taken up afterwards has operations of its own.
+        let residue = self.wind_up(active, outcome).instrument(operation_span("stop")).await;
+        for reply in std::mem::take(&mut self.destroyers) {
+            let done = match residue.first() {
+                None => Ok(Answer::Done),
+                Some(left) => {
+                    Err(Failure::Failed(format!("something of domain '{}' is left: {left}", self.entry.name)))
+                }
+            };
+            answer(reply, done);
+        }
+        self.unpark().await;
+    }
+
+    /// Tells how a run ended and forgets it; what is left of it.
+    async fn wind_up(&mut self, active: Active, outcome: Outcome) -> Vec<String> {
         let mut drafts = Vec::new();
         for event in outcome.record.iter().flat_map(|r| &r.events) {
             match event.kind {
@@ -297,16 +318,7 @@ impl Task {
         for left in &residue {
             tracing::warn!("domain '{}': {left}", self.entry.name);
         }
-        for reply in std::mem::take(&mut self.destroyers) {
-            let done = match residue.first() {
-                None => Ok(Answer::Done),
-                Some(left) => {
-                    Err(Failure::Failed(format!("something of domain '{}' is left: {left}", self.entry.name)))
-                }
-            };
-            answer(reply, done);
-        }
-        self.unpark().await;
+        residue
     }
 }
 
