@@ -324,10 +324,35 @@ fn errors() -> Outcome {
     let is_told = |l: &str| l.split_once(before).is_some_and(|(_, rest)| rest.contains(after));
     ensure!(log.lines().any(is_told), "the log does not tell of it: {log}");
     ensure!(!log.contains("by D-Bus: io.berth.Domain.List"), "the log tells who looked: {log}");
+    never_set(&daemon, &bus, &path)?;
     let wrong = bus.call(&path, "Domain", "GetState", &["s", "x"]);
     ensure!(wrong.clone().is_err_and(|e| e.contains("'u'")), "a parameter of another type: {wrong:?}");
     let read_only = bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Domain", "Name", "s", "x"]);
     ensure!(read_only.is_err_and(|e| e.contains("cannot be set")), "a property that cannot be set");
+    Ok(())
+}
+
+/// What cannot be set is refused, and told as what was called.
+fn never_set(daemon: &Daemon, bus: &Bus, domain: &str) -> Outcome {
+    let set = |path: &str, interface: &str, property: &[&str]| {
+        bus.run(&[&["set-property", "org.libvirt", path, interface], property].concat()).err()
+    };
+    let connect = "org.libvirt.Connect";
+    let read_only = set(HOST, connect, &["Hostname", "s", "x"]).unwrap_or_default();
+    ensure!(read_only.contains("property 'Hostname' cannot be set"), "a property of the host: {read_only}");
+    set(domain, "org.libvirt.Domain", &["Name", "s", "x"]);
+    set(domain, "io.berth.Domain", &["Autostart", "b", "true"]);
+    set(domain, "org.libvirt.Domain", &["Autostart", "s", "x"]);
+    let log = daemon.log();
+    for line in [
+        "by D-Bus: org.freedesktop.DBus.Properties.Set: property 'Hostname' cannot be set",
+        "by D-Bus: org.freedesktop.DBus.Properties.Set of 'dom': property 'Name' cannot be set",
+        "by D-Bus: org.freedesktop.DBus.Properties.Set of 'dom': no such property 'Autostart' in 'io.berth.Domain'",
+        "by D-Bus: io.berth.Domain.SetAutostart of 'dom': property 'Autostart' is a boolean",
+    ] {
+        ensure!(log.contains(line), "no '{line}' in {log}");
+    }
+    ensure_eq!(log.matches("SetAutostart").count(), 1, "as what it was told in {log}");
     Ok(())
 }
 

@@ -8,13 +8,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_schemas::network::Method as NetworkMethod;
 use tokio::sync::mpsc;
 use zbus::export::futures_core::Stream;
 use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
-use crate::api::access::Method as Row;
 use crate::api::audit::{self, About};
 use crate::api::dbus::bus::{BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
 use crate::api::dbus::call::{self, Call};
@@ -33,6 +31,12 @@ const UNREAD: usize = 32;
 
 /// Longest call: the longest document, and room around it.
 const MAX_CALL: usize = 2 << 20;
+
+/// This door, in the record of who did what.
+const DOOR: &str = "D-Bus";
+
+/// What is asked of a property that cannot be set, in that record.
+const SET: &str = "org.freedesktop.DBus.Properties.Set";
 
 /// Serves for ever.
 pub async fn run(engine: Arc<Engine>, address: Address) {
@@ -236,15 +240,17 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
         Object::Connect => made().unwrap_or_default(),
         _ => before.unwrap_or_default(),
     };
-    let row = match (method, object) {
+    let row = match method {
         // One method for the properties of all.
-        (Method::Properties(Properties::Set), Object::Network(_)) => {
-            Row::Network(NetworkMethod::SetAutostart)
-        }
-        _ => method.row(),
+        Method::Properties(Properties::Set) => properties::row(&call, object),
+        _ => Some(method.row()),
     };
     let failure = answer.as_ref().err().map(|refusal| refusal.reply().1);
-    audit::note("D-Bus", bus.callers.asker(client), row, &about, failure.as_deref());
+    let (asker, failure) = (bus.callers.asker(client), failure.as_deref());
+    match row {
+        Some(row) => audit::note(DOOR, asker, row, &about, failure),
+        None => audit::record(DOOR, asker, SET, &about, failure),
+    }
     answer
 }
 

@@ -154,7 +154,7 @@ methods! {
 
 methods! {
     /// `org.freedesktop.DBus.Properties`: the only one that can be written is `Autostart`, of domains and of
-    /// networks, which have the same rows.
+    /// networks, which have the same rows. The record of who did what has rows of its own: see `properties::row`.
     Properties {
         Get "ss" => "v": Row::Domain(D::List);
         GetAll "s" => "a{sv}": Row::Domain(D::List);

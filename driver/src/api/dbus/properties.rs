@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 
 use berth_schemas::dbus;
+use berth_schemas::domain::Method as DomainMethod;
+use berth_schemas::network::Method as NetworkMethod;
 use zbus::{OwnedVariant, Structure, Variant};
 
+use crate::api::access::Method as Row;
 use crate::api::dbus::call::{Answer, Call};
 use crate::api::dbus::domain::ask;
 use crate::api::dbus::error::Refusal;
@@ -46,27 +49,43 @@ pub async fn call(c: &Call<'_>, method: Properties, object: Object) -> Answer {
         Properties::Set => {
             let (interface, name, value): (String, String, OwnedVariant) = c.parameters()?;
             let map = of_object(c, object, &interface)?;
-            match (object, name.as_str(), &*value) {
-                (Object::Domain(uuid), "Autostart", Variant::Bool(on)) if interface == dbus::DOMAIN.name => {
+            let is_there = map.contains_key(name.as_str());
+            match (object, written(object, &interface, &name), &*value) {
+                (Object::Domain(uuid), Some(_), Variant::Bool(on)) => {
                     ask(c, uuid, Request::SetAutostart(*on)).await
                 }
-                (Object::Network(uuid), "Autostart", Variant::Bool(on))
-                    if interface == dbus::NETWORK.name =>
-                {
+                (Object::Network(uuid), Some(_), Variant::Bool(on)) => {
                     let networks = &c.bus.engine.networks;
                     networks.set_autostart(&network::reference(uuid), *on).await?;
                     c.done()
                 }
-                (Object::Domain(_) | Object::Network(_), "Autostart", _) => {
-                    Err(Refusal::arguments("property 'Autostart' is a boolean"))
-                }
-                _ if map.contains_key(name.as_str()) => {
+                (_, Some(_), _) => Err(Refusal::arguments(format!("property '{name}' is a boolean"))),
+                (_, None, _) if is_there => {
                     Err(Refusal::Protocol("PropertyReadOnly", format!("property '{name}' cannot be set")))
                 }
-                _ => Err(unknown(&interface, &name)),
+                (_, None, _) => Err(unknown(&interface, &name)),
             }
         }
     }
+}
+
+/// What of the engine it is to set a property; none: it cannot be set.
+fn written(object: Object, interface: &str, name: &str) -> Option<Row> {
+    match object {
+        Object::Domain(_) if interface == dbus::DOMAIN.name && name == "Autostart" => {
+            Some(Row::Domain(DomainMethod::SetAutostart))
+        }
+        Object::Network(_) if interface == dbus::NETWORK.name && name == "Autostart" => {
+            Some(Row::Network(NetworkMethod::SetAutostart))
+        }
+        _ => None,
+    }
+}
+
+/// The same of a call of `Set`; none also if its parameters cannot be read.
+pub fn row(c: &Call<'_>, object: Object) -> Option<Row> {
+    let (interface, name, _): (String, String, OwnedVariant) = c.parameters().ok()?;
+    written(object, &interface, &name)
 }
 
 fn unknown(interface: &str, name: &str) -> Refusal {
@@ -148,6 +167,23 @@ pub fn peer(c: &Call<'_>, method: Peer) -> Answer {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn nothing_but_autostart_is_written() {
+        let uuid = uuid::Uuid::nil();
+        let (domain, network) = (Object::Domain(uuid), Object::Network(uuid));
+        let all = [dbus::CONNECT, dbus::DOMAIN, dbus::NETWORK, dbus::BERTH_DOMAIN];
+        for interface in all.map(|i| i.name) {
+            for object in [domain, network, Object::Connect] {
+                let is_own = (object == domain && interface == dbus::DOMAIN.name)
+                    || (object == network && interface == dbus::NETWORK.name);
+                assert_eq!(written(object, interface, "Autostart").is_some(), is_own, "{interface}");
+                assert_eq!(written(object, interface, "Name"), None, "{interface}");
+            }
+        }
+        let row = written(network, dbus::NETWORK.name, "Autostart");
+        assert_eq!(row, Some(Row::Network(NetworkMethod::SetAutostart)));
+    }
 
     #[test]
     fn versions_are_counted_as_libvirt_does() {
