@@ -456,6 +456,7 @@ fn formats() -> Outcome {
     let script = "cat /mnt/* > /tmp/out; echo again > /mnt/new; sync; echo >> /tmp/done; exec sleep 1000";
     let xml = domain_xml("t-qcow", &root, &["/bin/sh", "-c", script], &image);
     daemon.define("t-qcow", &xml)?;
+    let ended = || (!Path::new("/sys/block/nbd0/pid").exists()).then_some(());
     for expected in ["hello\n", "hello\nagain\n"] {
         daemon.ok(&["start", "t-qcow"]).map_err(|e| {
             let log = fs::read_to_string(daemon.root().join("var/log/berth/t-qcow.log"));
@@ -474,9 +475,14 @@ fn formats() -> Outcome {
         daemon.ok(&["destroy", "t-qcow"])?;
         ensure_eq!(fs::read_to_string(root.join("tmp/out")).unwrap_or_default(), expected, "what was read");
         fs::remove_file(root.join("tmp/done")).map_err(|e| e.to_string())?;
-        wait_for("the end of qemu-nbd", 10, || (!Path::new("/sys/block/nbd0/pid").exists()).then_some(()))?;
+        wait_for("the end of qemu-nbd", 10, ended)?;
     }
-    Ok(())
+    // With its controller, whatever becomes of that.
+    daemon.ok(&["start", "t-qcow"])?;
+    ensure!(ended().is_none(), "qemu-nbd does not serve");
+    let controller = nix::unistd::Pid::from_raw(daemon.pid_of("t-qcow", "id")?);
+    nix::sys::signal::kill(controller, nix::sys::signal::Signal::SIGKILL).map_err(|e| e.to_string())?;
+    wait_for("the end of qemu-nbd after that of its controller", 10, ended)
 }
 
 /// Programs of the host that the daemon runs, and what it listens on. Networks have tests of their own.
