@@ -1,16 +1,10 @@
-# bash completion for virsh-lite: the program itself knows what fits.
+# bash completion for virsh-lite: the program itself knows what fits, and how it is quoted where the cursor is.
 _virsh_lite() {
-    local line=${COMP_LINE:0:COMP_POINT} current=${COMP_WORDS[COMP_CWORD]} word head=
-    # bash cuts words at ':' and '=' and wants only the part behind the cut.
-    word=${line##*[[:space:]]}
-    if [[ $word == *[:=]* ]]; then
-        [[ $current == [:=] ]] && current=
-        head=${word%"$current"}
-    fi
+    local line=${COMP_LINE:0:COMP_POINT} word
     COMPREPLY=()
     while IFS= read -r word; do
-        COMPREPLY+=("$(printf %q "${word#"$head"}")")
-    done < <("${COMP_WORDS[0]/#\~/$HOME}" complete --line "$line" 2>/dev/null)
+        COMPREPLY+=("$word")
+    done < <("${COMP_WORDS[0]/#\~/$HOME}" complete --bash="$COMP_WORDBREAKS" --line "$line" 2>/dev/null)
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace
     return 0
 }

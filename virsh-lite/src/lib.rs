@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod bash;
 pub mod client;
 mod cmd;
 mod complete;

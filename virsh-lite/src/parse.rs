@@ -80,50 +80,114 @@ pub fn from_line(line: &str) -> Result<Vec<Call>, Failure> {
 
 /// Cuts a line into commands and these into words.
 pub fn split(line: &str) -> Result<Vec<Vec<String>>, Failure> {
-    let mut commands = vec![Vec::new()];
-    let mut word: Option<String> = None;
-    let mut chars = line.chars();
-    let mut end = |word: &mut Option<String>, new: bool| {
-        if let (Some(w), Some(last)) = (word.take(), commands.last_mut()) {
-            last.push(w);
-        }
-        if new {
-            commands.push(Vec::new());
-        }
-    };
-    while let Some(c) = chars.next() {
-        match c {
-            ';' | '\n' => end(&mut word, true),
-            ' ' | '\t' => end(&mut word, false),
-            '#' if word.is_none() => {
-                while chars.next().is_some_and(|c| c != '\n') {}
-                end(&mut word, true);
-            }
-            '\'' => quoted(&mut chars, '\'', word.get_or_insert_default())?,
-            '"' => quoted(&mut chars, '"', word.get_or_insert_default())?,
-            '\\' => match chars.next() {
-                Some(c) => word.get_or_insert_default().push(c),
-                None => return Err(Failure::line("dangling \\")),
-            },
-            c => word.get_or_insert_default().push(c),
+    let mut cut = Cut::of(line, "");
+    match (cut.dangling, cut.quote) {
+        (true, _) => Err(Failure::line("dangling \\")),
+        (false, Some(quote)) => Err(Failure::line(format!("missing {quote}"))),
+        (false, None) => {
+            cut.end(false);
+            Ok(cut.commands)
         }
     }
-    end(&mut word, false);
-    Ok(commands)
 }
 
-/// Takes characters up to the closing quote.
-fn quoted(chars: &mut std::str::Chars<'_>, quote: char, word: &mut String) -> Result<(), Failure> {
-    loop {
-        match chars.next() {
-            Some(c) if c == quote => return Ok(()),
-            Some('\\') if quote == '"' => match chars.next() {
-                Some(c) => word.push(c),
-                None => return Err(Failure::line("dangling \\")),
-            },
-            Some(c) => word.push(c),
-            None if quote == '"' => return Err(Failure::line("missing \"")),
-            None => return Err(Failure::line("missing '")),
+/// The last command of a line that is still being typed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// Its words; the last one, which may be empty, is the one at the cursor. None in a comment.
+    pub words: Vec<String>,
+    /// Where in the line the last word begins.
+    pub start: usize,
+    /// The quote that is still open.
+    pub quote: Option<char>,
+    /// How much of the last word, without its quotes, is before what a shell completes: that is what comes after the open
+    /// quote, or else after the last of its break characters.
+    pub fixed: usize,
+}
+
+/// Cuts a line that is still being typed: a quote that is open is as good as closed. `breaks` are the characters at which
+/// a shell cuts words before it asks.
+pub fn typed(line: &str, breaks: &str) -> Typed {
+    let mut cut = Cut::of(line, breaks);
+    if cut.comment {
+        return Typed::default();
+    }
+    let (start, quote) = (cut.word.as_ref().map_or(line.len(), |_| cut.start), cut.quote);
+    let fixed = if quote.is_some() { cut.opened } else { cut.broken };
+    cut.word.get_or_insert_default();
+    cut.end(false);
+    Typed { words: cut.commands.pop().unwrap_or_default(), start, quote, fixed }
+}
+
+/// A line as far as it is cut.
+#[derive(Debug, Default)]
+struct Cut {
+    commands: Vec<Vec<String>>,
+    /// The word at the end.
+    word: Option<String>,
+    /// Where in the line it begins.
+    start: usize,
+    /// Its length when its last quote was opened, and behind its last break character.
+    opened: usize,
+    broken: usize,
+    /// The quote that is open.
+    quote: Option<char>,
+    /// The line ends with a backslash.
+    dangling: bool,
+    /// The line ends with a comment.
+    comment: bool,
+}
+
+impl Cut {
+    fn of(line: &str, breaks: &str) -> Self {
+        let mut cut = Self { commands: vec![Vec::new()], ..Self::default() };
+        let mut chars = line.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match (c, cut.quote) {
+                ('\\', None | Some('"')) => {
+                    let next = chars.next();
+                    cut.dangling = next.is_none();
+                    next.into_iter().for_each(|(_, c)| cut.word(at).push(c));
+                }
+                (c, Some(quote)) if c == quote => cut.quote = None,
+                (c, Some(_)) => cut.word(at).push(c),
+                (';' | '\n', None) => cut.end(true),
+                (' ' | '\t', None) => cut.end(false),
+                ('#', None) if cut.word.is_none() => {
+                    cut.comment = !chars.any(|(_, c)| c == '\n');
+                    cut.end(true);
+                }
+                ('\'' | '"', None) => {
+                    cut.opened = cut.word(at).len();
+                    cut.quote = Some(c);
+                }
+                (c, None) => {
+                    cut.word(at).push(c);
+                    if breaks.contains(c) {
+                        cut.broken = cut.word(at).len();
+                    }
+                }
+            }
+        }
+        cut
+    }
+
+    /// The word that a character of the line belongs to.
+    fn word(&mut self, at: usize) -> &mut String {
+        if self.word.is_none() {
+            (self.start, self.opened, self.broken) = (at, 0, 0);
+        }
+        self.word.get_or_insert_default()
+    }
+
+    /// Ends a word, and the command if another one comes.
+    fn end(&mut self, command: bool) {
+        if let (Some(word), Some(last)) = (self.word.take(), self.commands.last_mut()) {
+            last.push(word);
+        }
+        (self.opened, self.broken) = (0, 0);
+        if command {
+            self.commands.push(Vec::new());
         }
     }
 }
@@ -317,6 +381,36 @@ mod test {
     }
 
     #[test]
+    fn what_is_being_typed() {
+        let words = |line| typed(line, "").words;
+        assert_eq!(words("a b"), ["a", "b"]);
+        assert_eq!(words("a b "), ["a", "b", ""]);
+        assert_eq!(words("a; b 'c"), ["b", "c"]);
+        assert_eq!(words("a; "), [""]);
+        assert_eq!(words(""), [""]);
+        assert_eq!(words("a \""), ["a", ""]);
+        assert_eq!(words("a \"b c "), ["a", "b c "]);
+        assert_eq!(words("a \"b; c"), ["a", "b; c"]);
+        assert_eq!(words("a 'b\\"), ["a", "b\\"]);
+        assert_eq!(words("a b\\ "), ["a", "b "]);
+        assert_eq!(words("a b\\"), ["a", "b"]);
+        assert_eq!(words("a # b"), Vec::<String>::new());
+        assert_eq!(words("a # b\nc"), ["c"]);
+        let place = |line| {
+            let typed = typed(line, ":=");
+            (typed.start, typed.quote, typed.fixed)
+        };
+        assert_eq!(place("a b"), (2, None, 0));
+        assert_eq!(place("a "), (2, None, 0));
+        assert_eq!(place("a --b=c"), (2, None, 4));
+        assert_eq!(place("a=b c"), (4, None, 0));
+        assert_eq!(place("a b='c"), (2, Some('\''), 2));
+        assert_eq!(place("a \"b=c"), (2, Some('"'), 0));
+        assert_eq!(place("a 'b=c'd"), (2, None, 0));
+        assert_eq!(place("a b\\=c"), (2, None, 0));
+    }
+
+    #[test]
     fn errors_are_those_of_virsh() {
         assert_eq!(error("frobnicate"), "error: unknown command: 'frobnicate'\n");
         assert_eq!(error("list; frob"), "error: unknown command: 'frob'\n");
@@ -332,7 +426,9 @@ mod test {
         assert_eq!(error("event --timeout --all"), "error: expected syntax: --timeout <number>\n");
         assert_eq!(error("console x --domain x"), "error: option --domain already seen\n");
         assert_eq!(error("domstate \"x"), "error: missing \"\n");
+        assert_eq!(error("domstate 'x"), "error: missing '\n");
         assert_eq!(error("domstate x\\"), "error: dangling \\\n");
+        assert_eq!(error("domstate \"x\\"), "error: dangling \\\n");
     }
 
     #[test]

@@ -109,22 +109,14 @@ impl Completer for Words {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let before = &line[..at];
-        let command = before.rfind(';').map_or(before, |semicolon| &before[semicolon + 1..]);
-        let Ok(mut words) = parse::split(command).map(|mut all| all.pop().unwrap_or_default()) else {
-            return Ok((at, Vec::new()));
-        };
-        if command.is_empty() || command.ends_with([' ', '\t']) {
-            words.push(String::new());
-        }
-        let start = before.rfind([' ', '\t', ';']).map_or(0, |i| i + 1);
+        let typed = parse::typed(&line[..at], "");
         let options = self.options.clone();
-        let found = complete::command(&words, |values| complete::live_names(options, values));
+        let found = complete::command(&typed.words, |values| complete::live_names(options, values));
         let pair = |c: complete::Candidate| {
             let end = if c.word.ends_with('/') { "" } else { " " };
             Pair { replacement: format!("{}{end}", builtin::shell(&c.word)), display: c.word }
         };
-        Ok((start, found.into_iter().map(pair).collect()))
+        Ok((typed.start, found.into_iter().map(pair).collect()))
     }
 }
 

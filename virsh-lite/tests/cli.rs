@@ -489,6 +489,41 @@ fn generated_texts() {
 }
 
 #[test]
+fn words_with_an_open_quote() {
+    let f = Fake::start();
+    std::fs::create_dir_all(f.dir.path().join("d1/a b/sub")).expect("folder");
+    std::fs::write(f.dir.path().join("d1/a b/one.xml"), "").expect("file");
+    f.state.lock().expect("state").domains[0]["name"] = "my db".into();
+    let get = |rest: &str| run(&f, &["complete", "--line", &format!("virsh-lite {rest}")]);
+    let words = |text: &str| (0, text.to_owned(), String::new());
+    assert_eq!(get("dominfo \"web"), words("web\nweb2\n"));
+    assert_eq!(get("dominfo 'my "), words("my db\n"));
+    assert_eq!(get("dominfo my\\ "), words("my db\n"));
+    assert_eq!(get("dominfo \""), words("my db\nlocked\nold\nweb\nweb2\n"));
+    assert_eq!(get("define 'd1/a b/"), words("d1/a b/one.xml\nd1/a b/sub/\n"));
+    // As bash wants it. The function is called as bash does, though nothing is typed.
+    let script =
+        "source completion; COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDS=(\"$0\") COMP_CWORD=0; _virsh_lite
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let completion = run(&f, &["generate", "completions", "bash"]).1;
+    std::fs::write(f.dir.path().join("completion"), completion).expect("file");
+    let bash = |rest: &str| {
+        let line = format!("virsh-lite {rest}");
+        let words = ["-c", script, env!("CARGO_BIN_EXE_virsh-lite"), &line];
+        let mut command = Command::new("bash");
+        command.args(words).current_dir(f.dir.path()).env("LIBVIRT_DEFAULT_URI", f.uri());
+        text(&command.output().expect("bash runs")).1
+    };
+    assert_eq!(bash("dominfo m"), "my\\ db\n");
+    assert_eq!(bash("dominfo \"m"), "my db\n");
+    assert_eq!(bash("dominfo 'my d"), "my db\n");
+    assert_eq!(bash("dominfo --domain=my\\ "), "my\\ db\n");
+    assert_eq!(bash("dominfo --domain='m"), "my db\n");
+    assert_eq!(bash("define d1/"), "d1/a\\ b/\n");
+    assert_eq!(bash("define 'd1/a b/o"), "d1/a b/one.xml\n");
+}
+
+#[test]
 fn a_reader_that_goes_away() {
     let f = Fake::start();
     let mut child = command(&f, &["list", "--all"]);

@@ -3,11 +3,12 @@
 //!
 //! Does not know a command by name.
 
+use crate::bash;
 use crate::cmd;
 use crate::complete;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt};
-use crate::parse::{self, Args};
+use crate::parse::{self, Args, Typed};
 use crate::session::Session;
 
 /// `complete`
@@ -16,6 +17,7 @@ pub static COMPLETE: Command =
         .options(&[
             Opt::flag("describe", "with what each is"),
             Opt::text("line", "the line so far, the program included"),
+            Opt::text("bash", "as bash takes it: with quotes, and only what comes after the last of these"),
             Opt::list("word", "the words so far"),
         ])
         .offline()
@@ -32,11 +34,19 @@ pub static GENERATE: Command =
 const MAN: &str = include_str!("../../../docs/man/virsh-lite.1.md");
 
 fn complete(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let words: Vec<String> = match args.text("line") {
-        Some(line) => words_of(line)?,
-        None => args.list("word").map(str::to_owned).collect(),
+    let mut typed = match args.text("line") {
+        Some(line) => parse::typed(line, &bash::breaks(args.text("bash").unwrap_or_default())),
+        None => Typed { words: args.list("word").map(str::to_owned).collect(), ..Typed::default() },
     };
-    for candidate in complete::line(&words, complete::live_names) {
+    if args.has("line") && !typed.words.is_empty() {
+        // The program.
+        typed.words.remove(0);
+    }
+    for mut candidate in complete::line(&typed.words, complete::live_names) {
+        if args.has("bash") {
+            let Some(word) = bash::replacement(&candidate.word, &typed) else { continue };
+            candidate.word = word;
+        }
         session.out.print(&candidate.word);
         if args.has("describe") && !candidate.about.is_empty() {
             session.out.print(&format!("\t{}", candidate.about));
@@ -44,15 +54,6 @@ fn complete(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.print("\n");
     }
     Ok(())
-}
-
-/// The words of a line behind the program's name; an empty one where a new one begins.
-fn words_of(line: &str) -> Result<Vec<String>, Failure> {
-    let mut words: Vec<String> = parse::split(line)?.pop().unwrap_or_default().into_iter().skip(1).collect();
-    if line.ends_with([' ', '\t']) {
-        words.push(String::new());
-    }
-    Ok(words)
 }
 
 fn generate(session: &mut Session, args: &Args) -> Result<(), Failure> {

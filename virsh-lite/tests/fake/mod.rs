@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 /// What the daemon knows.
 #[derive(Default)]
 pub struct State {
-    domains: Vec<Value>,
+    /// Its domains, as `List` tells them.
+    pub domains: Vec<Value>,
     metadata: BTreeMap<String, String>,
     /// Methods and parameters in the order of the calls.
     pub calls: Vec<(String, Value)>,
