@@ -4,6 +4,8 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::processor_time;
@@ -16,6 +18,7 @@ use nix::unistd::Pid;
 pub const TESTS: &[Test] = &[
     ("ready::init_says_so_and_waiters_hear_it", heard),
     ("ready::a_wait_ends_without_an_answer", unheard),
+    ("ready::a_wait_outlives_the_daemon", outlived),
     ("ready::only_its_owner_reaches_the_socket", owner),
     ("ready::a_talkative_container_gets_nowhere", talkative),
     ("ready::credentials_are_for_root_inside_alone", credentials),
@@ -118,6 +121,51 @@ fn unheard() -> Outcome {
     ensure!(error.contains("cannot say that it is ready: its root has no directory /run"), "{error}");
     ensure!(!daemon.ok(&["dominfo", "t-mute"])?.contains("Ready:"), "dominfo says it");
     daemon.ok(&["destroy", "t-mute"]).map(drop)
+}
+
+/// Restarts of the daemon while a command waits: after one of them init says so, after another one it ends.
+fn outlived() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let root = daemon.busybox("t-wait")?;
+    daemon.define("t-wait", &domain_xml("t-wait", &root, &["/bin/sh", "-c", WAIT], ""))?;
+    let end: fn(&mut Daemon) -> Outcome = Daemon::stop;
+    let killed: fn(&mut Daemon) -> Outcome = |daemon| {
+        daemon.kill();
+        Ok(())
+    };
+    for (end, ready) in [(end, true), (killed, true), (end, false)] {
+        let mut start = daemon.command()?;
+        start.args(["start", "t-wait", "--wait", "ready", "--timeout", "60"]);
+        start.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let start = start.spawn().map_err(|e| e.to_string())?;
+        daemon.wait_state("t-wait", "running (booted)", 10)?;
+        let (init, place) = (Pid::from_raw(daemon.pid_of("t-wait", "initPid")?), socket(&daemon, "t-wait")?);
+        std::thread::sleep(Duration::from_millis(300));
+        end(&mut daemon)?;
+        std::thread::sleep(Duration::from_millis(500));
+        if ready {
+            daemon.launch()?;
+            std::thread::sleep(Duration::from_millis(500));
+            say_at("READY=1", &place)?;
+        } else {
+            kill(init, Signal::SIGTERM).map_err(|e| e.to_string())?;
+            daemon.launch()?;
+        }
+        let output = start.wait_with_output().map_err(|e| e.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = (text(&output.stdout), text(&output.stderr));
+        let started = "Domain 't-wait' started\n";
+        let want = if ready {
+            (format!("{started}Domain 't-wait' is ready\n\n"), String::new())
+        } else {
+            (format!("{started}\n"), "error: domain 't-wait' ended before it was ready\n".to_owned())
+        };
+        ensure_eq!(said, want, "the wait");
+        if ready {
+            daemon.ok(&["destroy", "t-wait"])?;
+        }
+    }
+    Ok(())
 }
 
 /// Seen from inside: who owns the socket, and what init is told about it.

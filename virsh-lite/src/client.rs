@@ -20,6 +20,9 @@ use crate::error::CallError;
 /// Bytes per read: small, as taking one message moves what is behind it.
 const CHUNK: usize = 16 * 1024;
 
+/// Why a connection is given up whose daemon is silent.
+pub const LATE: &str = "the daemon has not answered in time";
+
 /// A connection to a daemon.
 pub struct Client {
     stream: UnixStream,

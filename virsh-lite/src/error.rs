@@ -54,6 +54,11 @@ impl Failure {
         &self.lines
     }
 
+    /// The same where it is about a connection that cannot be made.
+    pub fn lost(&self) -> CallError {
+        CallError::lost(self.lines.last().map_or("not connected", String::as_str))
+    }
+
     /// The text for standard error.
     pub fn render(&self, colour: bool) -> String {
         let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };

@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod again;
 mod bash;
 pub mod client;
 mod cmd;

@@ -161,8 +161,16 @@ impl Session {
         method: &'static str,
         parameters: &In,
     ) -> Result<Out, CallError> {
+        self.with_client(|client| client.call(method, parameters))
+    }
+
+    /// Uses the connection, and forgets it when it turns out to be lost: the next command makes another one.
+    fn with_client<T>(
+        &mut self,
+        act: impl FnOnce(&mut Client) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
         let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;
-        let result = client.call(method, parameters);
+        let result = act(client);
         if matches!(result, Err(CallError::Lost { .. })) {
             self.client = None;
         }
@@ -176,15 +184,13 @@ impl Session {
         parameters: &In,
         each: impl FnMut(Out) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
-        let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;
-        client.call_more(method, parameters, each)
+        self.with_client(|client| client.call_more(method, parameters, each))
     }
 
     /// All domains, by name. A call has at least one reply: that there is no domain comes as an error.
     pub fn all_domains(&mut self) -> Result<Vec<DomainStatus>, CallError> {
-        let client = self.client.as_mut().ok_or_else(|| CallError::lost("not connected"))?;
         let mut domains = Vec::new();
-        let result = client.call_more(Method::List.name(), &ListIn::default(), |out: ListOut| {
+        let result = self.call_more(Method::List.name(), &ListIn::default(), |out: ListOut| {
             domains.push(out.domain);
             Ok(())
         });
@@ -196,14 +202,18 @@ impl Session {
 
     /// The state of one domain.
     pub fn status(&mut self, domain: &DomainRef) -> Result<DomainStatus, Failure> {
-        let parameters = ListIn { name: Some(domain.name.clone()), uuid: domain.uuid.clone(), id: None };
-        match self.call::<_, ListOut>(Method::List, &parameters) {
-            Ok(out) => Ok(out.domain),
-            Err(error) => Err(self.no_domain_or(domain, &error, |e, r| {
+        self.status_or_error(domain).map_err(|error| {
+            self.no_domain_or(domain, &error, |e, r| {
                 let (message, _) = e.message(r);
                 Failure::line(message)
-            })),
-        }
+            })
+        })
+    }
+
+    /// The state of one domain, or what the daemon says instead.
+    pub fn status_or_error(&mut self, domain: &DomainRef) -> Result<DomainStatus, CallError> {
+        let parameters = ListIn { name: Some(domain.name.clone()), uuid: domain.uuid.clone(), id: None };
+        self.call::<_, ListOut>(Method::List, &parameters).map(|out| out.domain)
     }
 
     /// Finds the domain that a word means: by id where one is active, by uuid, else by name. A name is not looked up:

@@ -3,8 +3,9 @@
 mod fake;
 
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use fake::Fake;
+use fake::{Away, Fake, State};
 
 /// Runs the program with the fake daemon as its default, in the fake's folder.
 fn command(fake: &Fake, words: &[&str]) -> Command {
@@ -521,6 +522,67 @@ fn words_with_an_open_quote() {
     assert_eq!(bash("dominfo --domain='m"), "my db\n");
     assert_eq!(bash("define d1/"), "d1/a\\ b/\n");
     assert_eq!(bash("define 'd1/a b/o"), "d1/a b/one.xml\n");
+}
+
+/// Has the daemon be away once, at a call.
+fn away(fake: &Fake, at: &'static str, milliseconds: u64, then: fn(&mut State)) {
+    let time = Duration::from_millis(milliseconds);
+    fake.state.lock().expect("state").away = Some(Away { at, time, then });
+}
+
+#[test]
+fn a_wait_for_readiness_outlives_the_daemon() {
+    const CREATED: &str = "Domain 'fresh' created from good.xml\n";
+    let create = |seconds: &str, at: &'static str, away_for: u64, then: fn(&mut State)| {
+        let f = Fake::start();
+        std::fs::write(f.dir.path().join("good.xml"), "<domain>\n</domain>\n").expect("file");
+        f.state.lock().expect("state").unready = true;
+        away(&f, at, away_for, then);
+        run(&f, &["create", "good.xml", "--wait", "ready", "--timeout", seconds])
+    };
+    for call in ["Subscribe", "List"] {
+        let (code, stdout, stderr) = create("20", call, 400, |state| {
+            let fresh = state.domains.iter_mut().find(|d| d["name"] == "fresh").expect("fresh");
+            fresh["ready"] = true.into();
+        });
+        let out = format!("{CREATED}Domain 'fresh' is ready\n\n");
+        assert_eq!((code, stdout, stderr), (0, out, String::new()), "{call}");
+    }
+    // Only the daemon says that it has ended.
+    let ended = "error: domain 'fresh' ended before it was ready\n".to_owned();
+    let ends: [fn(&mut State); 2] = [
+        |state| state.domains.retain(|d| d["name"] != "fresh"),
+        |state| {
+            let fresh = state.domains.iter_mut().find(|d| d["name"] == "fresh").expect("fresh");
+            fresh["id"] = serde_json::Value::Null;
+        },
+    ];
+    for end in ends {
+        assert_eq!(create("20", "List", 100, end), (1, format!("{CREATED}\n"), ended.clone()));
+    }
+    let (code, _, stderr) = create("1", "List", 60_000, |_| {});
+    let lost = "error: the connection to the daemon was lost, and 1 s were not enough to hear from 'fresh' again, which may still run\n\
+        error: Failed to connect socket to '";
+    assert!(code == 1 && stderr.starts_with(lost), "{stderr}");
+}
+
+#[test]
+fn a_line_of_commands_connects_anew() {
+    let f = Fake::start();
+    away(&f, "List", 0, |_| {});
+    let mut child = command(&f, &[]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    let mut stdin = child.stdin.take().expect("stdin");
+    std::io::Write::write_all(&mut stdin, b"list --name\n").expect("write");
+    while f.state.lock().expect("state").away.is_some() || !f.socket().exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::io::Write::write_all(&mut stdin, b"list --name\nquit\n").expect("write");
+    drop(stdin);
+    let (_, stdout, stderr) = text(&child.wait_with_output().expect("output"));
+    assert_eq!(stdout, "\nweb\nweb2\n\n");
+    assert!(stderr.contains("Failed to list domains"), "{stderr}");
 }
 
 #[test]

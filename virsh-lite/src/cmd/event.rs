@@ -113,7 +113,8 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
         ..SubscribeIn::default()
     };
     let mut count = 0;
-    let end = wait(session, Method::Subscribe.name(), &ask, deadline, &mut |session, out: &SubscribeOut| {
+    let client = session.another_connection()?;
+    let take = &mut |session: &mut Session, out: &SubscribeOut| {
         let Some(event) = &out.event else { return true };
         if wanted.is_some_and(|w| w != type_of(event.kind)) {
             return true;
@@ -121,8 +122,9 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
         count += 1;
         print(session, event, args.has("timestamp"));
         args.has("loop")
-    })?;
-    finish(session, &end, count)
+    };
+    let end = wait(session, client, Method::Subscribe.name(), &ask, deadline, take);
+    finish(session, end, count)
 }
 
 /// Prints the types of events.
@@ -141,8 +143,10 @@ pub fn deadline(args: &Args) -> Result<Option<Instant>, Failure> {
     Ok(timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds)))
 }
 
-/// Says why waiting ended, and fails where nothing came.
-pub fn finish(session: &mut Session, end: &End, count: usize) -> Result<(), Failure> {
+/// Says why waiting ended, and fails where nothing came. A lost connection is a failure, and not made again: what
+/// happened meanwhile would be missing without a word.
+pub fn finish(session: &mut Session, end: Result<End, CallError>, count: usize) -> Result<(), Failure> {
+    let end = end.map_err(|e| e.because("Failed to wait for events", session.options.readonly))?;
     if !session.json {
         match end {
             End::Done => {}
@@ -154,21 +158,20 @@ pub fn finish(session: &mut Session, end: &End, count: usize) -> Result<(), Fail
     if count > 0 { Ok(()) } else { Err(Failure::silent()) }
 }
 
-/// Subscribes, and gives each answer to `take` until that says no, time is over or ^C is typed.
+/// Subscribes over a connection of its own, and gives each answer to `take` until that says no, time is over or ^C is
+/// typed.
 pub fn wait<In: Serialize, Out: DeserializeOwned>(
     session: &mut Session,
+    mut client: Client,
     method: &'static str,
     ask: &In,
     deadline: Option<Instant>,
     take: &mut dyn FnMut(&mut Session, &Out) -> bool,
-) -> Result<End, Failure> {
-    let readonly = session.options.readonly;
-    let failed = |e: CallError| e.because("Failed to wait for events", readonly);
-    let signals = Signals::take(&[Signal::SIGINT]).map_err(|e| Failure::line(e.to_string()))?;
-    let mut client = session.another_connection()?;
-    client.send(method, ask, CallKind::More).map_err(failed)?;
+) -> Result<End, CallError> {
+    let signals = Signals::take(&[Signal::SIGINT]).map_err(of_ours)?;
+    client.send(method, ask, CallKind::More)?;
     loop {
-        while let Some(reply) = client.waiting_reply::<Out>(method).map_err(failed)? {
+        while let Some(reply) = client.waiting_reply::<Out>(method)? {
             if !take(session, &reply.out) || !reply.continues {
                 return Ok(End::Done);
             }
@@ -177,12 +180,17 @@ pub fn wait<In: Serialize, Out: DeserializeOwned>(
         if let Some(end) = pause(&client, &signals, deadline)? {
             return Ok(end);
         }
-        client.fill().map_err(failed)?;
+        client.fill()?;
     }
 }
 
+/// What went wrong without the daemon.
+fn of_ours(error: Errno) -> CallError {
+    CallError::Other { message: error.to_string() }
+}
+
 /// Waits until there is something to read, which is `None`.
-fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, Failure> {
+fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Result<Option<End>, CallError> {
     loop {
         let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
             None => PollTimeout::NONE,
@@ -196,7 +204,7 @@ fn pause(client: &Client, signals: &Signals, deadline: Option<Instant>) -> Resul
         ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(Failure::line(e.to_string())),
+            Err(e) => return Err(of_ours(e)),
         }
         let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
         if ready(1) {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use berth_schemas::wire::{Framer, error_bytes, parse_request, reply_bytes};
 use serde_json::{Value, json};
@@ -19,6 +21,24 @@ pub struct State {
     pub calls: Vec<(String, Value)>,
     /// What a console was sent.
     pub typed: Vec<u8>,
+    /// Whether domains that are created have yet to say that they are ready.
+    pub unready: bool,
+    /// Whether domains end when they are asked to.
+    pub obedient: bool,
+    /// The next time that it is away.
+    pub away: Option<Away>,
+    connections: Vec<UnixStream>,
+}
+
+/// A restart: all connections end, and for a while there is no socket.
+#[allow(dead_code)]
+pub struct Away {
+    /// The call that it does not answer any more, by the end of its name.
+    pub at: &'static str,
+    /// For how long.
+    pub time: Duration,
+    /// What is different afterwards.
+    pub then: fn(&mut State),
 }
 
 /// The daemon; it ends with the test process.
@@ -64,11 +84,18 @@ impl Fake {
             ..State::default()
         };
         let state = Arc::new(Mutex::new(state));
-        let shared = Arc::clone(&state);
+        let (shared, socket) = (Arc::clone(&state), dir.path().join("s"));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &state));
+                let copy = stream.try_clone().expect("dup");
+                state.lock().expect("state").connections.push(copy);
+                let socket = socket.clone();
+                let last = stream.try_clone().expect("dup");
+                std::thread::spawn(move || {
+                    serve(stream, &state, &socket);
+                    let _ = last.shutdown(Shutdown::Both);
+                });
             }
         });
         Self { dir, state }
@@ -93,9 +120,27 @@ impl Fake {
     }
 }
 
+/// Goes away if this call is the one for it.
+fn leaves(state: &Arc<Mutex<State>>, method: &str, socket: &Path) -> bool {
+    let mut locked = state.lock().expect("state");
+    let Some(away) = locked.away.take_if(|away| away.at == method) else { return false };
+    let elsewhere = socket.with_extension("away");
+    std::fs::rename(socket, &elsewhere).expect("socket");
+    for connection in locked.connections.drain(..) {
+        let _ = connection.shutdown(Shutdown::Both);
+    }
+    let (state, socket) = (Arc::clone(state), socket.to_owned());
+    std::thread::spawn(move || {
+        std::thread::sleep(away.time);
+        (away.then)(&mut state.lock().expect("state"));
+        std::fs::rename(elsewhere, socket).expect("socket");
+    });
+    true
+}
+
 type Answer = Result<Vec<Value>, (&'static str, Value)>;
 
-fn serve(mut stream: UnixStream, state: &Mutex<State>) {
+fn serve(mut stream: UnixStream, state: &Arc<Mutex<State>>, socket: &Path) {
     let mut framer = Framer::default();
     let mut chunk = [0; 4096];
     let mut readonly = false;
@@ -106,6 +151,9 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) {
             let short = method.rsplit('.').next().unwrap_or_default().to_owned();
             let parameters = request.parameters.clone().unwrap_or(json!({}));
             state.lock().expect("state").calls.push((method, parameters.clone()));
+            if leaves(state, &short, socket) {
+                return;
+            }
             if short == "AttachConsole" && request.upgrade == Some(true) {
                 return console(stream, &parameters, state);
             }
@@ -179,8 +227,12 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
                 json!({"sequence": n, "lost": false, "event": {"sequence": n, "atUSec": 1_700_000_000_123_456_i64, "kind": kind,
                     "name": "web", "uuid": uuid(4711), "detail": detail}})
             };
+            let first = json!({"sequence": 6, "lost": false});
+            if parameters["name"].as_str().is_some_and(|name| name != "web") {
+                return Ok(vec![first]);
+            }
             Ok(vec![
-                json!({"sequence": 6, "lost": false}),
+                first,
                 event(7, "rebooted", Value::Null),
                 event(8, "stopped", json!("destroyed")),
                 event(9, "suspended", json!("paused")),
@@ -266,7 +318,8 @@ fn document(method: &str, parameters: &Value, state: &mut State) -> Answer {
     } else {
         json!([])
     };
-    let domain = active("fresh", 4900);
+    let mut domain = active("fresh", 4900);
+    domain["ready"] = json!(!state.unready);
     if method == "Create" {
         state.domains.push(domain.clone());
         return Ok(vec![json!({"domain": domain, "warnings": warnings})]);
@@ -311,6 +364,10 @@ fn about(method: &str, parameters: &Value, at: usize, state: &mut State) -> Answ
         "Shutdown" | "Reboot" if !running => wrong("Requested operation is not valid: domain is not running"),
         "Shutdown" | "Reboot" if name == "web2" => {
             Err(error("io.berth.Domain.NotAnswering", "init does not answer"))
+        }
+        "Shutdown" if state.obedient => {
+            state.domains[at] = inactive(name, 4711);
+            Ok(vec![json!({"asked": "SIGRTMIN+3"})])
         }
         "Shutdown" | "Reboot" => Ok(vec![json!({"asked": "SIGRTMIN+3"})]),
         "Destroy" if !running => wrong("Requested operation is not valid: domain is not running"),

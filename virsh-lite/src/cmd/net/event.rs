@@ -60,13 +60,15 @@ fn event(session: &mut Session, args: &Args) -> Result<(), Failure> {
     };
     let ask = SubscribeIn { name: network.map(|n| n.name), uuid: None };
     let mut count = 0;
-    let end = wait(session, Method::Subscribe.name(), &ask, deadline, &mut |session, out: &SubscribeOut| {
+    let client = session.another_connection()?;
+    let take = &mut |session: &mut Session, out: &SubscribeOut| {
         let Some(event) = &out.event else { return true };
         count += 1;
         print(session, event, args.has("timestamp"));
         args.has("loop")
-    })?;
-    finish(session, &end, count)
+    };
+    let end = wait(session, client, Method::Subscribe.name(), &ask, deadline, take);
+    finish(session, end, count)
 }
 
 fn print(session: &mut Session, event: &Event, timestamp: bool) {
