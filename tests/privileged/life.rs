@@ -1,6 +1,7 @@
 //! The life of a domain: defined, started, stopped, in every way that it can end.
 
 use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use berth_schemas::wire::CallKind;
@@ -19,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("life::shutdown_and_reboot_from_outside", shutdown),
     ("life::shutdown_of_a_deaf_init_says_so", deaf),
     ("life::the_service_manager_asks_by_a_signal", service_manager),
+    ("life::stop_all_outlives_the_daemon", stop_all),
     ("life::transient_domains_vanish", transient),
     ("life::undefine_while_running", undefine_running),
     ("life::live_and_next_definition", live_and_next),
@@ -243,6 +245,44 @@ fn shutdown() -> Outcome {
     wait_for("init to be ready", 5, || ready(&daemon, "t-term", "sleep"))?;
     daemon.ok(&["shutdown", "t-term"])?;
     daemon.wait_state("t-term", "shut off (shutdown)", 10)
+}
+
+/// One domain takes its time to shut down and one never does it; the daemon is restarted meanwhile, by order and by force.
+fn stop_all() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let root = daemon.busybox("t-stop")?;
+    let init = |traps: &str| format!("trap '{traps}' TERM; while :; do sleep 1000 & wait $!; done");
+    for (name, traps) in [("t-slow", "sleep 4; exit 0"), ("t-never", ":")] {
+        daemon.define(name, &domain_xml(name, &root, &["/bin/sh", "-c", &init(traps)], ""))?;
+    }
+    for forced in [false, true] {
+        for name in ["t-slow", "t-never"] {
+            daemon.ok(&["start", name])?;
+            wait_for("init to be ready", 5, || ready(&daemon, name, "sleep"))?;
+        }
+        let mut stop = daemon.command()?;
+        stop.args(["stop-all", "--timeout", "10"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let begin = Instant::now();
+        let stop = stop.spawn().map_err(|e| e.to_string())?;
+        std::thread::sleep(Duration::from_millis(800));
+        if forced {
+            daemon.kill();
+        } else {
+            daemon.stop()?;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        daemon.launch()?;
+        let output = stop.wait_with_output().map_err(|e| e.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = (output.status.code(), text(&output.stdout), text(&output.stderr));
+        let out = "Domain 't-never' is being shutdown\nDomain 't-slow' is being shutdown\nDomain 't-never' destroyed\n";
+        ensure_eq!(said, (Some(0), out.to_owned(), String::new()), "stop-all, forced: {forced}");
+        let took = begin.elapsed();
+        ensure!((Duration::from_secs(10)..patient(15)).contains(&took), "it took {took:?}");
+        ensure_eq!(daemon.state("t-slow")?, "shut off (shutdown)".to_owned(), "the slow one");
+        ensure_eq!(daemon.state("t-never")?, "shut off (destroyed)".to_owned(), "the deaf one");
+    }
+    Ok(())
 }
 
 /// Whether a domain's init has a child with this name.

@@ -6,6 +6,7 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::time::Instant;
 
 use berth_schemas::wire::{self, CallKind, Framer};
 use berth_schemas::{domain, network};
@@ -29,6 +30,8 @@ pub struct Client {
     framer: Framer,
     /// The program that carries the connection, where one does.
     carrier: Option<Child>,
+    /// Until when answers are waited for.
+    deadline: Option<Instant>,
 }
 
 /// One reply of a call with many.
@@ -42,7 +45,14 @@ pub struct Reply<T> {
 impl Client {
     /// Speaks over this socket; `carrier` is waited for at the end.
     pub fn new(stream: UnixStream, carrier: Option<Child>) -> Self {
-        Self { stream, framer: Framer::default(), carrier }
+        Self { stream, framer: Framer::default(), carrier, deadline: None }
+    }
+
+    /// Until when answers are waited for; otherwise as long as the daemon takes. One that did not come in time makes the
+    /// connection useless, as it may still come.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) -> Result<(), CallError> {
+        self.deadline = deadline;
+        self.stream.set_read_timeout(None).map_err(CallError::lost)
     }
 
     /// Whether descriptors can be passed.
@@ -155,6 +165,13 @@ impl Client {
     pub fn fill(&mut self) -> Result<(), CallError> {
         let mut chunk = [0; CHUNK];
         loop {
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(CallError::lost(LATE));
+                }
+                self.stream.set_read_timeout(Some(left)).map_err(CallError::lost)?;
+            }
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(CallError::lost("Disconnected due to end of file")),
                 Ok(n) => {
@@ -162,6 +179,7 @@ impl Client {
                     return Ok(());
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Err(CallError::lost(LATE)),
                 Err(e) => return Err(CallError::lost(e)),
             }
         }

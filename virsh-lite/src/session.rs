@@ -8,6 +8,7 @@ use berth_schemas::domain::{self, DomainStatus, ListIn, ListOut, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::again::Pauses;
 use crate::client::Client;
 use crate::connect::{self, Address};
 use crate::error::{CallError, Failure};
@@ -175,6 +176,36 @@ impl Session {
             self.client = None;
         }
         result
+    }
+
+    /// Asks something until the daemon answers or the time is over: connects anew where the connection is lost, as the
+    /// daemon may only have been restarted. What is asked must bear being asked twice.
+    pub fn insist<T>(
+        &mut self,
+        deadline: Instant,
+        mut ask: impl FnMut(&mut Self) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let mut pauses = Pauses::until(deadline);
+        let result = loop {
+            match self.attempt(deadline, &mut ask) {
+                Err(CallError::Lost { .. }) if pauses.pause() => {}
+                result => break result,
+            }
+        };
+        if self.client.is_some() {
+            self.with_client(|client| client.set_deadline(None))?;
+        }
+        result
+    }
+
+    fn attempt<T>(
+        &mut self,
+        deadline: Instant,
+        ask: &mut impl FnMut(&mut Self) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.connect().map_err(|failure| failure.lost())?;
+        self.with_client(|client| client.set_deadline(Some(deadline)))?;
+        ask(self)
     }
 
     /// Calls a method that answers any number of times.

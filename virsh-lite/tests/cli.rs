@@ -567,6 +567,35 @@ fn a_wait_for_readiness_outlives_the_daemon() {
 }
 
 #[test]
+fn stop_all_outlives_the_daemon() {
+    // web obeys, web2 cannot be asked.
+    let stderr = "error: Failed to shutdown domain 'web2'\nerror: init does not answer\n";
+    let stdout = "Domain 'web' is being shutdown\nDomain 'web2' destroyed\n";
+    for (call, asked) in [("List", 2), ("Shutdown", 3), ("Destroy", 2)] {
+        let f = Fake::start();
+        f.state.lock().expect("state").obedient = true;
+        away(&f, call, 400, |_| {});
+        let result = run(&f, &["stop-all", "--timeout", "20"]);
+        assert_eq!(result, (0, stdout.into(), stderr.into()), "{call}");
+        let state = f.state.lock().expect("state");
+        let asks = state.calls.iter().filter(|(m, _)| m.ends_with(".Shutdown")).count();
+        assert_eq!(asks, asked, "{call}");
+    }
+    // What has ended meanwhile is neither asked nor destroyed.
+    for call in ["Shutdown", "Destroy"] {
+        let f = Fake::start();
+        f.state.lock().expect("state").obedient = true;
+        away(&f, call, 100, |state| state.domains.retain(|d| d["id"].is_null()));
+        let (code, stdout, _) = run(&f, &["stop-all", "--timeout", "20"]);
+        assert!(code == 0 && !stdout.contains("destroyed"), "{call}: {stdout}");
+    }
+    // The time is over while the daemon is away: what is left is destroyed all the same.
+    let f = Fake::start();
+    away(&f, "List", 1500, |_| {});
+    good(&f, &["stop-all", "--timeout", "1"], "Domain 'web' destroyed\nDomain 'web2' destroyed\n");
+}
+
+#[test]
 fn a_line_of_commands_connects_anew() {
     let f = Fake::start();
     away(&f, "List", 0, |_| {});
