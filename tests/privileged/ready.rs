@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::daemon::{Daemon, dist, domain_xml};
 use berth_tests::host::processor_time;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 pub const TESTS: &[Test] = &[
     ("ready::init_says_so_and_waiters_hear_it", heard),
+    ("ready::who_is_ready_at_once_is_heard", at_once),
     ("ready::a_wait_ends_without_an_answer", unheard),
     ("ready::a_wait_outlives_the_daemon", outlived),
     ("ready::only_its_owner_reaches_the_socket", owner),
@@ -45,6 +46,20 @@ fn wait_ready(daemon: &Daemon, name: &str, ready: bool) -> Outcome {
     wait_for(&format!("'ready' to be {ready}"), 5, || {
         (daemon.status(name).ok()?["ready"] == serde_json::json!(ready)).then_some(())
     })
+}
+
+/// Before the daemon has asked for events, if it is fast enough.
+fn at_once() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-fast")?;
+    fs::copy(dist()?.join("berth-probe"), root.join("bin/berth-probe")).map_err(|e| e.to_string())?;
+    daemon.define("t-fast", &domain_xml("t-fast", &root, &["/bin/berth-probe", "--ready"], ""))?;
+    for _ in 0..30 {
+        let text = daemon.ok(&["start", "t-fast", "--wait", "ready", "--timeout", "20"])?;
+        ensure!(text.contains("Domain 't-fast' is ready"), "the wait: {text}");
+        daemon.ok(&["destroy", "t-fast"])?;
+    }
+    Ok(())
 }
 
 fn heard() -> Outcome {

@@ -164,9 +164,9 @@ impl Newborn {
         }
     }
 
-    /// Asks for events, after a launch.
+    /// Asks for events, after a launch: for all of them, since init may have said or done something before this is heard.
     pub async fn subscribe(&mut self) -> Result<(), CallError> {
-        subscribe(&mut self.channel, None).await
+        subscribe(&mut self.channel, Some(0)).await
     }
 
     /// The process, and its connection as a stream of events.

@@ -14,15 +14,29 @@ mod verdict;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixDatagram;
 
 use verdict::Verdict;
 
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_else(|| "/dev/stdout".into());
+    if path == "--ready" {
+        ready();
+    }
     for part in [process::all, calls::all, files::all, namespaces::all] {
         part(&mut |name, probe| alone(&path, &name, probe));
     }
     line(&path, "end NA of the probes");
+}
+
+/// An init that is ready at once, and says so.
+fn ready() -> ! {
+    if let (Some(place), Ok(socket)) = (std::env::var_os("NOTIFY_SOCKET"), UnixDatagram::unbound()) {
+        let _ = socket.send_to(b"READY=1", place);
+    }
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Number of the descriptor on which a probe answers: far from those that could have been leaked.
