@@ -115,6 +115,8 @@ fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<(i32, OwnedF
                 exit_now(127);
             }
             let _ = rustix::process::setsid();
+            // The controller reads signals from a descriptor; this one must get them, or it would never end.
+            berth_sys::signal::reset();
             let log = rustix::stdio::stderr();
             let descriptors = [null.as_fd(), log, log];
             let environment = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
