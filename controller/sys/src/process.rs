@@ -199,16 +199,18 @@ pub fn set_standard(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
 
 /// Closes everything from 3 on but `keep`, in a process that uses nothing else any more and ends.
 pub fn close_others(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut numbers: Vec<libc::c_uint> = keep.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
-    numbers.sort_unstable();
     let mut from = 3;
-    for end in numbers.into_iter().chain([libc::c_uint::MAX]) {
+    while from < libc::c_uint::MAX {
+        // The next one to keep. They are few, and a sort would be three kilobytes of code.
+        let kept =
+            keep.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).filter(|number| *number >= from).min();
+        let end = kept.unwrap_or(libc::c_uint::MAX);
         if end > from {
             // SAFETY: only integers go in. The caller's other owned descriptors dangle from here on; each further use
             // of them fails with EBADF, and those opened afterwards are owned by their openers.
             check(unsafe { libc::syscall(libc::SYS_close_range, from, end - 1, 0) } as libc::c_int)?;
         }
-        from = from.max(end.saturating_add(1));
+        from = end.saturating_add(1);
     }
     Ok(())
 }
