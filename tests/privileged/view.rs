@@ -21,6 +21,10 @@ pub const TESTS: &[Test] = &[
     ("view::nothing_goes_back_when_a_server_is_killed", forward),
     ("view::it_goes_on_without_the_daemon", without_daemon),
     ("view::a_stopped_server_is_replaced", stopped),
+    ("view::an_aborted_connection_is_made_anew", || aborted("t-va", "")),
+    ("view::and_so_it_is_with_the_hosts_ids", || aborted("t-vb", HOST_IDS)),
+    ("view::what_the_container_mounts_over_it_stays", covered),
+    ("view::what_cannot_be_mended_is_told", beyond),
     ("view::nobody_serves_who_is_not_asked", idle),
     ("view::a_server_that_stands_holds_up_no_destroy", stands),
     ("view::the_controller_is_killed_while_readers_wait", controller),
@@ -302,6 +306,133 @@ fn stopped() -> Outcome {
     }
     send(inside.controller()?, Signal::SIGHUP)?;
     inside.woken()?;
+    inside.destroy()
+}
+
+/// Where the connections of the kernel are, mounted if they are not yet: in the mount namespace of the tests.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+impl Inside {
+    /// The lines of its mounts that are of the view.
+    fn mounts(&self) -> Result<Vec<String>, String> {
+        let init = self.daemon.pid_of(self.name, "initPid")?;
+        let text = fs::read_to_string(format!("/proc/{init}/mountinfo")).map_err(|e| e.to_string())?;
+        Ok(text.lines().filter(|l| l.contains(" - fuse berth-view ")).map(str::to_owned).collect())
+    }
+
+    /// The connection of what is mounted over a file: its number.
+    fn connection(&self, path: &str) -> Result<String, String> {
+        let mounts = self.mounts()?;
+        let line = mounts.iter().rfind(|l| l.split(' ').nth(4) == Some(path));
+        let device =
+            line.and_then(|l| l.split(' ').nth(2)?.split_once(':')).map(|(_, minor)| minor.to_owned());
+        device.ok_or_else(|| format!("nothing is over {path}: {mounts:?}"))
+    }
+
+    /// Aborts the connection, as root of the host can.
+    fn abort(&self) -> Result<String, String> {
+        let number = self.connection("/proc/meminfo")?;
+        let file = Path::new(CONNECTIONS).join(&number).join("abort");
+        if !file.exists() {
+            let none: Option<&str> = None;
+            // Another test may have been faster: that it is not there is told by the next step.
+            let flags = nix::mount::MsFlags::empty();
+            let _ = nix::mount::mount(Some("none"), CONNECTIONS, Some("fusectl"), flags, none);
+        }
+        fs::write(&file, "1").map_err(|e| format!("{}: {e}", file.display()))?;
+        Ok(number)
+    }
+
+    fn log(&self) -> String {
+        let log = self.daemon.root().join(format!("var/log/berth/{}.log", self.name));
+        fs::read_to_string(log).unwrap_or_default()
+    }
+}
+
+/// Each file of the view, and one of a processor: what cannot be read is told.
+const READ_ALL: &str = "for f in meminfo cpuinfo stat uptime loadavg swaps diskstats; do cat /proc/$f >/dev/null || echo $f; done; \
+    for f in /proc/pressure/*; do read line <$f || echo $f; done; cat /sys/devices/system/cpu/online";
+
+fn aborted(name: &'static str, settings: &str) -> Outcome {
+    let inside = Inside::start(name, settings)?;
+    inside.woken()?;
+    let up = |inside: &Inside| -> Result<f64, String> {
+        let text = inside.run("cat /proc/uptime")?;
+        text.split(' ').next().and_then(|w| w.parse().ok()).ok_or(text)
+    };
+    let (before, mounts) = (up(&inside)?, inside.mounts()?.len());
+    // A mount namespace that gets what is mounted in the container, as services have them.
+    inside.run("unshare -m --propagation slave sh -c 'while :; do if [ -f /tmp/ask ]; then head -n 1 /proc/meminfo >/tmp/seen 2>&1; rm /tmp/ask; fi; sleep 0.1; done' >/dev/null 2>&1 & echo")?;
+    // With somebody who serves, and then while nobody does.
+    for round in ["served", "unserved"] {
+        if round == "unserved" {
+            wait_for("the server to leave", 20, || inside.server().is_none().then_some(()))?;
+        }
+        let begin = Instant::now();
+        let number = inside.abort()?;
+        wait_for("another connection", 30, || {
+            inside.connection("/proc/meminfo").ok().filter(|n| *n != number)
+        })?;
+        println!("{name}, {round}: another connection after {:?}", begin.elapsed());
+        wait_for("everything to be read", 5, || (inside.run(READ_ALL).ok()? == "0\n").then_some(()))?;
+        inside.woken()?;
+    }
+    ensure!(up(&inside)? >= before, "time went back");
+    inside.run("touch /tmp/ask; while [ -f /tmp/ask ]; do sleep 0.1; done")?;
+    let seen = fs::read_to_string(inside.root.join("tmp/seen")).map_err(|e| e.to_string())?;
+    ensure_eq!(seen, "MemTotal:          65536 kB\n", "what a service reads");
+    // What is locked stays under what was put over it, and only that.
+    let now = inside.mounts()?.len();
+    let mapped = settings != HOST_IDS && crate::limits::maps_tmpfs();
+    ensure_eq!(now, if mapped { 2 * mounts } else { mounts }, "mounts");
+    // Told once.
+    ensure_eq!(inside.log().matches("aborted").count(), 1, "lines in the log: {}", inside.log());
+    inside.destroy()
+}
+
+/// What the container has put over a file of the view or taken off is its own business, and so is where it has moved one.
+fn covered() -> Outcome {
+    let inside = Inside::start("t-vm", HOST_IDS)?;
+    inside.woken()?;
+    let begin = "echo own >/tmp/own; mount -o bind /tmp/own /proc/uptime; umount /proc/swaps; \
+        mount -t tmpfs none /sys/devices/system; mkdir /sys/devices/system/cpu && echo good";
+    ensure_eq!(inside.run(begin)?, "good\n", "the container's own mounts");
+    let number = inside.abort()?;
+    wait_for("another connection", 30, || inside.connection("/proc/meminfo").ok().filter(|n| *n != number))?;
+    inside.woken()?;
+    let end = "cat /proc/uptime; ls /sys/devices/system/cpu | wc -l; grep -c ' /sys/devices/system/cpu ' /proc/mounts; \
+        grep -c ' /proc/swaps ' /proc/mounts";
+    wait_for("what the container has", 5, || (inside.run(end).ok()? == "own\n0\n1\n0\n").then_some(()))
+        .map_err(|_| inside.run(end).unwrap_or_default())?;
+    // All of it taken off: nobody serves what nobody sees, and nobody complains.
+    let off = "umount /proc/uptime /sys/devices/system; for f in /proc/*info /proc/stat /proc/uptime /proc/loadavg /proc/diskstats \
+        /proc/pressure/* /sys/devices/system/cpu; do while umount $f; do :; done; done 2>/dev/null; grep -c berth-view /proc/mounts";
+    ensure_eq!(inside.run(off)?, "0\n", "mounts of the view");
+    wait_for("the server to leave", 20, || inside.server().is_none().then_some(()))?;
+    ensure_eq!(inside.log().lines().count(), 1, "lines in the log: {}", inside.log());
+    inside.destroy()
+}
+
+/// In a thread of its own, whose mounts and its daemon's are nobody else's.
+fn beyond() -> Outcome {
+    std::thread::spawn(without_device).join().map_err(|_| "the thread has panicked".to_owned())?
+}
+
+fn without_device() -> Outcome {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|e| format!("unshare: {e}"))?;
+    let inside = Inside::start("t-vg", "")?;
+    inside.woken()?;
+    let none: Option<&str> = None;
+    nix::mount::mount(Some("/dev/null"), "/dev/fuse", none, nix::mount::MsFlags::MS_BIND, none)
+        .map_err(|e| format!("cannot hide /dev/fuse: {e}"))?;
+    inside.abort()?;
+    let log = wait_for("a line in the log", 60, || Some(inside.log()).filter(|log| !log.is_empty()))?;
+    println!("{log}");
+    ensure!(log.contains("aborted") && log.contains("a restart of the container heals it"), "{log}");
+    ensure!(inside.daemon.state(inside.name)?.starts_with("running"), "the container has ended");
+    // No more is tried, and no more told.
+    sleep(Duration::from_secs(20));
+    ensure_eq!(inside.log(), log, "the log");
     inside.destroy()
 }
 

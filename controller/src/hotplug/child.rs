@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::{LaunchPlan, PlanFilesystem, PlanFilesystemKind};
-use berth_sys::process::{Cloned, clone, close_others, exit_now, namespace, setns};
+use berth_sys::process::{Cloned, clone, close_others, exit_now, namespace, setns, unshare};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -16,8 +16,9 @@ use crate::setup::handshake::{Handshake, News};
 use crate::setup::host_device::HostDevice;
 use crate::setup::idmap::Owner;
 use crate::setup::mapped::become_root_of;
-use crate::setup::rootfs::open_root;
+use crate::setup::rootfs::{self, open_root};
 use crate::setup::sources::{Tree, clone_host_path, mount_image};
+use crate::setup::view;
 
 use super::lock;
 use super::mounting::{self, Inside};
@@ -41,6 +42,8 @@ pub enum Task<'a> {
         /// Number of its mount, if it was attached before.
         known: Option<u64>,
     },
+    /// Put this over what is left of the container's view.
+    Mend(&'a OwnedFd),
 }
 
 /// A task, and the container it is about.
@@ -64,9 +67,12 @@ pub fn start(job: &Job<'_>) -> Result<(OwnedFd, Handshake), Errno> {
     match clone(0, None)? {
         Cloned::Parent { pidfd, .. } => Ok((pidfd, ours)),
         Cloned::Child => {
-            let image = job.image.map(AsFd::as_fd);
+            let source = match job.task {
+                Task::Mend(view) => Some(view.as_fd()),
+                _ => job.image.map(AsFd::as_fd),
+            };
             let keep: Vec<BorrowedFd<'_>> =
-                [theirs.as_fd(), job.init].into_iter().chain(job.user).chain(image).collect();
+                [theirs.as_fd(), job.init].into_iter().chain(job.user).chain(source).collect();
             // Viewers and clients of the controller must see its end of their connections close when it does that.
             if close_others(&keep).is_err() {
                 exit_now(1);
@@ -88,9 +94,17 @@ fn work(job: &Job<'_>, handshake: &Handshake) -> Outcome<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let process =
         open("/proc/self", flags, Mode::empty()).map_err(|e| doing("open").path("/proc/self").failed(e))?;
+    let mut view = Vec::new();
     let source = match job.task {
         Task::Attach { filesystem, .. } => source(job, filesystem)?,
         Task::Detach { .. } => None,
+        Task::Mend(whole) => {
+            // Where nobody sees it.
+            unshare(namespace::MOUNT).map_err(|e| doing("unshare").failed(e))?;
+            rootfs::attach(whole)?;
+            view = view::take_apart(whole)?;
+            None
+        }
     };
     let source = match (job.user, source) {
         (Some(user), Some(tree)) => Some(lock::lock(&tree, user)?),
@@ -116,6 +130,7 @@ fn work(job: &Job<'_>, handshake: &Handshake) -> Outcome<()> {
             }
         }
         Task::Detach { target, known } => mounting::detach(&inside, target, known),
+        Task::Mend(_) => view::put_again(&inside.root, &view, handshake),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Devices that come and go while the container runs: calls, deadlines, and what is remembered.
 //!
 //! Whatever touches a path of the container is done by a child (invariant I4), one change at a time, while the loop goes
-//! on. The plan follows each change, so that a restarted container has what this one had.
+//! on. The plan follows each change, so that a restarted container has what this one had. In the same way a new connection
+//! gets where the container's view was.
 
 mod child;
 mod device;
@@ -22,7 +23,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::failure::{Doing, Failure, Outcome, Step};
-use crate::run::{Controller, life::Phase};
+use crate::run::{Controller, life::Phase, shutdown::NOBODY};
 use crate::serve::call;
 use crate::setup::handshake::{Created, Handshake, News};
 use crate::setup::held::take_image;
@@ -78,6 +79,7 @@ struct Work {
 enum Change {
     Attach { filesystem: PlanFilesystem, replace: bool },
     Detach { target: String },
+    Mend { view: OwnedFd },
 }
 
 impl Change {
@@ -85,6 +87,7 @@ impl Change {
         match self {
             Self::Attach { filesystem, .. } => &filesystem.target,
             Self::Detach { target } => target,
+            Self::Mend { .. } => "/proc",
         }
     }
 }
@@ -133,7 +136,7 @@ impl Controller {
     }
 
     /// Whether something can be changed now.
-    fn can_change(&self) -> Result<(), Vec<u8>> {
+    pub fn can_change(&self) -> Result<(), Vec<u8>> {
         if !matches!(self.phase, Phase::Running) || self.init.is_none() {
             return Err(state("init is not running"));
         }
@@ -200,16 +203,22 @@ impl Controller {
         }
     }
 
+    /// Has the view mounted where there is one of a connection that was aborted.
+    pub fn begin_mending(&mut self, view: OwnedFd) -> Result<(), Vec<u8>> {
+        self.begin(NOBODY, true, Change::Mend { view }).map(drop)
+    }
+
     fn begin(&mut self, connection: u64, oneway: bool, change: Change) -> Handled {
         let image = match &change {
             Change::Attach { filesystem, .. } => self.image_of(filesystem).map_err(|f| failed(*f))?,
-            Change::Detach { .. } => None,
+            _ => None,
         };
         let Some(init) = &self.init else { return Err(state("init is not running")) };
         let known = self.hotplug.mounts.iter().find(|m| same_path(&m.target, change.target())).map(|m| m.id);
         let task = match &change {
             Change::Attach { filesystem, replace } => Task::Attach { filesystem, replace: *replace, known },
             Change::Detach { target } => Task::Detach { target, known },
+            Change::Mend { view } => Task::Mend(view),
         };
         let user = self.user.as_ref().map(AsFd::as_fd);
         let job = Job { task, init: init.pidfd.as_fd(), plan: &self.plan, user, image: image.as_ref() };
@@ -285,15 +294,24 @@ impl Controller {
 
     /// The child has ended.
     fn finish_hotplug(&mut self) {
-        let Some(work) = self.hotplug.work.take() else { return };
+        let Some(mut work) = self.hotplug.work.take() else { return };
         let status = waitid(WaitId::PidFd(work.helper.as_fd()), WaitIdOptions::EXITED);
-        let done = matches!(status, Ok(Some(s)) if s.exit_status() == Some(0));
+        let failure = match status {
+            Ok(Some(s)) if s.exit_status() == Some(0) => None,
+            _ => Some(work.failure.take().unwrap_or_else(|| {
+                let doing = Doing::new(Step::Filesystems, "change the mount").target(work.change.target());
+                match work.expired {
+                    true => doing.failed_because(Errno::TIMEDOUT, "it took too long"),
+                    false => doing.refused("the process that does it was killed"),
+                }
+            })),
+        };
         let bytes = if work.abandoned {
             self.remove_points(&work.made);
             state("the container ended")
-        } else if done {
-            self.remember(work.change, work.id, work.made, work.image)
-        } else {
+        } else if let Change::Mend { .. } = work.change {
+            return self.view_mended(work.id.is_some(), failure);
+        } else if let Some(failure) = failure {
             self.remove_points(&work.made);
             let target = work.change.target();
             if let (Change::Attach { replace: true, .. }, Some(id)) = (&work.change, work.id) {
@@ -301,11 +319,9 @@ impl Controller {
                 let made = self.forget_mount(target);
                 self.hotplug.mounts.push(Mount { target: target.to_owned(), id, made });
             }
-            let doing = Doing::new(Step::Filesystems, "change the mount").target(target);
-            failed(*work.failure.unwrap_or_else(|| match work.expired {
-                true => doing.failed_because(Errno::TIMEDOUT, "it took too long"),
-                false => doing.refused("the process that does it was killed"),
-            }))
+            failed(*failure)
+        } else {
+            self.remember(work.change, work.id, work.made, work.image)
         };
         self.answer_later(work.connection, work.oneway, bytes);
     }
@@ -344,7 +360,7 @@ impl Controller {
                 self.hotplug.mounts.extend(id.map(|id| Mount { target, id, made: before }));
                 call::good(&AttachDeviceOut {})
             }
-            Change::Detach { .. } => {
+            Change::Detach { .. } | Change::Mend { .. } => {
                 if let Some(at) = place {
                     self.plan.filesystems.remove(at);
                     self.held.filesystems.remove(at);

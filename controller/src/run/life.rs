@@ -293,6 +293,7 @@ impl Controller {
         self.ready.wake(now);
         if let Some(view) = &mut self.view {
             view.look(now);
+            self.mend_view(now);
         }
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;

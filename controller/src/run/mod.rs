@@ -207,8 +207,10 @@ impl Controller {
         if let Some((fd, events)) = self.oom.polled() {
             set.add(fd, events, Token::Oom);
         }
-        if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
-            set.add(view.server.as_ref().unwrap_or(&view.device), IN, Token::View);
+        if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running))
+            && let Some(fd) = view.waits_for()
+        {
+            set.add(fd, IN, Token::View);
         }
         if let Some(socket) = self.ready.listens_on() {
             set.add(socket, IN, Token::Ready);

@@ -43,7 +43,7 @@ pub struct Asking {
 }
 
 /// No connection has this number: the first is 0, and it is the daemon's.
-const NOBODY: u64 = u64::MAX;
+pub const NOBODY: u64 = u64::MAX;
 
 impl Controller {
     /// The host's service manager stops the container's scope. One that cannot be asked is ended.

@@ -1,15 +1,18 @@
 //! The view while the container runs: somebody who serves it when somebody asks, and only then.
 //!
 //! While the program runs it is waited for; while it does not, the connection is looked at, and nothing is read from it. A program
-//! that fails again and again is started ever more slowly, and who asks meanwhile is told so.
+//! that fails again and again is started ever more slowly, and who asks meanwhile is told so. A connection that somebody has
+//! aborted, as fusectl lets root do, is replaced by another; the mounts are the business of [`crate::hotplug`].
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_sys::poll::IN;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::Controller;
+use crate::birth::describe;
+use crate::failure::{Doing, Failure, Step};
 use crate::setup::view::View;
 
 /// A run that was at least this long counts as a good one.
@@ -25,10 +28,37 @@ const LONGEST: u32 = 7;
 /// that takes so long, and whoever waits for one would wait for ever.
 const LOOK: Duration = Duration::from_millis(2500);
 
+/// So long a connection that was aborted is left alone: at the end of a container it ends a moment before init does.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// The shortest time between two new connections. It grows with each that fails.
+const BRAKE: Duration = Duration::from_secs(15);
+
+/// The shortest time between two lines about them in the log.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// So many failures in a row are told. It is tried on: who aborts each new connection must stop some time.
+const TRIES: u32 = 3;
+
+/// The longest time between two, in those of the brake.
+const SLOWEST: u32 = 20;
+
 impl View {
-    /// When somebody has to look at who serves.
+    /// Who serves, or the connection while nobody does.
+    pub fn waits_for(&self) -> Option<&OwnedFd> {
+        self.server.as_ref().or(Some(&self.device).filter(|_| self.mending.due.is_none()))
+    }
+
+    /// When somebody has to look at who serves, or to mend the connection.
     pub fn deadline(&self) -> Option<Instant> {
-        self.server.as_ref().map(|_| self.look.0 + LOOK)
+        self.server.as_ref().map(|_| self.look.0 + LOOK).into_iter().chain(self.mending.due).min()
+    }
+
+    /// Tries it again, but not too soon.
+    fn mend_later(&mut self) {
+        let soon = Instant::now() + MOMENT;
+        let brake = BRAKE * self.mending.tries.clamp(1, SLOWEST);
+        self.mending.due = Some(self.mending.begun.map_or(soon, |begun| soon.max(begun + brake)));
     }
 
     /// Looks, if it is time.
@@ -85,14 +115,63 @@ impl Controller {
                 view.since = Instant::now();
             }
         } else if events & IN == 0 {
-            // It is mounted nowhere any more.
-            self.view = None;
+            // It was aborted, or is mounted nowhere any more.
+            view.mend_later();
         } else if Instant::now() < view.pause() {
             view.refuse();
         } else if let Err(failure) = view.serve(&self.plan, &self.descriptors) {
-            crate::note(&crate::birth::describe(&failure));
+            crate::note(&describe(&failure));
             view.failures += AT_ONCE;
             view.since = Instant::now();
+        }
+    }
+
+    /// Makes another connection in the place of one that was aborted, if it is time.
+    pub fn mend_view(&mut self, now: Instant) {
+        if self.view.as_ref().and_then(|v| v.mending.due).is_none_or(|due| now < due) {
+            return;
+        }
+        let free = self.can_change().is_ok();
+        let Some(view) = &mut self.view else { return };
+        if !free {
+            return view.mend_later();
+        }
+        view.mending.due = None;
+        view.mending.begun = Some(now);
+        view.mending.tries += 1;
+        let begun = view.renew(&self.plan, &self.descriptors).and_then(|mount| {
+            self.begin_mending(mount)
+                .map_err(|_| Doing::new(Step::View, "clone3").refused("no process could be made"))
+        });
+        if let Err(failure) = begun {
+            self.view_mended(false, Some(failure));
+        }
+    }
+
+    /// It has been tried. `seen`: something of the old connection was there to be replaced.
+    pub fn view_mended(&mut self, seen: bool, failure: Option<Failure>) {
+        let Some(view) = &mut self.view else { return };
+        match failure {
+            None if seen => {
+                view.mending.tries = 0;
+                if view.mending.told.is_none_or(|told| told.elapsed() > QUIET) {
+                    view.mending.told = Some(Instant::now());
+                    crate::note("the connection of the container's view was aborted; it has another one");
+                }
+            }
+            // Nobody sees it.
+            None => self.view = None,
+            Some(failure) => {
+                if view.mending.tries == TRIES {
+                    view.mending.told = None;
+                    crate::note(&format!(
+                        "the connection of the container's view was aborted, and could not be made anew so far; \
+                         a restart of the container heals it: {}",
+                        describe(&failure)
+                    ));
+                }
+                view.mend_later();
+            }
         }
     }
 }

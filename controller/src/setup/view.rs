@@ -12,7 +12,7 @@ use berth_schemas::controller::LaunchPlan;
 use berth_sys::exec::{Image, exec};
 use berth_sys::fuse::clone_device;
 use berth_sys::process::{Cloned, clone, exit_now, send_signal};
-use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, open};
+use rustix::fs::{MemfdFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, memfd_create, open};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{Signal, WaitId, WaitIdOptions, chdir, fchdir, getpid, getppid, waitid};
@@ -20,24 +20,29 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::failure::{Doing, Outcome, Step};
 
+use super::handshake::{Handshake, News};
 use super::rootfs::Inside;
 use super::{cgroup, inside, mounts, resolve};
 
 const DEVICE: &str = "/dev/fuse";
 
-/// What is put over what is there of /proc. In the file system a point stands for the slash.
-const FILES: &[&str] = &[
-    "meminfo",
-    "cpuinfo",
-    "stat",
-    "uptime",
-    "loadavg",
-    "swaps",
-    "diskstats",
-    "pressure/cpu",
-    "pressure/memory",
-    "pressure/io",
+/// What is in the file system, and what each is put over.
+const FILES: &[(&str, &str)] = &[
+    ("meminfo", "/proc/meminfo"),
+    ("cpuinfo", "/proc/cpuinfo"),
+    ("stat", "/proc/stat"),
+    ("uptime", "/proc/uptime"),
+    ("loadavg", "/proc/loadavg"),
+    ("swaps", "/proc/swaps"),
+    ("diskstats", "/proc/diskstats"),
+    ("pressure.cpu", "/proc/pressure/cpu"),
+    ("pressure.memory", "/proc/pressure/memory"),
+    ("pressure.io", "/proc/pressure/io"),
+    ("cpu", "/sys/devices/system/cpu"),
 ];
+
+/// Type of the other file system that some of them are over: `SYSFS_MAGIC` of linux/magic.h.
+const SYSFS: rustix::fs::FsWord = 0x6265_6572;
 
 /// The view of a running container. The end of it is the end of the connection, and of who serves it.
 #[derive(Debug)]
@@ -56,6 +61,21 @@ pub struct View {
     pub failures: u32,
     /// When it is looked at next, and whether it was stopped at the last look.
     pub look: (Instant, bool),
+    /// Whether the connection was aborted, and what is done about it.
+    pub mending: Mending,
+}
+
+/// How a connection that was aborted is made good.
+#[derive(Debug, Default)]
+pub struct Mending {
+    /// When it is tried next. Until then nobody looks at the connection.
+    pub due: Option<Instant>,
+    /// When it was tried last.
+    pub begun: Option<Instant>,
+    /// When the log was told last.
+    pub told: Option<Instant>,
+    /// Tries that have failed in a row, with one that is under way.
+    pub tries: u32,
 }
 
 impl View {
@@ -64,22 +84,9 @@ impl View {
         if plan.view_program.is_none() {
             return Ok(None);
         }
-        let failed = |operation| move |e| Doing::new(Step::View, operation).path(DEVICE).failed(e);
-        let device = open_device().map_err(failed("open"))?;
-        let number = device.as_raw_fd().to_string();
-        let options = [
-            ("source", "berth-view"),
-            ("fd", &number),
-            ("rootmode", "40000"),
-            ("user_id", "0"),
-            ("group_id", "0"),
-            ("allow_other", ""),
-            ("default_permissions", ""),
-            ("ro", ""),
-        ];
-        let attributes = mounts::data_only() | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let mount = mounts::make("fuse", &options, attributes).map_err(failed("mount"))?;
-        let state = memfd_create(c"berth-view-state", MemfdFlags::CLOEXEC).map_err(failed("memfd_create"))?;
+        let (device, mount) = connect()?;
+        let state = memfd_create(c"berth-view-state", MemfdFlags::CLOEXEC)
+            .map_err(|e| Doing::new(Step::View, "memfd_create").failed(e))?;
         let now = clock_gettime(ClockId::Boottime);
         let started = now.tv_sec * 1_000_000_000 + now.tv_nsec;
         let mut view = Self {
@@ -90,9 +97,19 @@ impl View {
             since: Instant::now(),
             failures: 0,
             look: (Instant::now(), false),
+            mending: Mending::default(),
         };
         view.serve(plan, descriptors)?;
         Ok(Some((view, mount)))
+    }
+
+    /// Makes another connection, and has that served. Answers a mount of it that is mounted nowhere yet.
+    pub fn renew(&mut self, plan: &LaunchPlan, descriptors: &[OwnedFd]) -> Outcome<OwnedFd> {
+        self.end();
+        let (device, mount) = connect()?;
+        self.device = device;
+        self.serve(plan, descriptors)?;
+        Ok(mount)
     }
 
     /// Runs the program.
@@ -137,45 +154,124 @@ impl View {
             let _ = send_signal(server.as_fd(), Signal::KILL.as_raw());
         }
     }
+
+    /// Ends it, and waits for that.
+    fn end(&mut self) {
+        self.stop();
+        if let Some(server) = self.server.take() {
+            let _ = waitid(WaitId::PidFd(server.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.stop();
-        if let Some(server) = &self.server {
-            let _ = waitid(WaitId::PidFd(server.as_fd()), WaitIdOptions::EXITED);
-        }
+        self.end();
     }
+}
+
+/// A new connection, and a mount of it.
+fn connect() -> Outcome<(OwnedFd, OwnedFd)> {
+    let failed = |operation| move |e| Doing::new(Step::View, operation).path(DEVICE).failed(e);
+    let device = open_device().map_err(failed("open"))?;
+    let number = device.as_raw_fd().to_string();
+    let options = [
+        ("source", "berth-view"),
+        ("fd", &number),
+        ("rootmode", "40000"),
+        ("user_id", "0"),
+        ("group_id", "0"),
+        ("allow_other", ""),
+        ("default_permissions", ""),
+        ("ro", ""),
+    ];
+    let attributes = mounts::data_only() | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let mount = mounts::make("fuse", &options, attributes).map_err(failed("mount"))?;
+    Ok((device, mount))
 }
 
 fn open_device() -> Result<OwnedFd, Errno> {
     open(DEVICE, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Puts each of its files over the one that is there. Only what is mounted somewhere can be taken in parts, so the whole
-/// is over /proc meanwhile.
-pub fn put(inside: &Inside<'_>, view: &OwnedFd) -> Outcome<()> {
-    let doing = |operation| Doing::new(Step::View, operation);
-    let flags = ResolveFlags::NO_SYMLINKS;
-    let find = |path| {
-        resolve::open_inside(inside.root(), path, OFlags::PATH, flags)
-            .map_err(|e| doing("open").path(path).failed(e))
-    };
-    let (proc, cpus) = (find("/proc")?, find("/sys/devices/system/cpu")?);
-    mounts::attach(view.as_fd(), proc.as_fd()).map_err(|e| doing("move_mount").target("/proc").failed(e))?;
-    let cover = |name: &str, point: &OwnedFd| {
-        let from = resolve::open_inside(view, name, OFlags::PATH, flags)?;
-        mounts::attach(mounts::clone_tree(from.as_fd(), false)?.as_fd(), point.as_fd())
-    };
-    for path in FILES {
-        let point = match resolve::open_inside(&proc, path, OFlags::PATH, flags) {
-            // This kernel does not have it.
-            Err(Errno::NOENT) => continue,
-            point => point.map_err(|e| doing("open").path(path).failed(e))?,
-        };
-        cover(&path.replace('/', "."), &point).map_err(|e| doing("cover").path(path).failed(e))?;
+fn doing<'a>(operation: &'static str, path: &'a str) -> Doing<'a> {
+    Doing::new(Step::View, operation).path(path)
+}
+
+/// A tree of each of its files. Only what is mounted somewhere can be taken in parts.
+pub fn take_apart(view: &OwnedFd) -> Outcome<Vec<OwnedFd>> {
+    let mut trees = Vec::with_capacity(FILES.len());
+    for (name, _) in FILES {
+        let tree = resolve::open_inside(view, name, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+            .and_then(|from| mounts::clone_tree(from.as_fd(), false));
+        trees.push(tree.map_err(|e| doing("open_tree", name).failed(e))?);
     }
-    cover("cpu", &cpus).map_err(|e| doing("cover").path("cpu").failed(e))?;
-    fchdir(view).and_then(|()| unmount(".", UnmountFlags::DETACH)).map_err(|e| doing("umount").failed(e))?;
-    chdir("/").map_err(|e| doing("chdir").path("/").failed(e))
+    Ok(trees)
+}
+
+/// Puts each of its files over the one that is there. The whole is over /proc for a moment.
+pub fn put(inside: &Inside<'_>, view: &OwnedFd) -> Outcome<()> {
+    let find = |path| resolve::open_inside(inside.root(), path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+    find("/proc")
+        .and_then(|proc| mounts::attach(view.as_fd(), proc.as_fd()))
+        .map_err(|e| doing("move_mount", "/proc").failed(e))?;
+    let trees = take_apart(view)?;
+    fchdir(view)
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| chdir("/"))
+        .map_err(|e| doing("umount", "/proc").failed(e))?;
+    for ((_, path), tree) in FILES.iter().zip(&trees) {
+        match find(path) {
+            // This kernel does not have it.
+            Err(Errno::NOENT) => Ok(()),
+            point => point.and_then(|point| mounts::attach(tree.as_fd(), point.as_fd())),
+        }
+        .map_err(|e| doing("cover", path).failed(e))?;
+    }
+    Ok(())
+}
+
+/// Puts each of its files over the one of a connection that was aborted, in a container that runs and may change everything
+/// meanwhile. Whatever else is there is the container's own business, and left alone. Tells when there was one.
+pub fn put_again(root: &OwnedFd, trees: &[OwnedFd], handshake: &Handshake) -> Outcome<()> {
+    let mut result = Ok(());
+    for ((_, path), tree) in FILES.iter().zip(trees) {
+        match replace(root, path, tree) {
+            Ok(true) => drop(handshake.tell(&News::Mounted(0))),
+            Ok(false) => {}
+            Err(e) => result = Err(doing("cover", path).failed(e)),
+        }
+    }
+    result
+}
+
+/// Answers whether there was something to replace.
+fn replace(root: &OwnedFd, path: &str, tree: &OwnedFd) -> Result<bool, Errno> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+    let find = |at: &OwnedFd, path| resolve::open_inside(at, path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+    let found = find(root, folder).and_then(|folder| Ok((find(&folder, name)?, folder)));
+    let (point, folder) = match found {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        found => found?,
+    };
+    if what(&folder) != Some(false) || what(&point) != Some(true) {
+        return Ok(false);
+    }
+    // In a container with ids of its own what was there from the start is locked, and stays under the new one.
+    fchdir(&folder)?;
+    let _ = unmount(name, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+    let point = find(&folder, name)?;
+    if what(&point).is_none() {
+        return Ok(false);
+    }
+    mounts::attach(tree.as_fd(), point.as_fd())?;
+    Ok(true)
+}
+
+/// What a file is of: the kernel's own file systems (`false`), or a connection that has ended (`true`).
+fn what(file: &OwnedFd) -> Option<bool> {
+    match fstatfs(file) {
+        Ok(found) => matches!(found.f_type, PROC_SUPER_MAGIC | SYSFS).then_some(false),
+        Err(e) => (e == Errno::NOTCONN).then_some(true),
+    }
 }
