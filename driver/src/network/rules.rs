@@ -278,23 +278,21 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
     for Resolved { forward, address: guest } in forwards {
-        let to_host = match forward.one_host_address() {
-            Some(host) => one_address("daddr", host),
-            None => {
-                json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
-                "right": "local" } })
-            }
-        };
+        let to_address = forward.one_host_address().map(|host| one_address("daddr", host));
+        // An address that the host does not have, or not yet, is another machine's: what is for that goes there.
+        let to_host = json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
+            "right": "local" } });
         let port = port(forward.protocol, forward.host_port);
         let to =
             json!({ "dnat": { "family": family(*guest), "addr": guest.to_string(), "port": forward.port } });
         let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
         // From there nobody gets an answer.
         let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
-        let rule: Vec<Value> = [Some(protocol), Some(to_host), not_loopback, Some(port), Some(to)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let rule: Vec<Value> =
+            [Some(protocol), to_address, Some(to_host), not_loopback, Some(port), Some(to)]
+                .into_iter()
+                .flatten()
+                .collect();
         for chain in ["prerouting", "output"] {
             t.rule(chain, rule.clone());
         }
@@ -342,7 +340,51 @@ fn masquerade(network: &Network, subnet: (IpAddr, u8)) -> Vec<Vec<Value>> {
 
 #[cfg(test)]
 mod test {
-    use super::table;
+    use serde_json::Value;
+
+    use super::{Resolved, ruleset, table};
+
+    #[test]
+    fn a_port_of_an_address_is_one_of_the_host() {
+        let settings = |attributes: &str| {
+            format!(
+                "<network><name>n</name><metadata><b:settings xmlns:b='urn:berth:network:1'><b:forward \
+                 host-port='9003' {attributes}/></b:settings></metadata><bridge name='b0'/>\
+                 <ip address='10.0.0.1' prefix='24'/><ip family='ipv6' address='fd00::1' prefix='64'/></network>"
+            )
+        };
+        for (attributes, host) in [
+            ("guest='10.0.0.5'", None),
+            ("guest='10.0.0.5' host-address='203.0.113.77'", Some("203.0.113.77")),
+            ("guest='fd00::5' host-address='2001:db8::77'", Some("2001:db8::77")),
+        ] {
+            let parsed = berth_domain::network::parse_network(&settings(attributes)).expect("good");
+            let resolve = |forward: berth_domain::network::PortForward| Resolved {
+                address: forward.address().expect("an address"),
+                forward,
+            };
+            let forwards: Vec<Resolved> = parsed.network.forwards().into_iter().map(resolve).collect();
+            let all = ruleset(&parsed.network, "b0", &forwards, None);
+            for chain in ["prerouting", "output"] {
+                let commands = all["nftables"].as_array().expect("commands");
+                let rules = commands.iter().map(|c| &c["add"]["rule"]).filter(|r| r["chain"] == chain);
+                let rules: Vec<&Value> = rules.collect();
+                assert_eq!(rules.len(), 1, "{attributes}: {rules:?}");
+                let tests: Vec<&Value> = rules[0]["expr"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|e| &e["match"])
+                    .filter(|m| m["op"] == "==")
+                    .collect();
+                let local =
+                    tests.iter().any(|m| m["left"]["fib"]["result"] == "type" && m["right"] == "local");
+                assert!(local, "{attributes}: {rules:?}");
+                let address = tests.iter().find(|m| m["left"]["payload"]["field"] == "daddr");
+                assert_eq!(address.and_then(|m| m["right"].as_str()), host, "{attributes}");
+            }
+        }
+    }
 
     #[test]
     fn each_bridge_has_a_table_of_its_own() {
