@@ -170,9 +170,13 @@ impl Plan {
 
     /// Forwarded ports whose guest has an address.
     pub fn resolved(&self) -> Vec<Resolved> {
-        let of_port = |port: &Port, forward: &PortForward| match forward.is_ipv6() {
-            true => port.address6.map(IpAddr::V6),
-            false => port.address.or_else(|| self.fixed.get(&port.mac).copied()).map(IpAddr::V4),
+        let of_port = |port: &Port, forward: &PortForward| {
+            let address = match forward.is_ipv6() {
+                true => port.address6.map(IpAddr::V6),
+                false => port.address.or_else(|| self.fixed.get(&port.mac).copied()).map(IpAddr::V4),
+            };
+            // What a document says of its interface may be a machine that is not here.
+            address.filter(|a| self.network.no_guest(*a).is_none())
         };
         let address = |forward: &PortForward| {
             let named = || of_port(self.ports.iter().find(|p| p.name == forward.guest)?, forward);

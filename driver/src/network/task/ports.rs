@@ -2,6 +2,8 @@
 //!
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
+use std::net::IpAddr;
+
 use berth_domain::model::DirectMode;
 use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
 
@@ -79,6 +81,12 @@ impl Task {
                     "port {port_of_host} cannot be forwarded: the interface has no <ip family='ipv6'>"
                 ));
             }
+            let address = if v6 { port.address6.map(IpAddr::V6) } else { port.address.map(IpAddr::V4) };
+            if let Some(why) = address.and_then(|address| live.no_guest(address)) {
+                return refuse(format!(
+                    "port {port_of_host} cannot be forwarded to a guest of network '{name}': {why}"
+                ));
+            }
         }
         if wanted.iter().any(PortForward::is_ipv6) {
             making::check_forwarding_v6().await.map_err(NetworkError::Failed)?;
@@ -131,6 +139,9 @@ impl Task {
     /// A guest that ports are forwarded to keeps one address.
     async fn choose_address(&mut self, live: &Network, port: &Port) -> Result<(), NetworkError> {
         let named = live.forwards().iter().any(|f| f.guest == port.name);
+        if let Some(why) = port.address.filter(|_| named).and_then(|a| live.no_guest(a.into())) {
+            tracing::warn!("network '{}' forwards no port to '{}': {why}", self.entry.name, port.name);
+        }
         let wanted = port.forwards().any(|f| !f.is_ipv6());
         if port.address.is_some() || (!named && !wanted) {
             return Ok(());

@@ -143,11 +143,9 @@ impl Network {
                 "with IPv6 the guest must be an address, or forward the port itself: '{guest}' is a name"
             ));
         }
-        if let Some(address) = forward.address()
-            && !unread.ip
-            && !self.ips.iter().any(|ip| ip.contains(address))
-        {
-            say(format!("the address '{address}' is not of this network"));
+        let guest = forward.address().filter(|_| !unread.ip);
+        if let Some(why) = guest.and_then(|address| self.no_guest(address)) {
+            say(why);
         }
         seen.push(forward);
     }
@@ -238,6 +236,14 @@ mod test {
             ("guest='fd00::5'", v4, "ports are only forwarded to a network with an IPv6 address of the host"),
             ("guest='web'", v6, "ports are only forwarded to a network with an IPv4 address of the host"),
             ("guest='fd01::5'", v6, "the address 'fd01::5' is not of this network"),
+            ("guest='10.0.0.1'", v4, "the address '10.0.0.1' is the host's own"),
+            ("guest='fd00::1'", v6, "the address 'fd00::1' is the host's own"),
+            ("guest='10.0.0.0'", v4, "the address '10.0.0.0' is that of the network, or of all its guests"),
+            (
+                "guest='10.0.0.255'",
+                v4,
+                "the address '10.0.0.255' is that of the network, or of all its guests",
+            ),
             ("guest='web' host-address='::'", both, name),
             (
                 "guest='fd00::5' host-address='192.0.2.1'",

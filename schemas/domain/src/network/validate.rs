@@ -37,6 +37,20 @@ impl Network {
         problems
     }
 
+    /// Why an address can be none of a guest of this network; none if it can.
+    pub fn no_guest(&self, address: IpAddr) -> Option<String> {
+        let Some(ip) = self.ips.iter().find(|ip| ip.contains(address)) else {
+            return Some(format!("the address '{address}' is not of this network"));
+        };
+        if ip.address == address {
+            Some(format!("the address '{address}' is the host's own"))
+        } else if is_edge(address, ip.prefix_length()) {
+            Some(format!("the address '{address}' is that of the network, or of all its guests"))
+        } else {
+            None
+        }
+    }
+
     /// What keeps this definition from being started by this version, each with its position in the document.
     pub fn start_problems(&self) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
