@@ -287,3 +287,30 @@ proptest! {
         }
     }
 }
+
+/// What dnsmasq takes for something else than a name is none of a bridge that it serves.
+#[test]
+fn a_name_of_a_bridge_is_one_for_dnsmasq_too() {
+    let bridge = |inner: &str, name: &str| {
+        let text = format!("<network><name>x</name>{inner}\n <bridge name='{name}'/></network>");
+        match parse_network(&text) {
+            Ok(_) => String::new(),
+            Err(e) => e.diagnostics.iter().map(|d| format!("{}: {}\n", d.line, d.message)).collect(),
+        }
+    };
+    for (name, odd) in [("br*", '*'), ("b*%d", '*'), ("br,0", ','), ("br&quot;0", '"'), ("br\\0", '\\')] {
+        let told = bridge("<forward mode='open'/>", name);
+        assert!(told.starts_with("2: '") && told.ends_with(&format!("there is a {odd} in it\n")), "{told}");
+        let host = bridge("<forward mode='bridge'/>", if name.contains('%') { "br*" } else { name });
+        assert_eq!(host, "", "a bridge of the host has the name that it has");
+    }
+    for good in ["br#0", "br=0", "br'0".replace('\'', "&apos;").as_str(), "br!", "br(0)", "-br0"] {
+        assert_eq!(bridge("<forward mode='open'/>", good), "", "{good}");
+    }
+    for bad in ["br 0", "br/0", "br:0"] {
+        let why = "(no blanks, slashes, colons, percent signs; not '.' or '..')";
+        assert_eq!(bridge("", bad), format!("2: '{bad}' is not a name of an interface {why}\n"));
+    }
+    let long = bridge("", "a-name-of-16-byt");
+    assert_eq!(long, "2: 'a-name-of-16-byt' is not a name of an interface (1 to 15 bytes)\n");
+}

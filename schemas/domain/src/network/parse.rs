@@ -21,6 +21,8 @@ use crate::walk::Walk;
 
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
+/// What has a meaning of its own in the configuration of dnsmasq.
+const NOT_FOR_DNSMASQ: [char; 4] = ['*', ',', '"', '\\'];
 /// Names below `/proc/sys/net/ipv4/conf` that are none of an interface, which the kernel lets none have.
 const KERNELS_NAMES: [&str; 2] = ["all", "default"];
 
@@ -115,6 +117,14 @@ fn bridge_name(w: &mut Walk<'_>, ours: bool) -> Option<String> {
     } else {
         check_device(w, "name", &plain);
     }
+    // It has to be told to dnsmasq, which reads these as something else: with '*' it serves other bridges too.
+    if let Some(odd) = name.chars().find(|c| ours && NOT_FOR_DNSMASQ.contains(c)) {
+        let shown = name.escape_debug();
+        w.error_at(
+            "name",
+            format!("'{shown}' is not a name of a bridge of this network: there is a {odd} in it"),
+        );
+    }
     Some(name)
 }
 
@@ -122,8 +132,12 @@ fn bridge_name(w: &mut Walk<'_>, ours: bool) -> Option<String> {
 fn check_device(w: &Walk<'_>, attribute: &str, name: &str) {
     let bad = |c: char| c == '/' || c == '%' || c == ':' || c.is_whitespace() || c.is_control();
     if name.len() > MAX_IFNAME || name == "." || name == ".." || name.contains(bad) {
-        let shown = name.escape_debug();
-        w.error_at(attribute, format!("'{shown}' is not a name of an interface (1 to {MAX_IFNAME} bytes)"));
+        let why = if name.len() > MAX_IFNAME {
+            format!("(1 to {MAX_IFNAME} bytes)")
+        } else {
+            "(no blanks, slashes, colons, percent signs; not '.' or '..')".into()
+        };
+        w.error_at(attribute, format!("'{}' is not a name of an interface {why}", name.escape_debug()));
     }
     if KERNELS_NAMES.contains(&name) {
         w.error_at(
