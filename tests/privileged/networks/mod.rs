@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
     ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
+    ("networks::a_change_is_kept_or_not_made", || in_own_network(all_or_nothing)),
 ];
 
 /// The steps of a start, and of an end.
@@ -410,6 +411,34 @@ fn template() -> Outcome {
     let left = run(&["ip", "-o", "link", "show", "type", "bridge"])?;
     ensure_eq!(left, "", "bridges that are left");
     Ok(())
+}
+
+/// A change of what runs and of the definition is one of both.
+fn all_or_nothing() -> Outcome {
+    let daemon = Daemon::start()?;
+    define(&daemon, "whole", "<bridge name='who0'/><ip address='10.13.0.1' prefix='24'/>")?;
+    daemon.ok(&["net-start", "whole"])?;
+    let host = "<host ip='10.13.0.9'><hostname>nine</hostname></host>";
+    let words = ["net-update", "whole", "add", "dns-host", host, "--live", "--config"];
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let told = |what: &str, wanted: bool| -> Outcome {
+        for kind in [&["net-dumpxml", "whole"][..], &["net-dumpxml", "whole", "--inactive"]] {
+            ensure_eq!(daemon.ok(kind)?.contains("nine"), wanted, "{what}: {kind:?}");
+        }
+        let found = run(&[&busybox, "nslookup", "-type=a", "nine", "10.13.0.1"]);
+        ensure_eq!(found.is_ok_and(|t| t.contains("10.13.0.9")), wanted, "{what}: the name");
+        Ok(())
+    };
+    // Where the new document would be written is a folder.
+    let hinder = daemon.root().join("etc/berth/networks/.whole.xml.new");
+    fs::create_dir(&hinder).map_err(|e| e.to_string())?;
+    let error = daemon.virsh(&words)?.fails()?;
+    ensure!(error.contains(".whole.xml.new"), "{error}");
+    told("a change that cannot be kept", false)?;
+    fs::remove_dir(&hinder).map_err(|e| e.to_string())?;
+    daemon.ok(&words)?;
+    told("a change that can", true)?;
+    daemon.ok(&["net-destroy", "whole"]).map(drop)
 }
 
 fn rules_left() -> Outcome {

@@ -602,6 +602,10 @@ impl Task {
             }
             self.check_forwards(&live.forwards())?;
         }
+        // First what cannot be written at all; both change, or neither.
+        if let Some(next) = &next {
+            self.keep(next).await?;
+        }
         if let Some(live) = live {
             let before = self.live.replace(Arc::new(live));
             if let Err(e) = self.refresh().await {
@@ -610,12 +614,19 @@ impl Task {
                 if let Err(again) = self.refresh().await {
                     tracing::error!("network '{}': {again}", self.entry.name);
                 }
+                if let (Some(_), Some(kept)) = (&next, self.next.clone())
+                    && let Err(again) = self.keep(&kept).await
+                {
+                    tracing::error!(
+                        "the definition of network '{}' has what it cannot do: {again}",
+                        self.entry.name
+                    );
+                }
                 return Err(NetworkError::Failed(e));
             }
             self.note().await;
         }
         if let Some(next) = next {
-            self.keep(&next).await?;
             self.next = Some(Arc::new(next));
         }
         // As with libvirt this is no event: the definition is as much one as before, and who wants to know reads it.
