@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("guests::have_ports_of_the_host_by_ipv6", || in_own_network(ports_by_ipv6)),
     ("guests::never_reach_the_hosts_loopback_address", || in_own_network(loopback)),
     ("guests::have_what_their_portgroup_says", || in_own_network(portgroups)),
+    ("guests::start_where_another_took_all_addresses", || in_own_network(crowded)),
 ];
 
 /// Asks for an address, then tells its name to whoever connects.
@@ -470,6 +471,16 @@ fn portgroups() -> Outcome {
     ensure!(run(&["tc", "qdisc", "show", "dev", "grp0"])?.contains("tbf"), "the limit of the network");
     let shapers = run(&["ip", "-o", "link", "show", "type", "ifb"])?;
     ensure_eq!(shapers.lines().count(), 1, "what limits the other way: {shapers}");
+    // A class that ports are of stays.
+    for (group, ports) in [("alone", "2 ports are of it"), ("slow", "1 port is of it")] {
+        let part = format!("<portgroup name='{group}'/>");
+        let error = daemon.virsh(&["net-update", "grp", "delete", "portgroup", &part, "--live"])?.fails()?;
+        let message = format!("portgroup '{group}' of network 'grp' is in use: {ports}");
+        ensure!(error.contains(&message), "{error}");
+    }
+    for command in ["add", "delete"] {
+        daemon.ok(&["net-update", "grp", command, "portgroup", "<portgroup name='none'/>", "--live"])?;
+    }
     let error = daemon.virsh(&["net-destroy", "grp"])?;
     ensure_eq!(error.status, 0, "{error:?}");
     // By the interface's own element, which may change.
@@ -576,6 +587,66 @@ fn ports() -> Outcome {
         daemon.ok(&["net-destroy", net])?;
     }
     Ok(())
+}
+
+/// A neighbour that has itself given all addresses keeps no domain with a port of the host from starting.
+fn crowded() -> Outcome {
+    let daemon = Daemon::start()?;
+    let range = "<dhcp><range start='10.27.0.10' end='10.27.0.11'/></dhcp>";
+    network(
+        &daemon,
+        "tiny",
+        &format!("<bridge name='ty0'/><ip address='10.27.0.1' prefix='24'>{range}</ip>"),
+    )?;
+    daemon.ok(&["net-start", "tiny"])?;
+    let neighbour = Machine::new()?;
+    neighbour.cable("many", "eth0")?;
+    run(&["ip", "link", "set", "many", "master", "ty0"])?;
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let asks = |n: u8, rest: &[&str]| {
+        neighbour.run(&["ip", "link", "set", "eth0", "address", &format!("66:00:00:00:00:0{n}")])?;
+        let words =
+            [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "10", "-T", "1", "-s", "/bin/true"];
+        neighbour.run(&[&words[..], rest].concat())
+    };
+    asks(1, &[])?;
+    asks(2, &[])?;
+    let leases = || daemon.ok(&["net-dhcp-leases", "tiny"]);
+    let of_neighbour = |line: &&str| line.contains(" 66:00:00:00:00:0");
+    ensure_eq!(leases()?.lines().filter(of_neighbour).count(), 2, "what the neighbour has");
+    let web = "<berth:forward host-port='8081' port='80'/>";
+    define_with_ports(&daemon, "t-ty", web, &interface("tiny", ""))?;
+    daemon.ok(&["start", "t-ty"])?;
+    ensure_eq!(address(&daemon, "t-ty")?, "10.27.0.11", "the address of the domain");
+    let local = wait_for("the forward", 5, || lab::hears("127.0.0.1:8081").ok())?;
+    ensure_eq!(local.trim(), "t-ty", "from the host");
+    // Nor does the neighbour get it back.
+    for n in [1, 2] {
+        drop(asks(n, &["-r", "10.27.0.11"]));
+    }
+    let told = leases()?;
+    let theirs = told.lines().filter(of_neighbour).any(|l| l.contains("10.27.0.11/"));
+    ensure!(!theirs && told.contains("10.27.0.11/"), "{told}");
+    // Ports lead to guests of the network only.
+    for (address, why) in [
+        ("192.168.99.5", "is not of this network"),
+        ("10.27.0.1", "is the host's own"),
+        ("10.27.0.255", "is that of the network, or of all its guests"),
+    ] {
+        let ip = format!("<ip address='{address}' prefix='24'/>");
+        define_with_ports(
+            &daemon,
+            "t-tz",
+            "<berth:forward host-port='8082' port='80'/>",
+            &interface("tiny", &ip),
+        )?;
+        let error = daemon.virsh(&["start", "t-tz"])?.fails()?;
+        let message =
+            format!("cannot be forwarded to a guest of network 'tiny': the address '{address}' {why}");
+        ensure!(error.contains(&message), "{error}");
+    }
+    daemon.ok(&["destroy", "t-ty"])?;
+    daemon.ok(&["net-destroy", "tiny"]).map(drop)
 }
 
 fn ports_by_ipv6() -> Outcome {

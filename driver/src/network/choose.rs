@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use berth_domain::network::model::Network;
+use berth_domain::network::model::{DhcpRange, Network};
 use berth_domain::network::same_network;
 
+use super::Port;
 use super::bridge::HostRoute;
 use super::leases::Lease;
 
@@ -100,12 +101,14 @@ pub fn collision(
     None
 }
 
-/// An address for a guest that ports are forwarded to: the one that it has, else the last one that is free.
+/// An address for a guest that ports are forwarded to: the one that it has, else the last one that is free, else one that
+/// only somebody has who is no guest of the network now. `ports` are the guests.
 pub fn guest_address(
     network: &Network,
     mac: &str,
     fixed: &BTreeMap<String, Ipv4Addr>,
     leases: &[Lease],
+    ports: &[&Port],
 ) -> Option<Ipv4Addr> {
     let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref())?;
     if let Some(host) = dhcp.hosts.iter().find(|h| h.mac.as_deref() == Some(mac))
@@ -119,24 +122,30 @@ pub fn guest_address(
     let said = dhcp.hosts.iter().filter_map(|h| h.ip);
     // Ranges may have the host's own address in them.
     let own = network.ips.iter().map(|ip| ip.address);
-    let reserved: BTreeSet<IpAddr> = said.chain(own).chain(fixed.values().map(|a| IpAddr::V4(*a))).collect();
+    let theirs = ports.iter().filter_map(|p| p.address.map(IpAddr::V4));
+    let always: BTreeSet<IpAddr> = said.chain(own).chain(theirs).collect();
+    let mut reserved = always.clone();
+    reserved.extend(fixed.values().map(|a| IpAddr::V4(*a)));
     let has = leases.iter().find(|l| l.mac.as_deref() == Some(mac) && l.ip.is_ipv4());
     if let Some(IpAddr::V4(address)) = has.map(|l| l.ip).filter(|ip| !reserved.contains(ip)) {
         return Some(address);
     }
-    let leased: BTreeSet<IpAddr> = leases.iter().map(|l| l.ip).collect();
-    for range in dhcp.ranges.iter().rev() {
-        let (IpAddr::V4(first), IpAddr::V4(last)) = (range.start, range.end) else { continue };
-        let all = (u32::from(first)..=u32::from(last)).rev().map(Ipv4Addr::from);
-        let mut free = all.filter(|a| {
-            let ip = IpAddr::V4(*a);
-            !reserved.contains(&ip) && !leased.contains(&ip)
-        });
-        if let Some(address) = free.next() {
-            return Some(address);
-        }
-    }
-    None
+    reserved.extend(leases.iter().map(|l| l.ip));
+    // A guest can have itself given all addresses, by as many hardware addresses: that keeps no other from its own.
+    let here = |mac: &str| ports.iter().any(|p| p.mac == mac);
+    let of_guests = leases.iter().filter(|l| l.mac.as_deref().is_some_and(here)).map(|l| l.ip);
+    let kept = fixed.iter().filter(|(mac, _)| here(mac)).map(|(_, a)| IpAddr::V4(*a));
+    let in_use = always.into_iter().chain(of_guests).chain(kept).collect();
+    last_free(&dhcp.ranges, &reserved).or_else(|| last_free(&dhcp.ranges, &in_use))
+}
+
+/// The last address of IPv4 that is not taken.
+fn last_free(ranges: &[DhcpRange], taken: &BTreeSet<IpAddr>) -> Option<Ipv4Addr> {
+    ranges.iter().rev().find_map(|range| {
+        let (IpAddr::V4(first), IpAddr::V4(last)) = (range.start, range.end) else { return None };
+        let mut all = (u32::from(first)..=u32::from(last)).rev().map(Ipv4Addr::from);
+        all.find(|a| !taken.contains(&IpAddr::V4(*a)))
+    })
 }
 
 #[cfg(test)]
@@ -184,7 +193,10 @@ mod test {
         let network = berth_domain::network::parse_network(text).expect("good").network;
         let leases = super::super::leases::parse("0 52:54:00:00:00:01 10.1.2.4 a *\n");
         let mut fixed = BTreeMap::new();
-        let ask = |mac: &str, fixed: &BTreeMap<_, _>| guest_address(&network, mac, fixed, &leases);
+        let port = |last: u8| Port { mac: format!("52:54:00:00:00:{last:02x}"), ..Port::default() };
+        let ports = [1, 2, 3].map(port);
+        let ports: Vec<&Port> = ports.iter().collect();
+        let ask = |mac: &str, fixed: &BTreeMap<_, _>| guest_address(&network, mac, fixed, &leases, &ports);
         assert_eq!(ask("52:54:00:00:00:09", &fixed), Some(Ipv4Addr::new(10, 1, 2, 9)));
         assert_eq!(ask("52:54:00:00:00:01", &fixed), Some(Ipv4Addr::new(10, 1, 2, 4)));
         assert_eq!(ask("52:54:00:00:00:02", &fixed), Some(Ipv4Addr::new(10, 1, 2, 3)));
@@ -193,6 +205,29 @@ mod test {
         assert_eq!(ask("52:54:00:00:00:03", &fixed), Some(Ipv4Addr::new(10, 1, 2, 2)));
         fixed.insert("52:54:00:00:00:03".to_owned(), Ipv4Addr::new(10, 1, 2, 2));
         assert_eq!(ask("52:54:00:00:00:05", &fixed), None);
+    }
+
+    #[test]
+    fn who_is_no_guest_keeps_no_address_from_one() {
+        let text = "<network><name>n</name><ip address='10.1.2.1' prefix='24'><dhcp>\
+            <range start='10.1.2.2' end='10.1.2.5'/></dhcp></ip></network>";
+        let network = berth_domain::network::parse_network(text).expect("good").network;
+        let leases = super::super::leases::parse(
+            "0 52:54:00:00:00:01 10.1.2.5 a *\n0 66:00:00:00:00:01 10.1.2.4 * *\n0 66:00:00:00:00:02 10.1.2.3 * *\n",
+        );
+        let guest = Port { mac: "52:54:00:00:00:01".into(), ..Port::default() };
+        let other = Port { mac: "52:54:00:00:00:02".into(), ..Port::default() };
+        let said = Port { address: Some(Ipv4Addr::new(10, 1, 2, 4)), ..other.clone() };
+        let former = BTreeMap::from([("52:54:00:00:00:08".to_owned(), Ipv4Addr::new(10, 1, 2, 2))]);
+        let ask = |fixed: &BTreeMap<_, _>, ports: &[&Port]| {
+            guest_address(&network, "52:54:00:00:00:09", fixed, &leases, ports)
+        };
+        assert_eq!(ask(&BTreeMap::new(), &[&guest]), Some(Ipv4Addr::new(10, 1, 2, 2)), "a free one first");
+        assert_eq!(ask(&former, &[&guest]), Some(Ipv4Addr::new(10, 1, 2, 4)));
+        assert_eq!(ask(&former, &[&guest, &said]), Some(Ipv4Addr::new(10, 1, 2, 3)));
+        let fixed =
+            [(&other, 4), (&guest, 3)].map(|(p, last)| (p.mac.clone(), Ipv4Addr::new(10, 1, 2, last)));
+        assert_eq!(ask(&BTreeMap::from(fixed), &[&guest, &other]), Some(Ipv4Addr::new(10, 1, 2, 2)));
     }
 
     #[test]

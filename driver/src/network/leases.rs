@@ -32,6 +32,13 @@ pub fn parse(text: &str) -> Vec<Lease> {
     all
 }
 
+/// The file without the lease of an address.
+pub fn without(text: &str, address: IpAddr) -> String {
+    let is_it =
+        |line: &str| line.split_ascii_whitespace().nth(2).and_then(|w| w.parse().ok()) == Some(address);
+    text.lines().filter(|line| !is_it(line)).map(|line| format!("{line}\n")).collect()
+}
+
 /// A guest that names itself as RFC 4361 wants it (systemd-networkd does) is the same by both families.
 fn tell_macs(all: &mut [Lease]) {
     let known: HashMap<String, String> = all
@@ -108,6 +115,13 @@ mod test {
         assert_eq!(leases[2].mac.as_deref(), Some("52:54:00:00:00:02"));
         assert_eq!(leases[2].iaid.as_deref(), Some("5505792"));
         assert_eq!(leases[3].mac.as_deref(), Some("52:54:00:00:00:03"));
+    }
+
+    #[test]
+    fn one_lease_is_taken_out() {
+        let text = "0 52:54:00:aa:bb:cc 10.1.2.7 web *\n0 52:54:00:aa:bb:cd 10.1.2.70 * *\nduid 00:01\n";
+        let left = "0 52:54:00:aa:bb:cd 10.1.2.70 * *\nduid 00:01\n";
+        assert_eq!(without(text, IpAddr::from([10, 1, 2, 7])), left);
     }
 
     #[test]

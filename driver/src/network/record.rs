@@ -34,6 +34,9 @@ pub struct Taken {
     pub port: Port,
     /// The interface of the host that it is made on, in a network that has several.
     pub dev: Option<String>,
+    /// The class of interfaces that it has its values of.
+    #[serde(default)]
+    pub portgroup: Option<String>,
 }
 
 /// A network that runs.

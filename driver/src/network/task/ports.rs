@@ -2,17 +2,22 @@
 //!
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 
 use berth_domain::model::DirectMode;
+use berth_domain::network::model::Portgroup;
 use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
 
 use super::{Answer, Task};
+use crate::engine::publish::blocking;
+use crate::files;
+use crate::network::leases::{self, Lease};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
 use crate::network::record::Taken;
 use crate::network::{
-    BridgePort, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases,
+    BridgePort, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
 };
 
 impl Task {
@@ -28,21 +33,28 @@ impl Task {
         };
         let there = self.ports.iter().position(|t| t.port.domain == port.domain && t.port.mac == port.mac);
         let (connection, dev) = self.connection(&live, portgroup, there.map(|at| &self.ports[at]))?;
+        let group = group_of(&live, portgroup).map(|g| g.name.clone());
         match there {
             None => {
                 self.check_doors(&live, &port).await?;
                 self.choose_address(&live, &port).await?;
-                self.ports.push(Taken { port, dev });
+                self.ports.push(Taken { port, dev, portgroup: group });
                 self.note().await;
                 self.publish();
                 self.tell_names(false).await;
             }
-            Some(at) if self.ports[at].port.isolated != port.isolated => {
-                self.ports[at].port.isolated = port.isolated;
-                self.note().await;
-                self.tell_names(true).await;
+            Some(at) => {
+                let taken = &mut self.ports[at];
+                let isolated = taken.port.isolated != port.isolated;
+                let other = isolated || taken.portgroup != group;
+                (taken.port.isolated, taken.portgroup) = (port.isolated, group);
+                if other {
+                    self.note().await;
+                }
+                if isolated {
+                    self.tell_names(true).await;
+                }
             }
-            Some(_) => {}
         }
         Ok(Answer::Connection(connection))
     }
@@ -116,15 +128,23 @@ impl Task {
         }
     }
 
-    /// An interface of the host that ports are made on is not taken from what runs.
+    /// An interface of the host that ports are made on, or a class that ports are of, is not taken from what runs.
     pub(super) fn check_unused(&self, change: &PartChange) -> Result<(), NetworkError> {
-        let (Change::Delete, Part::ForwardInterface(dev)) = (change.change, &change.part) else {
+        if change.change != Change::Delete {
             return Ok(());
+        }
+        let (what, ports, how) = match &change.part {
+            Part::ForwardInterface(dev) => (format!("interface '{dev}'"), self.used(dev), "made on"),
+            Part::Portgroup(group) => {
+                let of = |t: &&Taken| t.portgroup.as_deref() == Some(&group.name);
+                (format!("portgroup '{}'", group.name), self.ports.iter().filter(of).count(), "of")
+            }
+            _ => return Ok(()),
         };
-        match self.used(dev) {
+        match ports {
             0 => Ok(()),
-            ports => Err(NetworkError::InvalidState(format!(
-                "interface '{dev}' of network '{}' is in use: {ports} {} made on it",
+            _ => Err(NetworkError::InvalidState(format!(
+                "{what} of network '{}' is in use: {ports} {} {how} it",
                 self.entry.name,
                 if ports == 1 { "port is" } else { "ports are" }
             ))),
@@ -147,8 +167,15 @@ impl Task {
             return Ok(());
         }
         let leases = read_leases(&self.shared, self.entry.uuid).await;
-        let why = match choose::guest_address(live, &port.mac, &self.fixed, &leases) {
+        let guests: Vec<&Port> = self.ports.iter().map(|t| &t.port).collect();
+        let why = match choose::guest_address(live, &port.mac, &self.fixed, &leases, &guests) {
             Some(address) => {
+                let others = |l: &Lease| l.ip == IpAddr::V4(address) && l.mac.as_deref() != Some(&port.mac);
+                if leases.iter().any(others) {
+                    self.take_back(address).await?;
+                }
+                // A guest that is no more may have had it.
+                self.fixed.retain(|_, a| *a != address);
                 self.fixed.insert(port.mac.clone(), address);
                 return Ok(());
             }
@@ -161,6 +188,34 @@ impl Task {
         Err(NetworkError::Failed(why))
     }
 
+    /// dnsmasq gives nobody an address that it has given to another, and forgets no lease while it runs. It is started again
+    /// when it is told of the guest.
+    async fn take_back(&mut self, address: Ipv4Addr) -> Result<(), NetworkError> {
+        let name = &self.entry.name;
+        tracing::warn!(
+            "network '{name}': no address is left, so {address} is taken from one that is no guest of a port"
+        );
+        let failed = |e: io::Error| {
+            NetworkError::Failed(format!("cannot take the address {address} of network '{name}' back: {e}"))
+        };
+        if let Some(process) = self.process.clone() {
+            server::stop(&process).await.map_err(failed)?;
+        }
+        let path = self.shared.files(self.entry.uuid).leases;
+        let written = blocking(move || {
+            let text = files::read_text(&path)?;
+            files::overwrite(&path, &leases::without(&text, address.into()))
+        });
+        let written = written.await.map_err(failed);
+        // Its end was expected.
+        self.server += 1;
+        self.process = None;
+        if written.is_err() {
+            self.start_server().await;
+        }
+        written
+    }
+
     /// dnsmasq and the rules learn which guests there are. `other_rules`: they depend on one that has gone, or is another now.
     async fn tell_names(&mut self, other_rules: bool) {
         let Some(plan) = self.plan() else { return };
@@ -170,7 +225,12 @@ impl Task {
         if dnsmasq::needed(&plan.network) {
             match plan.serve(self.process.clone()).await {
                 Ok(process) => self.watch(process),
-                Err(e) => tracing::error!("network '{}': {e}", self.entry.name),
+                Err(e) => {
+                    tracing::error!("network '{}': {e}", self.entry.name);
+                    if self.process.is_none() {
+                        self.start_server_later();
+                    }
+                }
             }
         }
     }
@@ -183,14 +243,10 @@ impl Task {
         there: Option<&Taken>,
     ) -> Result<(Connection, Option<String>), NetworkError> {
         let name = &self.entry.name;
-        let group = match portgroup {
-            Some(wanted) => {
-                let found = live.portgroups.iter().find(|g| g.name == wanted);
-                let none = || NetworkError::Failed(format!("network '{name}' has no portgroup '{wanted}'"));
-                Some(found.ok_or_else(none)?)
-            }
-            None => live.portgroups.iter().find(|g| g.default == Some(true)),
-        };
+        let group = group_of(live, portgroup);
+        if let (Some(wanted), None) = (portgroup, group) {
+            return Err(NetworkError::Failed(format!("network '{name}' has no portgroup '{wanted}'")));
+        }
         if making::is_direct(live) {
             let vlan = group.and_then(|g| g.vlan.as_ref()).or(live.vlan.as_ref());
             let isolated = group.and_then(|g| g.isolated).or(live.isolated);
@@ -247,6 +303,11 @@ impl Task {
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
         }
     }
+}
+
+/// The class of an interface: the one that it names, else the default.
+fn group_of<'a>(live: &'a Network, portgroup: Option<&str>) -> Option<&'a Portgroup> {
+    live.portgroups.iter().find(|g| portgroup.map_or(g.default == Some(true), |wanted| g.name == wanted))
 }
 
 fn taken(forward: &PortForward, other: &PortForward) -> String {
