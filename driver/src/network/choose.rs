@@ -70,6 +70,7 @@ pub fn default_document(subnet: Ipv4Addr) -> String {
         "<network>\n  <name>default</name>\n  <metadata>\n    \
          <berth:settings xmlns:berth=\"urn:berth:network:1\">\n      <berth:start mode=\"on-demand\"/>\n    \
          </berth:settings>\n  </metadata>\n  <forward mode='nat'/>\n  \
+         <domain name='berth' localOnly='yes'/>\n  \
          <ip address='{a}.{b}.{c}.1' netmask='255.255.255.0'>\n    <dhcp>\n      \
          <range start='{a}.{b}.{c}.2' end='{a}.{b}.{c}.254'/>\n    </dhcp>\n  </ip>\n</network>\n"
     )

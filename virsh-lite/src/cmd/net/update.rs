@@ -24,7 +24,10 @@ pub static UPDATE: Command = Command::new(
     "update parts of an existing network's configuration",
     update,
 )
-.about("Adds, changes or removes one part of a network. What runs has it at once.")
+.about(
+    "Adds, changes or removes one part of a network. What runs has it at once; \
+        interfaces that are plugged keep what a portgroup said then.",
+)
 .options(&[
     net::NETWORK,
     Opt::text("command", "add (the same as add-last), add-first, add-last, delete or modify")
