@@ -266,6 +266,17 @@ fn nested_quota() -> Outcome {
     daemon.ok(&["destroy", name]).map(drop)
 }
 
+/// The domain's group in the v2 tree that has the limits.
+pub fn limited(daemon: &Daemon, name: &str) -> Result<PathBuf, String> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", daemon.pid_of(name, "initPid")?))
+        .map_err(|e| e.to_string())?;
+    let path =
+        text.lines().find_map(|l| l.strip_prefix("0::/")?.split_once("/payload")).map(|(path, _)| path);
+    let hybrid = PathBuf::from("/sys/fs/cgroup/unified");
+    let top = if hybrid.exists() { hybrid } else { "/sys/fs/cgroup".into() };
+    path.map(|path| top.join(path)).ok_or_else(|| format!("no group of the v2 tree in {text}"))
+}
+
 fn bomb() -> Outcome {
     let daemon = Daemon::start()?;
     let script = "sh -c 'n=0; while [ $n -lt 200 ]; do sleep 1000 & n=$((n+1)); done'; touch /over; \

@@ -310,6 +310,7 @@ impl Controller {
         reach(&self.plan, Step::Restart);
         // What the container made in its groups would otherwise be there before its init is.
         cgroup::remove(&self.plan.cgroups);
+        cgroup::unfreeze(&self.plan.cgroups);
         let oom_kills = cgroup::oom_kills(&self.plan.cgroups);
         let request = Request {
             plan: &self.plan,

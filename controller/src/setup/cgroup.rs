@@ -145,6 +145,20 @@ pub fn kill(groups: &PlanCgroups) {
     if write(&format!("{payload}/cgroup.kill"), "1").is_err() {
         kill_one_by_one(Path::new(&payload));
     }
+    // What root with the host's ids has stopped by the freezer of version 1 cannot end before it goes on.
+    groups.legacy.iter().for_each(|group| thaw(Path::new(group)));
+}
+
+/// Lets everything in a group of the v1 freezer go on; of other hierarchies there is no such file.
+fn thaw(group: &Path) {
+    if write(&format!("{}/freezer.state", group.display()), "THAWED").is_ok() {
+        children(group).iter().for_each(|child| thaw(child));
+    }
+}
+
+/// Lets a container that is made anew run, also if that of before was frozen with the domain's group.
+pub fn unfreeze(groups: &PlanCgroups) {
+    let _ = write(&format!("{}/cgroup.freeze", groups.unified), "0");
 }
 
 /// Kills what is in a group and in all below it. What is forked meanwhile is met by the next call.

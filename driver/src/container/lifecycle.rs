@@ -109,6 +109,8 @@ pub enum Denial {
     NotPaused,
     /// Nobody inside can take a request.
     Paused,
+    /// The same, and it is the container's own doing. The kernel's matter: no phase says so.
+    FrozeItself,
     /// It has no definition to forget.
     UndefineTransient,
     /// It has no definition to start from.

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use berth_domain::Domain;
+use berth_schemas::domain::Reason;
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
@@ -197,7 +198,8 @@ impl Engine {
             _ => Vec::new(),
         };
         let groups = self.cgroups.of(&record.name, record.scope.as_deref().or(live.partition()));
-        let frozen = blocking(move || Ok(freezer::is_frozen(&groups.limited))).await.unwrap_or_default();
+        let before = record.reason == Reason::User;
+        let frozen = blocking(move || Ok(freezer::is_frozen(&groups, before))).await.unwrap_or_default();
         let paused = alive.is_some() && frozen;
         let found = Found { record, live, next, alive, paused, unpublished };
         Some((Birth::Found(Box::new(found)), autodestroy))

@@ -1,8 +1,12 @@
 //! The freezer: stops every process of a container where it is, and lets all of them go on.
 //!
 //! It is part of the v2 tree itself and is there on every host, whatever hierarchies the limits live in. Frozen is the
-//! group that the container is born into; the controller beside it goes on. Source: cgroup-v2.rst, "cgroup.freeze" and
-//! "cgroup.events". Does not know whose groups these are. All functions block.
+//! group with a domain's limits, which holds the container's and nothing else; the controller beside it goes on. Not the
+//! container's own: root with the host's ids can write that, so it could freeze itself in the name of the host, and a
+//! descriptor that it passed to somebody outside could end what the host has frozen. What a container does to itself there,
+//! or with the freezer of version 1, is its own matter until the host lets it go on. Sources: cgroup-v2.rst,
+//! "cgroup.freeze" and "cgroup.events"; cgroup-v1/freezer-subsystem.rst. Does not know whose groups these are. All
+//! functions block.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,8 +17,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::cgroups::Groups;
+
 /// How long the processes of a container may take to stand still.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a container may take to be held still for a change. What waits in the kernel meanwhile changes nothing.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// How many of the processes that do not stand still are named.
 const NAMED: usize = 3;
@@ -54,42 +63,149 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fre
     move |cause| FreezeError::File { operation, path, cause }
 }
 
-fn payload(limited: &Path) -> PathBuf {
-    limited.join("payload")
-}
+/// The container's own group, in the one with the limits and in one of version 1.
+const PAYLOAD: &str = "payload";
 
-/// Freezes the container in the group with a domain's limits and waits until everything in it stands. If that takes longer than
-/// `patience` it goes on again, and the error says what could not be stopped.
-pub fn freeze(limited: &Path, patience: Duration) -> Result<(), FreezeError> {
-    let group = payload(limited);
-    set(&group, "1")?;
-    let done = wait(&group, "frozen 1", patience);
+/// Freezes a container and waits until everything in it stands. If that takes longer than `patience` it goes on again, and
+/// the error says what could not be stopped. `init`: its process, as far as it is known.
+pub fn freeze(groups: &Groups, init: Option<i32>, patience: Duration) -> Result<(), FreezeError> {
+    let group = &groups.limited;
+    set(group, "1")?;
+    // What stands by the freezer of version 1 is not seen to stand.
+    for brake in brakes(groups, init).iter().filter(|b| b.legacy) {
+        brake.release()?;
+    }
+    let done = wait(group, "frozen 1", patience);
     if let Ok(true) = done {
         return Ok(());
     }
-    let busy = waiting_processes(&group);
-    set(&group, "0")?;
+    let busy = waiting_processes(group);
+    set(group, "0")?;
     done?;
     Err(FreezeError::Busy { within: patience, busy })
 }
 
-/// Lets a frozen container go on. Its processes run when this comes back.
-pub fn thaw(limited: &Path) -> Result<(), FreezeError> {
-    let group = payload(limited);
-    set(&group, "0")?;
-    // The kernel does it at once; the file follows.
-    wait(&group, "frozen 0", PATIENCE).map(drop)
+/// Lets a frozen container go on, also if it has frozen itself. Its processes run when this comes back.
+pub fn thaw(groups: &Groups, init: Option<i32>) -> Result<(), FreezeError> {
+    set(&groups.limited, "0")?;
+    for brake in brakes(groups, init) {
+        brake.release()?;
+    }
+    let payload = groups.limited.join(PAYLOAD);
+    if payload.exists() {
+        // The kernel does it at once; the file follows.
+        wait(&payload, "frozen 0", PATIENCE)?;
+    }
+    Ok(())
 }
 
-/// Whether a container is frozen, or was told to be.
-pub fn is_frozen(limited: &Path) -> bool {
-    fs::read_to_string(payload(limited).join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+/// Whether the host has frozen a container, or told it to stand still. `before`: it had when it was looked at last, and a
+/// daemon that knew no better did it in the container's own group.
+pub fn is_frozen(groups: &Groups, before: bool) -> bool {
+    has(&groups.limited.join("cgroup.freeze"))
+        || before && has(&groups.limited.join(PAYLOAD).join("cgroup.freeze"))
+}
+
+/// Whether a container has frozen its init by itself, or all that it has.
+pub fn froze_itself(groups: &Groups, init: Option<i32>) -> bool {
+    brakes(groups, init).iter().any(Brake::is_on)
+}
+
+/// A container that is held still for a moment.
+#[derive(Debug)]
+pub struct Hold(Option<PathBuf>);
+
+/// Holds the container in a group with limits still, as far as that can be had soon, until the answer is dropped.
+pub fn hold(limited: &Path) -> Hold {
+    if has(&limited.join("cgroup.freeze")) {
+        return Hold(None);
+    }
+    let held = set(limited, "1").and_then(|()| wait(limited, "frozen 1", SHORT));
+    if let Err(e) = held {
+        tracing::debug!("a container is not held still: {e}");
+    }
+    Hold(Some(limited.to_owned()))
+}
+
+/// Ends what a daemon that died while it held a container has left.
+pub fn release(limited: &Path) {
+    drop(Hold(Some(limited.to_owned())));
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(limited) = &self.0
+            && let Err(e) = set(limited, "0")
+        {
+            tracing::warn!("a container does not go on: {e}");
+        }
+    }
+}
+
+/// What can keep init from running in a group that the container may write.
+#[derive(Debug)]
+struct Brake {
+    group: PathBuf,
+    legacy: bool,
+}
+
+impl Brake {
+    fn is_on(&self) -> bool {
+        has(&self.group.join(if self.legacy { "freezer.self_freezing" } else { "cgroup.freeze" }))
+    }
+
+    fn release(&self) -> Result<(), FreezeError> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let (file, value) = if self.legacy { ("freezer.state", "THAWED") } else { ("cgroup.freeze", "0") };
+        put(&self.group.join(file), value)
+    }
+}
+
+/// The groups from the container's own down to that of its init, in both versions. Others below are for the container to
+/// freeze: whatever manages containers inside does.
+fn brakes(groups: &Groups, init: Option<i32>) -> Vec<Brake> {
+    let text =
+        init.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()).unwrap_or_default();
+    let mut all = Vec::new();
+    let mut add = |top: &Path, line: Option<&str>, legacy: bool| {
+        let mut group = top.join(PAYLOAD);
+        all.push(Brake { group: group.clone(), legacy });
+        let below = line.and_then(|l| below_payload(l, &groups.unified)).unwrap_or_default();
+        for name in below.split('/').filter(|name| !name.is_empty()) {
+            group.push(name);
+            all.push(Brake { group: group.clone(), legacy });
+        }
+    };
+    add(&groups.limited, text.lines().find(|l| l.starts_with("0::")), false);
+    if let Some(top) = groups.legacy_of("freezer") {
+        let has_freezer =
+            |l: &&str| l.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == "freezer"));
+        add(top, text.lines().find(has_freezer), true);
+    }
+    all
+}
+
+/// What comes behind the container's own group in a line of proc_pid_cgroup(5), if it is about a group of that domain.
+fn below_payload<'a>(line: &'a str, domain: &Path) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!("/{}/", domain.file_name()?.to_str()?))?;
+    let (_, below) = rest.split_once(&format!("{PAYLOAD}/"))?;
+    Some(below)
+}
+
+/// Whether a file of a freezer says yes.
+fn has(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
 fn set(group: &Path, value: &str) -> Result<(), FreezeError> {
-    let path = group.join("cgroup.freeze");
-    let written = OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(value.as_bytes()));
-    written.map_err(failed("write", &path))
+    put(&group.join("cgroup.freeze"), value)
+}
+
+fn put(path: &Path, value: &str) -> Result<(), FreezeError> {
+    let written = OpenOptions::new().write(true).open(path).and_then(|mut f| f.write_all(value.as_bytes()));
+    written.map_err(failed("write", path))
 }
 
 /// Waits for a line of `cgroup.events`; false if it does not come in time.
@@ -148,39 +264,88 @@ fn state_and_name(stat: &str) -> Option<(&str, String)> {
 mod test {
     use super::*;
 
-    /// A folder that looks like a group, with what `cgroup.events` says.
-    fn group(events: &str) -> tempfile::TempDir {
+    /// Folders that look like groups, with what `cgroup.events` says.
+    fn groups(events: &str) -> (tempfile::TempDir, Groups) {
         let dir = tempfile::tempdir().expect("folder");
-        let payload = dir.path().join("payload");
-        fs::create_dir(&payload).expect("made");
-        fs::write(payload.join("cgroup.freeze"), "0").expect("written");
-        fs::write(payload.join("cgroup.events"), events).expect("written");
-        dir
+        let unified = dir.path().join("x.berth");
+        let limited = unified.join("container");
+        for group in [limited.clone(), limited.join("payload")] {
+            fs::create_dir_all(&group).expect("made");
+            fs::write(group.join("cgroup.freeze"), "0").expect("written");
+            fs::write(group.join("cgroup.events"), events).expect("written");
+        }
+        let legacy = dir.path().join("freezer");
+        fs::create_dir_all(legacy.join("payload")).expect("made");
+        fs::write(legacy.join("payload/freezer.self_freezing"), "0").expect("written");
+        fs::write(legacy.join("payload/freezer.state"), "FROZEN").expect("written");
+        let (legacy, controllers) = (vec![legacy], vec![vec!["freezer".into()]]);
+        (dir, Groups { unified, limited, legacy, controllers, memory: None })
     }
 
     #[test]
     fn what_stands_is_frozen() {
-        let dir = group("populated 1\nfrozen 1\n");
-        freeze(dir.path(), PATIENCE).expect("frozen");
-        assert!(is_frozen(dir.path()));
+        let (_dir, groups) = groups("populated 1\nfrozen 1\n");
+        freeze(&groups, None, PATIENCE).expect("frozen");
+        assert!(is_frozen(&groups, false));
+        assert!(!froze_itself(&groups, None), "that is not the container's doing");
     }
 
     #[test]
     fn what_does_not_stand_goes_on() {
-        let dir = group("populated 1\nfrozen 0\n");
-        let error = freeze(dir.path(), Duration::from_millis(20)).expect_err("busy");
+        let (_dir, groups) = groups("populated 1\nfrozen 0\n");
+        let error = freeze(&groups, None, Duration::from_millis(20)).expect_err("busy");
         assert!(matches!(error, FreezeError::Busy { .. }), "{error}");
         assert_eq!(error.to_string(), "not all processes stop within 0 s");
-        assert!(!is_frozen(dir.path()));
-        thaw(dir.path()).expect("it never stood");
+        assert!(!is_frozen(&groups, false));
+        thaw(&groups, None).expect("it never stood");
+    }
+
+    #[test]
+    fn what_froze_itself_is_not_frozen_by_the_host_and_goes_on_all_the_same() {
+        let (_dir, groups) = groups("populated 1\nfrozen 0\n");
+        let own = groups.limited.join("payload/cgroup.freeze");
+        fs::write(&own, "1\n").expect("written");
+        assert!(froze_itself(&groups, None) && !is_frozen(&groups, false));
+        assert!(is_frozen(&groups, true), "an older daemon froze it there");
+        let legacy = groups.legacy[0].join("payload");
+        fs::write(legacy.join("freezer.self_freezing"), "1\n").expect("written");
+        thaw(&groups, None).expect("thawed");
+        assert!(fs::read_to_string(own).expect("read").starts_with('0'));
+        assert_eq!(fs::read_to_string(legacy.join("freezer.state")).expect("read"), "THAWED");
+        assert!(!is_frozen(&groups, true));
+    }
+
+    #[test]
+    fn the_groups_on_the_way_to_init_are_those_of_the_domain() {
+        let domain = Path::new("/sys/fs/cgroup/machine/x.berth");
+        for (line, below) in [
+            ("0::/machine/x.berth/container/payload/init.scope/a", Some("init.scope/a")),
+            ("6:freezer:/machine/x.berth/payload/a", Some("a")),
+            ("6:freezer:/machine/x.berth/payload", None),
+            ("0::/machine/y.berth/container/payload/a", None),
+        ] {
+            assert_eq!(below_payload(line, domain), below, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_hold_ends_and_leaves_what_was_frozen_before() {
+        let (_dir, groups) = groups("populated 1\nfrozen 1\n");
+        let held = hold(&groups.limited);
+        assert!(is_frozen(&groups, false));
+        drop(hold(&groups.limited));
+        assert!(is_frozen(&groups, false), "the outer one goes on");
+        drop(held);
+        assert!(!is_frozen(&groups, false));
     }
 
     #[test]
     fn a_group_that_is_gone_is_an_error() {
-        let dir = tempfile::tempdir().expect("folder");
-        let error = freeze(dir.path(), PATIENCE).expect_err("nothing there").to_string();
+        let (dir, groups) = groups("");
+        fs::remove_dir_all(dir.path()).expect("removed");
+        let error = freeze(&groups, None, PATIENCE).expect_err("nothing there").to_string();
         assert!(error.starts_with("cannot write '") && error.ends_with("(os error 2)"), "{error}");
-        assert!(!is_frozen(dir.path()));
+        assert!(!is_frozen(&groups, true));
     }
 
     #[test]

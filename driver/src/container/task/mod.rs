@@ -270,6 +270,14 @@ impl Task {
             return;
         }
         match self.lifecycle.decide(self.ask_of(&request)) {
+            Verdict::Accept
+                if matches!(request, Request::NoteShutdown { .. } | Request::NoteSignal)
+                    && self.froze_itself().await =>
+            {
+                answer(reply, Err(self.denial(Denial::FrozeItself)));
+            }
+            // Whoever manages the domain has a way out, whatever the container does to itself.
+            Verdict::Deny(Denial::NotPaused) if self.froze_itself().await => self.begin_change(false, reply),
             Verdict::Accept => self.fulfil(request, reply).await,
             Verdict::Wait => self.parked.push_back((request, reply)),
             Verdict::Already if matches!(request, Request::Destroy(_)) => self.destroyers.push(reply),
@@ -309,6 +317,9 @@ impl Task {
             Denial::Active => "Domain is already active",
             Denial::NotPaused => "domain is already running",
             Denial::Paused => "domain is paused: resume it before init is asked, or destroy it",
+            Denial::FrozeItself => {
+                "the container has frozen itself: resume the domain before init is asked, or destroy it"
+            }
             Denial::UndefineTransient => "cannot undefine transient domain",
             Denial::AutostartTransient => "cannot set autostart for transient domain",
             Denial::EditTransient => "cannot change persistent config of a transient domain",

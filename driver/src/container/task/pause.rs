@@ -30,12 +30,15 @@ impl Task {
         let Some(active) = &self.active else { return };
         self.lifecycle = self.lifecycle.after(Fact::SwitchBegan);
         let (run, restarts) = (self.run, active.run.restarts);
-        let group = self.groups().limited;
+        let (groups, init) = (self.groups(), active.run.init_pid.and_then(|pid| i32::try_from(pid).ok()));
         let mailbox = self.entry.mailbox().clone();
         tokio::spawn(async move {
             let done = blocking(move || {
-                let done =
-                    if pause { freezer::freeze(&group, freezer::PATIENCE) } else { freezer::thaw(&group) };
+                let done = if pause {
+                    freezer::freeze(&groups, init, freezer::PATIENCE)
+                } else {
+                    freezer::thaw(&groups, init)
+                };
                 Ok(done.err().map(|e| e.to_string()))
             })
             .await;
@@ -58,8 +61,18 @@ impl Task {
             answer(reply, Err(Failure::Failed(message)));
             return;
         }
+        if pause && !same && problem.is_none() {
+            // What stands is another container than the one that was meant.
+            let groups = self.groups();
+            let released = blocking(move || {
+                freezer::release(&groups.limited);
+                Ok(())
+            });
+            drop(released.await);
+        }
         let problem = problem.or_else(|| (pause && !same).then(|| "it restarted meanwhile".to_owned()));
-        let paused = pause == problem.is_none() && same;
+        // One that has frozen itself was not paused, and is not if it does not go on.
+        let paused = same && if problem.is_none() { pause } else { self.reason == Reason::User };
         self.lifecycle = self.lifecycle.after(if paused { Fact::Paused } else { Fact::Resumed });
         match problem {
             None => {
@@ -78,6 +91,16 @@ impl Task {
             }
         }
         self.unpark().await;
+    }
+
+    /// Whether the container runs for all that anybody was told, and has frozen itself.
+    pub(super) async fn froze_itself(&self) -> bool {
+        if self.lifecycle.phase() != Phase::Running {
+            return false;
+        }
+        let Some(active) = &self.active else { return false };
+        let (groups, init) = (self.groups(), active.run.init_pid.and_then(|pid| i32::try_from(pid).ok()));
+        blocking(move || Ok(freezer::froze_itself(&groups, init))).await.unwrap_or_default()
     }
 
     /// A daemon that died between the change and its being told left the telling to the next one.

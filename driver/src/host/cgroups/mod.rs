@@ -371,7 +371,7 @@ impl Cgroups {
             drop(fs::remove_dir_all(&groups.unified));
         }
         if groups.unified.exists()
-            && let Err(e) = kill(&groups.unified)
+            && let Err(e) = kill(&groups.unified, groups.legacy_of("freezer"))
         {
             residue.push(e);
         }

@@ -12,8 +12,9 @@ use super::{CgroupError, children, failed, write};
 /// How long a killed group may take to become empty.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Kills everything in a v2 group and waits until it is empty.
-pub(super) fn kill(group: &Path) -> Result<(), CgroupError> {
+/// Kills everything in a v2 group and waits until it is empty. What stands by the freezer of version 1, in the `stopped`
+/// group or below, cannot end before it goes on: root with the host's ids may have stopped itself.
+pub(super) fn kill(group: &Path, stopped: Option<&Path>) -> Result<(), CgroupError> {
     let end = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(200);
     let file = group.join("cgroup.kill");
@@ -28,6 +29,8 @@ pub(super) fn kill(group: &Path) -> Result<(), CgroupError> {
             if !populated(group) {
                 return Ok(());
             }
+            // After the signal: whoever goes on does nothing more.
+            stopped.into_iter().for_each(thaw);
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
             if !file.exists() {
@@ -38,6 +41,15 @@ pub(super) fn kill(group: &Path) -> Result<(), CgroupError> {
             let cause = io::Error::new(io::ErrorKind::TimedOut, "processes do not end");
             return Err(failed("empty", group)(cause));
         }
+    }
+}
+
+/// Lets everything in a group of the v1 freezer go on. What cannot be written is gone.
+fn thaw(group: &Path) {
+    let mut folders = vec![group.to_owned()];
+    while let Some(folder) = folders.pop() {
+        drop(write(&folder.join("freezer.state"), "THAWED"));
+        folders.extend(children(&folder));
     }
 }
 
