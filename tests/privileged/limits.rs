@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("limits::whoever_fills_the_memory_the_controller_stays", full),
     ("limits::a_busy_loop_gets_its_quota", quota),
     ("limits::a_quota_and_its_period_change_below_another_quota", nested_quota),
+    ("limits::a_container_has_no_veto_of_its_quota", no_veto),
     ("limits::a_fork_bomb_stops", bomb),
     ("limits::dd_meets_its_throttle", throttle),
     ("limits::a_container_gets_its_number_of_cpus", cpus),
@@ -261,8 +262,77 @@ fn nested_quota() -> Outcome {
         let refused =
             daemon.virsh(&["schedinfo", name, "--set", "vcpu_period=10000 vcpu_quota=50000"])?.fails()?;
         ensure!(refused.contains("cannot set <cputune/quota>: write '50000' to '"), "{refused}");
+        let who =
+            format!("the group above, '{}', has only 200000 of each 100000 microseconds", above.display());
+        ensure!(refused.contains(&who), "{refused}");
         ensure_eq!(now(), "150000 100000".to_owned(), "the quota and the period after a refusal");
     }
+    daemon.ok(&["destroy", name]).map(drop)
+}
+
+/// Root with the host's ids mounts the hierarchy of version 1 from its own group on, gives itself more than it gets, and
+/// goes on doing so.
+fn no_veto() -> Outcome {
+    const SCRIPT: &str = "mkdir -p /tmp/m; mount -t cgroup -o cpu none /tmp/m || { touch /none; exec sleep 100000; }; \
+        cd /tmp/m; n=0; while [ $n -lt 300 ]; do mkdir k$n; echo 300000 > k$n/cpu.cfs_quota_us; n=$((n+1)); done; \
+        mkdir -p k0/a/b; echo 300000 > k0/a/b/cpu.cfs_quota_us; echo 10000 > k1/cpu.cfs_quota_us; touch /ready; \
+        while [ ! -e /go ]; do sleep 0.1; done; touch /going; \
+        while :; do for k in k7 k8 k9; do echo 300000 > $k/cpu.cfs_quota_us; done 2>/dev/null; done";
+    let mut daemon = Daemon::start()?;
+    let name = "t-veto";
+    let limit = "<cputune><quota>400000</quota></cputune>";
+    start(&daemon, name, SCRIPT, limit, HOST_IDS)?;
+    let root = daemon.work().join(format!("{name}.root"));
+    let made = wait_for("the groups inside", 20, || {
+        let there = |file: &str| root.join(file).exists();
+        (there("ready") || there("none")).then(|| there("ready"))
+    })?;
+    let quota_file = file(&daemon, name, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    if !made || !quota_file.ends_with("cpu.cfs_quota_us") {
+        println!("the host has no controller 'cpu' of version 1");
+        return Ok(());
+    }
+    let own = quota_file.parent().ok_or("no group")?;
+    let inside = |group: &str| {
+        let path = own.join("payload").join(group).join("cpu.cfs_quota_us");
+        fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    };
+    let now = || fs::read_to_string(&quota_file).unwrap_or_default().trim().to_owned();
+    // A change that is refused in the end leaves what the container had.
+    let change = json!({ "name": name, "change": { "cpuQuota": 200_000, "nodeset": "99" } });
+    let answer = daemon.client()?.call("io.berth.Domain.SetResources", &change);
+    ensure!(answer.is_err(), "a node that is not there: {answer:?}");
+    ensure_eq!((now(), inside("k0/a/b")), ("400000".to_owned(), "300000".to_owned()), "after a refusal");
+    daemon.ok(&["schedinfo", name, "--live", "vcpu_quota=200000"])?;
+    ensure_eq!(now(), "200000".to_owned(), "the quota");
+    ensure_eq!([inside("k0/a/b"), inside("k1")], ["-1", "10000"].map(str::to_owned), "the groups inside");
+    // Again, while somebody inside gives itself more at every moment.
+    daemon.ok(&["schedinfo", name, "--live", "vcpu_quota=400000"])?;
+    fs::write(root.join("go"), "").map_err(|e| e.to_string())?;
+    wait_for("somebody who goes on", 10, || root.join("going").exists().then_some(()))?;
+    wait_for("its quota", 10, || (inside("k7") == "300000").then_some(()))?;
+    let begin = Instant::now();
+    for quota in ["50000", "400000", "60000"] {
+        daemon.ok(&["schedinfo", name, "--live", &format!("vcpu_quota={quota}")])?;
+        ensure_eq!(now(), quota.to_owned(), "the quota");
+    }
+    println!("three changes against a container that fights took {:?}", begin.elapsed());
+    ensure_eq!(daemon.ok(&["domstate", name])?, "running\n\n".to_owned(), "the state");
+    // A daemon that is killed while it holds a container still, in the middle of a change, suspends nothing.
+    daemon.ok(&["schedinfo", name, "--live", "vcpu_quota=400000"])?;
+    let held = limited(&daemon, name)?.join("cgroup.freeze");
+    daemon.set_environment(&[("BERTH_KILL_AT", "daemon:tuned")]);
+    daemon.restart()?;
+    daemon.virsh(&["schedinfo", name, "--live", "vcpu_quota=70000"])?.fails()?;
+    daemon.wait_dead(10)?;
+    fs::write(&held, "1").map_err(|e| e.to_string())?;
+    daemon.set_environment(&[]);
+    daemon.launch()?;
+    ensure_eq!(daemon.ok(&["domstate", name])?, "running\n\n".to_owned(), "the state after the restart");
+    let frozen = fs::read_to_string(&held).unwrap_or_default();
+    ensure_eq!(frozen.trim(), "0", "cgroup.freeze");
+    // The document says what it was before: the change had not come to it.
+    ensure_eq!(now(), "400000".to_owned(), "the quota after the restart");
     daemon.ok(&["destroy", name]).map(drop)
 }
 

@@ -185,6 +185,15 @@ impl Engine {
             record.links = ends;
             (live, next) = self.settle_pending(&mut record, live, next).await;
             if record.tuning {
+                // A container that was held still for the change is not suspended.
+                if record.reason != Reason::User {
+                    let groups = self.cgroups.of(&record.name, record.scope.as_deref().or(live.partition()));
+                    let released = blocking(move || {
+                        freezer::release(&groups.limited);
+                        Ok(())
+                    });
+                    drop(released.await);
+                }
                 self.settle_tuning(&live, record.scope.clone(), record.io_numbers.clone()).await;
             }
         }

@@ -19,6 +19,7 @@ pub mod pressure;
 pub mod process;
 pub mod program;
 pub mod resources;
+pub mod shares;
 pub mod sysinfo;
 pub mod systemd;
 pub mod usb;

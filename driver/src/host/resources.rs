@@ -5,12 +5,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::cgroups::Groups;
+use super::freezer;
 use super::limits::{IoLimits, Limits, Setting, cpus, v1, v2};
+use super::shares::{self, Lowered, NONE, PERIOD_FILE, QUOTA_FILE, Share};
 
-const PERIOD_FILE: &str = "cpu.cfs_period_us";
-const QUOTA_FILE: &str = "cpu.cfs_quota_us";
+/// How long groups below are asked to make room.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often they are, the last times while nobody inside can make others.
+const ROUNDS: usize = 3;
 
 /// A limit that the host cannot set, or that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +34,15 @@ pub struct LimitError {
 /// What was changed in groups of a domain that runs, and how it was before.
 #[derive(Debug, Default)]
 pub struct Change {
-    done: Vec<Step>,
+    done: Vec<(Step, Vec<Lowered>)>,
+    place: Place,
+}
+
+/// Where a change is made.
+#[derive(Debug, Default, Clone)]
+struct Place {
+    /// The group to hold still if need be.
+    limited: PathBuf,
     pretend: bool,
 }
 
@@ -86,7 +99,11 @@ impl Groups {
                         path.display()
                     ));
                 }
-                Err(cause) => return Err(refused(setting.element, path, setting.text(), cause)),
+                Err(cause) => {
+                    let wanted = share_of(&path, &setting.text());
+                    let cause = explained(cause, path.parent(), wanted, Instant::now());
+                    return Err(refused(setting.element, path, setting.text(), cause));
+                }
             }
         }
         Ok(remarks)
@@ -138,16 +155,22 @@ impl Groups {
         cpus: Option<&[u32]>,
         pretend: bool,
     ) -> Result<Change, LimitError> {
-        let mut change = Change { done: Vec::new(), pretend };
+        let mut change = Change { done: Vec::new(), place: self.place(pretend) };
         for step in self.steps(old, new, cpus, pretend) {
-            if let Err(cause) = step.take(pretend) {
-                let error = refused(step.element, step.path, step.new, cause);
-                change.undo();
-                return Err(error);
+            match step.take(&change.place) {
+                Ok(lowered) => change.done.push((step, lowered)),
+                Err(cause) => {
+                    let error = refused(step.element, step.path, step.new, cause);
+                    change.undo();
+                    return Err(error);
+                }
             }
-            change.done.push(step);
         }
         Ok(change)
+    }
+
+    fn place(&self, pretend: bool) -> Place {
+        Place { limited: self.limited.clone(), pretend }
     }
 
     /// Writes every limit that is not as it should be, whatever it is now. Goes on after a failure and answers all.
@@ -175,7 +198,8 @@ impl Groups {
                 let written = if release {
                     release_device(&path, &text, pretend)
                 } else {
-                    write(&path, &text, pretend)
+                    let put = || write(&path, &text, pretend);
+                    self.place(pretend).with_room(&path, share_of(&path, &text), &put).map(drop)
                 };
                 if let Err(cause) = written {
                     left.push(refused(setting.element, path, text, cause));
@@ -290,37 +314,117 @@ fn join_quota(steps: &mut Vec<Step>) {
 impl Change {
     /// Writes back what was before, the last first. What fails here was the kernel's own value a moment ago.
     pub fn undo(self) {
-        for step in self.done.iter().rev() {
-            if let Err(e) = step.take_back(self.pretend) {
+        for (step, lowered) in self.done.iter().rev() {
+            if let Err(e) = step.take_back(&self.place) {
                 tracing::warn!("cannot write '{}' back to '{}': {e}", step.old, step.path.display());
             }
+            shares::restore(lowered);
         }
     }
 }
 
 impl Step {
-    fn take(&self, pretend: bool) -> io::Result<()> {
-        self.put(&self.new, &self.old, self.kind, pretend)
+    fn take(&self, place: &Place) -> io::Result<Vec<Lowered>> {
+        self.put(&self.new, &self.old, self.kind, place)
     }
 
-    fn take_back(&self, pretend: bool) -> io::Result<()> {
+    fn take_back(&self, place: &Place) -> io::Result<Vec<Lowered>> {
         let kind = match self.kind {
             Kind::Quota(from, to) => Kind::Quota(to, from),
             // Only the end of a limit may be in vain.
             Kind::Release => Kind::Plain,
             other => other,
         };
-        self.put(&self.old, &self.new, kind, pretend)
+        self.put(&self.old, &self.new, kind, place)
     }
 
-    fn put(&self, new: &str, old: &str, kind: Kind, pretend: bool) -> io::Result<()> {
-        match kind {
-            Kind::Plain => write(&self.path, new, pretend),
-            Kind::Tree => set_tree(&self.path, new, old),
-            Kind::Memory => set_memory(&self.path, new, pretend),
-            Kind::Release => release_device(&self.path, new, pretend),
-            Kind::Quota(from, to) => set_quota(&self.path, (old, from), (new, to), pretend),
+    /// Answers which groups below have less now.
+    fn put(&self, new: &str, old: &str, kind: Kind, place: &Place) -> io::Result<Vec<Lowered>> {
+        let (path, pretend) = (&self.path, place.pretend);
+        let done = match kind {
+            Kind::Plain => {
+                return place.with_room(path, share_of(path, new), &|| write(path, new, pretend));
+            }
+            Kind::Quota(from, to) => {
+                let wanted = Share::of(new, &to.to_string());
+                return place.with_room(path, wanted, &|| set_quota(path, (old, from), (new, to), pretend));
+            }
+            Kind::Tree => place.insist(&|| set_tree(path, new, old)),
+            Kind::Memory => set_memory(path, new, pretend),
+            Kind::Release => release_device(path, new, pretend),
+        };
+        done.map(|()| Vec::new())
+    }
+}
+
+impl Place {
+    /// Makes an attempt; where a group below has more CPU time than what is wanted, that goes first. What is inside has no
+    /// veto: if it makes others meanwhile, it is held still.
+    fn with_room(
+        &self,
+        path: &Path,
+        wanted: Option<Share>,
+        attempt: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<Vec<Lowered>> {
+        let mut refusal = match attempt() {
+            Ok(()) => return Ok(Vec::new()),
+            Err(e) => e,
+        };
+        let (Some(group), Some(share)) = (path.parent(), wanted) else { return Err(refusal) };
+        let end = Instant::now() + PATIENCE;
+        let in_vain = refusal.kind() != io::ErrorKind::InvalidInput || shares::above(group, share).is_some();
+        if self.pretend || in_vain {
+            return Err(explained(refusal, Some(group), wanted, end));
         }
+        let (mut lowered, mut held) = (Vec::new(), None);
+        for round in 0..ROUNDS {
+            if round > 0 {
+                held.get_or_insert_with(|| freezer::hold(&self.limited));
+            }
+            let walked = shares::lower(group, share, end, &mut lowered);
+            match attempt() {
+                Ok(()) => return Ok(lowered),
+                Err(e) => refusal = e,
+            }
+            if walked.is_err() || refusal.kind() != io::ErrorKind::InvalidInput {
+                break;
+            }
+        }
+        let error = explained(refusal, Some(group), wanted, end);
+        shares::restore(&lowered);
+        Err(error)
+    }
+
+    /// Makes an attempt at groups that the container may change too; a second one while it is held still.
+    fn insist(&self, attempt: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        let first = attempt();
+        if first.is_ok() || self.pretend {
+            return first;
+        }
+        let _held = freezer::hold(&self.limited);
+        attempt()
+    }
+}
+
+/// The share of CPU time of version 1 that a group has once `text` is written to one of its two files.
+fn share_of(path: &Path, text: &str) -> Option<Share> {
+    let other = |file| fs::read_to_string(path.with_file_name(file)).ok();
+    match path.file_name()?.to_str()? {
+        QUOTA_FILE => Share::of(text, &other(PERIOD_FILE)?),
+        PERIOD_FILE => Share::of(&other(QUOTA_FILE)?, text),
+        _ => None,
+    }
+}
+
+/// What the kernel calls an invalid argument, and the group that makes it one.
+fn explained(e: io::Error, group: Option<&Path>, wanted: Option<Share>, until: Instant) -> io::Error {
+    let (Some(group), Some(wanted)) = (group, wanted) else { return e };
+    if e.kind() != io::ErrorKind::InvalidInput {
+        return e;
+    }
+    match shares::above(group, wanted).or_else(|| shares::below(group, wanted, until)) {
+        Some(who) => io::Error::new(e.kind(), format!("{e}: {who}")),
+        None => e,
     }
 }
 
@@ -373,16 +477,22 @@ fn set_tree(path: &Path, new: &str, old: &str) -> io::Result<()> {
         let own = first_line(&child.join(file)).unwrap_or_default();
         // What the container has narrowed itself stays narrow, if anything of it is left.
         let set = narrowed(&own, old, new);
-        write(&child.join(file), &cpus::show(&cpus::parse(&format!("{own},{set}"))), false)
+        write_there(&child.join(file), &cpus::show(&cpus::parse(&format!("{own},{set}"))))
     });
     let result = result.and_then(|()| {
         below.iter().rev().try_for_each(|child| {
             let own = first_line(&child.join(file)).unwrap_or_default();
             let set = narrowed(&own, &cpus::show(&cpus::parse(&format!("{old},{new}"))), new);
-            write(&child.join(file), &set, false)
+            write_there(&child.join(file), &set)
         })
     });
     result.and_then(|()| write(path, new, false))
+}
+
+/// Writes to the file of a group that the container may have removed meanwhile.
+fn write_there(path: &Path, text: &str) -> io::Result<()> {
+    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::NODEV].map(|e| Some(e.raw_os_error()));
+    write(path, text, false).or_else(|e| if gone.contains(&e.raw_os_error()) { Ok(()) } else { Err(e) })
 }
 
 /// What a group below gets when its domain's set becomes `new`: the same, unless it had less than `old`.
@@ -407,7 +517,6 @@ fn descendants(group: &Path) -> Vec<PathBuf> {
 /// Sets a quota of v1 and its period, or neither. The share of time between the two writes must not be larger than one
 /// that the groups above have, nor, if that can be had, smaller than what those below have.
 fn set_quota(path: &Path, old: (&str, u64), new: (&str, u64), pretend: bool) -> io::Result<()> {
-    const NONE: &str = "-1";
     let period_path = path.with_file_name(PERIOD_FILE);
     let period = |value: u64| write(&period_path, &value.to_string(), pretend);
     let quota = |value: &str| write(path, value, pretend);
