@@ -204,9 +204,15 @@ impl Tuning {
         }
         let both = d.memtune.as_ref().and_then(|m| m.swap_hard_limit);
         if both.is_some_and(|both| both < hard.unwrap_or(d.current_memory_kib)) {
-            return Err(refused(
-                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
-            ));
+            let rule = "memory hard_limit tunable value must be lower than or equal to swap_hard_limit";
+            return Err(refused(match (hard, c.hard_limit_ki_b) {
+                // Whoever takes the one limit away does not think of the other.
+                (None, Some(_)) => {
+                    let memory = d.current_memory_kib;
+                    format!("{rule}: without a hard_limit the memory of the domain counts, {memory} KiB")
+                }
+                _ => rule.into(),
+            }));
         }
         Ok(())
     }
@@ -482,6 +488,13 @@ mod test {
                 json!({"swapHardLimitKiB": 65535}),
                 false,
                 "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
+            ),
+            (
+                "<memtune><hard_limit>9</hard_limit><swap_hard_limit>9</swap_hard_limit></memtune>",
+                json!({"hardLimitKiB": -1}),
+                true,
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit: without a hard_limit the \
+                 memory of the domain counts, 65536 KiB",
             ),
         ] {
             let error = change(what).apply(&domain(inside), live, &host()).expect_err(reason);
