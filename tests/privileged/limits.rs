@@ -182,6 +182,12 @@ fn quota() -> Outcome {
     ensure!(shown.contains("vcpu_quota     : 50000\n"), "{shown}");
     let refused = daemon.virsh(&["schedinfo", "t-quota", "--set", "vcpu_quota=30000"])?.fails()?;
     ensure!(refused.contains("exclude each other"), "{refused}");
+    ensure!(refused.contains("'limits --cpu-allowance none'"), "{refused}");
+    daemon.ok(&["limits", "t-quota", "--cpu-allowance", "30%"])?;
+    measure(0.3)?;
+    daemon.ok(&["limits", "t-quota", "--cpu-allowance", "none"])?;
+    let shown = daemon.ok(&["schedinfo", "t-quota"])?;
+    ensure!(shown.contains("vcpu_quota     : -1\n"), "{shown}");
     daemon.ok(&["destroy", "t-quota"])?;
     start(&daemon, "t-quota", "while :; do :; done", "<cputune><quota>80000</quota></cputune>", "")?;
     let shown = daemon.ok(&[

@@ -159,6 +159,14 @@ fn limits() -> Outcome {
         (&["limits", "web"], "pids           : unlimited\n\n"),
         (&["limits", "web", "--pids", "500", "--config"], "\n"),
         (&["limits", "web"], "pids           : 500\n\n"),
+        (&["limits", "web", "--cpu-allowance", "150%", "--pids", "none"], "\n"),
+        (&["limits", "web"], "pids           : unlimited\ncpu_allowance  : 150%\n\n"),
+        (
+            &["schedinfo", "web"],
+            "Scheduler      : posix\ncpu_shares     : 512\nvcpu_period    : 100000\nvcpu_quota     : 150000\n\n",
+        ),
+        (&["limits", "web", "--cpu-allowance", "none", "--pids", "500"], "\n"),
+        (&["limits", "web"], "pids           : 500\n\n"),
         (&["setmaxmem", "web", "128M"], "\n"),
         (&["setmem", "web", "65536", "--config"], "\n"),
     ] {
@@ -209,6 +217,10 @@ fn limits() -> Outcome {
              error: Requested operation is not valid: domain is not running\n",
         ),
         (&["vcpupin", "web", "5", "0"], "error: vcpu 5 is out of range of cpu count 2\n"),
+        (
+            &["limits", "web", "--cpu-allowance", "half"],
+            "error: Numeric value 'half' for <cpu-allowance> option is malformed or out of range\n",
+        ),
         (
             &["limits", "web", "--pids", "many"],
             "error: Numeric value 'many' for <pids> option is malformed or out of range\n",

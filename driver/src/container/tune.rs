@@ -55,6 +55,7 @@ pub fn resources(domain: &Domain) -> Resources {
         blkio_weight: blkio.and_then(|b| b.weight).map(i64::from),
         blkio_devices: blkio.iter().flat_map(|b| &b.devices).map(device).collect(),
         pids: domain.limit_settings().pids.map(signed),
+        cpu_allowance: domain.limit_settings().cpu_allowance.map(i64::from),
     }
 }
 
@@ -85,6 +86,7 @@ const DEVICE_WRITE_IOPS: Name = ("blkioDevices", "device_write_iops_sec");
 const DEVICE_READ_BYTES: Name = ("blkioDevices", "device_read_bytes_sec");
 const DEVICE_WRITE_BYTES: Name = ("blkioDevices", "device_write_bytes_sec");
 const PIDS: Name = ("pids", "pids");
+const CPU_ALLOWANCE: Name = ("cpuAllowance", "cpu-allowance");
 
 /// Where a parameter is in a document.
 const PLACES: &[(&str, Name)] = &[
@@ -135,6 +137,7 @@ impl Tuning {
         let mut d = domain.clone();
         self.memory(&mut d, live)?;
         self.cpus(&mut d, live)?;
+        self.allowance(&mut d)?;
         self.cpu_time(&mut d)?;
         self.nodes(&mut d, live)?;
         self.block_io(&mut d)?;
@@ -245,8 +248,38 @@ impl Tuning {
         Ok(())
     }
 
+    /// The two ways to say how much CPU time there is exclude each other in a document: the answer says how to get from
+    /// one to the other.
+    fn allowance(&self, d: &mut Domain) -> Result<(), Failure> {
+        let Some(percent) = self.change.cpu_allowance else { return Ok(()) };
+        let percent = limit(percent, CPU_ALLOWANCE)?;
+        let quota = d.cputune.as_ref().and_then(|c| c.quota).or(self.change.cpu_quota);
+        if percent.is_some() {
+            if quota.is_some_and(|quota| quota >= 0) {
+                return Err(refused(
+                    "a cpu-allowance and vcpu_quota exclude each other: take the quota away first, by \
+                     'schedinfo --set vcpu_quota=-1'",
+                ));
+            }
+            // No quota is in the way of nothing, nor is the period of one that there is not.
+            if let Some(tune) = &mut d.cputune {
+                (tune.quota, tune.period) = (None, None);
+            }
+        }
+        d.set_cpu_allowance(percent).map_err(|e| match e.diagnostics.into_iter().next() {
+            Some(first) => invalid(CPU_ALLOWANCE, first.message),
+            None => refused("the cpu-allowance was refused"),
+        })
+    }
+
     fn cpu_time(&self, d: &mut Domain) -> Result<(), Failure> {
         let c = &self.change;
+        if (c.cpu_period.is_some() || c.cpu_quota.is_some()) && d.limit_settings().cpu_allowance.is_some() {
+            return Err(refused(
+                "the domain has a cpu-allowance, and that and vcpu_quota or vcpu_period exclude each other: change it by \
+                 'limits --cpu-allowance', or take it away first, by 'limits --cpu-allowance none'",
+            ));
+        }
         if c.cpu_shares.is_none() && c.cpu_period.is_none() && c.cpu_quota.is_none() {
             return Ok(());
         }
@@ -419,6 +452,25 @@ mod test {
     }
 
     #[test]
+    fn an_allowance_and_a_quota_take_turns() {
+        use serde_json::json;
+        let apply = |domain: &Domain, what| change(what).apply(domain, true, &host());
+        let quota = domain("<cputune><period>5000</period><quota>6000</quota></cputune>");
+        let none = apply(&quota, json!({"cpuQuota": -1})).expect("changed");
+        let allowed = apply(&none, json!({"cpuAllowance": 50})).expect("changed");
+        let said = resources(&allowed);
+        assert_eq!((said.cpu_allowance, said.cpu_quota), (Some(50), Some(50_000)));
+        for what in [json!({"cpuQuota": 6000}), json!({"cpuQuota": -1}), json!({"cpuPeriod": 5000})] {
+            let error = apply(&allowed, what).expect_err("refused").to_string();
+            assert!(error.contains("exclude each other: change it by 'limits --cpu-allowance'"), "{error}");
+        }
+        let free = apply(&allowed, json!({"cpuAllowance": -1})).expect("changed");
+        assert_eq!((resources(&free).cpu_allowance, resources(&free).cpu_quota), (None, None));
+        let both = apply(&allowed, json!({"cpuAllowance": -1, "cpuQuota": 6000})).expect("in one change");
+        assert_eq!(resources(&both).cpu_quota, Some(6000));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         use serde_json::json;
         for (inside, what, live, reason) in [
@@ -495,6 +547,20 @@ mod test {
                 true,
                 "memory hard_limit tunable value must be lower than or equal to swap_hard_limit: without a hard_limit the \
                  memory of the domain counts, 65536 KiB",
+            ),
+            (
+                "<cputune><quota>5000</quota></cputune>",
+                json!({"cpuAllowance": 50}),
+                true,
+                "a cpu-allowance and vcpu_quota exclude each other: take the quota away first, by \
+                 'schedinfo --set vcpu_quota=-1'",
+            ),
+            ("", json!({"cpuAllowance": -5}), true, "cpu-allowance cannot be -5"),
+            (
+                "",
+                json!({"cpuAllowance": 0}),
+                true,
+                "'0%' of 'cpu-allowance' is not a percentage of one CPU from '1%' on",
             ),
         ] {
             let error = change(what).apply(&domain(inside), live, &host()).expect_err(reason);

@@ -54,7 +54,15 @@ impl Domain {
 
     /// Changes the limit of processes; none takes it away.
     pub fn set_pids(&mut self, pids: Option<u64>) -> Result<(), crate::ParseError> {
-        let value = pids.map(|n| n.to_string());
+        self.set_limit("pids", pids.map(|n| n.to_string()))
+    }
+
+    /// Changes the CPU time in percent of one CPU; none takes the limit away.
+    pub fn set_cpu_allowance(&mut self, percent: Option<u32>) -> Result<(), crate::ParseError> {
+        self.set_limit("cpu-allowance", percent.map(|n| format!("{n}%")))
+    }
+
+    fn set_limit(&mut self, name: &str, value: Option<String>) -> Result<(), crate::ParseError> {
         let mut settings = match self.metadata_of(SETTINGS_NAMESPACE) {
             Some(settings) => settings.clone(),
             None if value.is_none() => return Ok(()),
@@ -68,9 +76,9 @@ impl Domain {
             if let crate::tree::Node::Element(e) = node
                 && local(e) == "limits"
             {
-                e.attrs.retain(|a| a.name != "pids");
+                e.attrs.retain(|a| a.name != name);
                 if let Some(value) = &value {
-                    *e = e.clone().attr("pids", value);
+                    *e = e.clone().attr(name, value);
                 }
             }
         }

@@ -118,6 +118,11 @@ fn the_number_of_processes_can_be_changed() {
         );
         assert_eq!(after.id_map_mode(), parse(&before).id_map_mode());
         assert!(domain.set_pids(Some(0)).is_err());
+        domain.set_cpu_allowance(Some(150)).expect("set");
+        assert_eq!(parse(&domain.to_xml()).limit_settings().cpu_allowance, Some(150), "{before}");
+        domain.set_cpu_allowance(None).expect("taken away");
+        assert_eq!(parse(&domain.to_xml()).limit_settings(), after.limit_settings());
+        assert!(domain.set_cpu_allowance(Some(0)).is_err());
     }
     let plain = with("").replace("<metadata>", "<!--").replace("</metadata>", "-->");
     let mut domain = parse(&plain);

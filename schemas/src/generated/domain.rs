@@ -303,6 +303,10 @@ pub struct Resources {
     /// Processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+    /// CPU time in percent of one CPU, where the definition says it so.
+    #[serde(rename = "cpuAllowance")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_allowance: Option<i64>,
 }
 
 /// Limits of one block device of the host. Null or 0 means none.
@@ -394,6 +398,10 @@ pub struct ResourceChange {
     /// `pids`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+    /// In percent of one CPU; it cannot be where there is a quota.
+    #[serde(rename = "cpuAllowance")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_allowance: Option<i64>,
 }
 
 /// Figures of one domain, for `virsh dominfo`.
