@@ -107,6 +107,11 @@ fn host_cpus(daemon: &Daemon) -> Result<i64, String> {
 fn limits() -> Outcome {
     let daemon = Daemon::start()?;
     daemon.define("web", &plain("web").replace("  <os>", "  <vcpu>4</vcpu>\n  <os>"))?;
+    let all = match host_cpus(&daemon)? {
+        1 => "0".to_owned(),
+        count => format!("0-{}", count - 1),
+    };
+    let affinity = format!(" VCPU   CPU Affinity\n----------------------\n 0      {all}\n 1      {all}\n\n");
     for (words, out) in [
         (
             &["memtune", "web"][..],
@@ -132,6 +137,7 @@ fn limits() -> Outcome {
         (&["vcpucount", "web", "--active", "--config"], "2\n\n"),
         (&["setvcpus", "web", "8", "--maximum", "--config"], "\n"),
         (&["vcpucount", "web", "--maximum", "--config"], "8\n\n"),
+        (&["vcpupin", "web"], &affinity),
         (&["vcpupin", "web", "0", "0-3,^2", "--config"], "\n"),
         (
             &["vcpupin", "web"],

@@ -1,9 +1,10 @@
 //! CPUs and nodes of memory: `schedinfo`, `setvcpus`, `vcpucount`, `vcpupin` and `numatune`.
 //!
-//! Does not know the host's CPUs.
+//! Does not know what a limit does.
 
 use berth_schemas::domain::{Affect, ResourceChange};
 
+use super::host::processors;
 use super::resources::{CONFIG, CURRENT, LIVE, affect, get, number, row, set};
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
@@ -196,13 +197,21 @@ fn vcpupin(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.json(&now);
         return Ok(());
     }
-    let cpus = now.cpus.or(now.cpuset).unwrap_or_else(|| "all".into());
+    let cpus = match now.cpus.or(now.cpuset) {
+        Some(set) => set,
+        None => whole(processors(session, "Unable to get affinity of virtual CPUs")?),
+    };
     let rows =
         (0..now.vcpus).filter(|n| vcpu.is_none_or(|v| v == *n)).map(|n| vec![n.to_string(), cpus.clone()]);
     let rows: Vec<_> = rows.collect();
     let text = table(&["VCPU", "CPU Affinity"], &rows, session.out.is_quiet());
     session.out.print(&text);
     Ok(())
+}
+
+/// So many CPUs, all of them, as a set.
+fn whole(count: i64) -> String {
+    if count > 1 { format!("0-{}", count - 1) } else { "0".into() }
 }
 
 fn numatune(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -227,4 +236,14 @@ fn numatune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     row(session, "numa_mode", now.numa_mode.as_deref().unwrap_or("strict"));
     row(session, "numa_nodeset", now.nodeset.as_deref().unwrap_or_default());
     Ok(())
+}
+
+#[cfg(test)]
+mod test {
+    use super::whole;
+
+    #[test]
+    fn all_processors_are_a_set() {
+        assert_eq!([1, 2, 16].map(whole), ["0", "0-1", "0-15"]);
+    }
 }

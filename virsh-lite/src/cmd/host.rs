@@ -76,6 +76,12 @@ fn ask<In: Serialize, Out: DeserializeOwned>(
     session.call_named(method.name(), parameters).map_err(|e| e.because(what, readonly))
 }
 
+/// How many processors the host has.
+pub fn processors(session: &mut Session, what: &str) -> Result<i64, Failure> {
+    let out: GetInfoOut = ask(session, Method::GetInfo, &GetInfoIn {}, what)?;
+    Ok(out.info.cpus)
+}
+
 fn nodeinfo(session: &mut Session, _: &Args) -> Result<(), Failure> {
     let out: GetInfoOut = ask(session, Method::GetInfo, &GetInfoIn {}, "failed to get node information")?;
     let info = out.info;
