@@ -114,6 +114,10 @@ fn by_processor() -> Outcome {
     // What is told by processor is what one asks for.
     let first = daemon.ok(&["cpu-stats", "t-abp", "--start", "0", "--count", "1"])?;
     ensure!(first.starts_with("CPU0:\n\tcpu_time ") && !first.contains("Total"), "{first}");
+    let start = cpus.len().to_string();
+    let beyond = daemon.virsh(&["cpu-stats", "t-abp", "--start", &start])?.fails()?;
+    let said = format!("error: Start CPU {start} is out of range (min: 0, max: {})", cpus.len() - 1);
+    ensure!(beyond.starts_with(&said), "{beyond}");
     daemon.ok(&["destroy", "t-abp"])?;
     Ok(())
 }

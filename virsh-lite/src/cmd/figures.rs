@@ -193,6 +193,15 @@ fn integer(args: &Args, name: &str) -> Result<Option<i64>, Failure> {
     Ok(Some(number.into()))
 }
 
+/// There are so many processors, and one of them is the first to show.
+fn in_range(first: usize, count: usize) -> Result<(), Failure> {
+    if first < count {
+        return Ok(());
+    }
+    let last = count.saturating_sub(1);
+    Err(Failure::line(format!("Start CPU {first} is out of range (min: 0, max: {last})")))
+}
+
 fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let (start, count) = (integer(args, "start")?, integer(args, "count")?);
     if start.is_some_and(|s| s < 0) {
@@ -213,6 +222,9 @@ fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
         return Err(Failure::because(format!("{what} '{}'", stats.name), cause).hint(hint));
     }
     let first = usize::try_from(start.unwrap_or_default()).unwrap_or_default();
+    if by_cpu {
+        in_range(first, all.map_or(0, <[i64]>::len))?;
+    }
     let rest = all.unwrap_or_default().get(first..).unwrap_or_default();
     let wanted = count.and_then(|c| usize::try_from(c).ok()).unwrap_or(rest.len());
     let shown: Vec<(usize, i64)> = (rest.iter().copied().enumerate().map(|(n, t)| (first + n, t)))
@@ -238,4 +250,16 @@ fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
         session.out.print(&format!("Total:\n{rows}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod test {
+    use super::in_range;
+
+    #[test]
+    fn the_first_processor_is_one_that_there_is() {
+        assert!(in_range(0, 2).is_ok() && in_range(1, 2).is_ok());
+        let error = in_range(2, 2).expect_err("there are two").to_string();
+        assert_eq!(error, "error: Start CPU 2 is out of range (min: 0, max: 1)\n");
+    }
 }
