@@ -100,7 +100,8 @@ const METRICS: &[Metric] = &[
     gauge("libvirt_domain_info_memory_usage_bytes", "Memory in use", |s| memory(s, |m| m.usage_bytes)),
     counter("libvirt_domain_info_cpu_time_seconds", "Processor time used", |s| one(s.cpu.as_ref().and_then(|c| c.total_n_sec), NANO)),
     gauge("libvirt_domain_memory_stats_actual_balloon_bytes", "Memory of the definition", |s| one(s.memory.as_ref().map(|_| s.current_memory_ki_b), KIB)),
-    gauge("libvirt_domain_memory_stats_rss_bytes", "Memory in use, page cache included", |s| memory(s, |m| m.usage_bytes)),
+    gauge("libvirt_domain_memory_stats_rss_bytes", "What libvirt calls rss of a container, as dommemstat does: all memory in use, page cache included; see berth_domain_anonymous_memory_bytes", |s| memory(s, |m| m.usage_bytes)),
+    gauge("berth_domain_anonymous_memory_bytes", "Memory of processes that is no content of a file", |s| memory(s, |m| m.anon_bytes)),
     gauge("berth_domain_memory_peak_bytes", "The most memory that was in use since the start", |s| memory(s, |m| m.peak_bytes)),
     gauge("libvirt_domain_memory_stats_disk_cache_bytes", "Contents of files in memory", |s| memory(s, |m| m.cache_bytes)),
     gauge("libvirt_domain_memory_stats_available_bytes", "Memory that there is for it", |s| one(s.memory.as_ref().map(|m| m.limit_bytes.unwrap_or(s.max_memory_ki_b.saturating_mul(1024))), 1.0)),
@@ -214,6 +215,34 @@ mod test {
             tasks: None,
             pressure: None,
         }
+    }
+
+    #[test]
+    fn rss_is_what_libvirt_calls_so_and_says_what_is_in_it() {
+        let memory = MemoryStats {
+            usage_bytes: Some(30),
+            peak_bytes: None,
+            anon_bytes: Some(10),
+            cache_bytes: Some(20),
+            inactive_file_bytes: None,
+            swap_bytes: None,
+            limit_bytes: None,
+            swap_limit_bytes: None,
+            high_bytes: None,
+            page_faults: None,
+            major_page_faults: None,
+            oom_kills: None,
+        };
+        let text = encode(vec![DomainStats { memory: Some(memory), ..web() }]).expect("encoded");
+        for line in [
+            "libvirt_domain_memory_stats_rss_bytes{domain=\"web\"} 30.0",
+            "berth_domain_anonymous_memory_bytes{domain=\"web\"} 10.0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no '{line}' in {text}");
+        }
+        let help = text.lines().find(|l| l.starts_with("# HELP libvirt_domain_memory_stats_rss_bytes "));
+        let help = help.unwrap_or_default();
+        assert!(help.contains("page cache included") && help.contains("berth_domain_anonymous"), "{help}");
     }
 
     #[test]
