@@ -127,6 +127,8 @@ fn default() -> Outcome {
     let name = daemon.ok(&["domhostname", "t-ga", "--source", "lease"])?;
     ensure_eq!(name.trim(), "t-ga", "the host name of the lease");
     ensure!(lookup(&daemon, "t-ga", "t-gb", "10.150.150.1")?.contains(&at_b), "the name of the other one");
+    let full = lookup(&daemon, "t-ga", "t-gb.berth", "10.150.150.1")?;
+    ensure!(full.contains(&at_b), "its name in the network's domain: {full}");
     let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
     ensure!(
         run(&[&busybox, "nslookup", "-type=a", "t-ga", "10.150.150.1"])?.contains(&at_a),
