@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("links::a_pair_without_a_bridge", || in_own_network(ethernet)),
     ("links::isolated_ports_and_link_states", || in_own_network(isolated)),
     ("links::a_carrier_that_goes_and_comes_costs_the_guest_no_route", || in_own_network(carrier)),
+    ("links::who_took_the_name_of_a_lost_interface_is_left_alone", || in_own_network(taken)),
     ("links::virtual_lans_of_a_port", || in_own_network(vlans)),
     ("links::throughput_is_as_the_document_says", || in_own_network(throughput)),
     ("links::what_is_missing_is_named_and_nothing_is_left", || in_own_network(missing)),
@@ -346,6 +347,52 @@ fn ethernet() -> Outcome {
     lan.nothing_left("t-eth", &before)?;
     ensure!(!ip("route")?.contains("10.80"), "the route is left");
     Ok(())
+}
+
+/// Root inside can remove an interface, and then its name on the host is free for anybody.
+fn taken() -> Outcome {
+    let mut lan = Lan::new()?;
+    lan.network("ttak", "<bridge name='ttak0'/>")?;
+    let port = |n: u8| {
+        format!(
+            "<interface type='network'><source network='ttak'/><mac address='52:54:00:77:00:{n:02x}'/>
+             <target dev='ttak{n}'/></interface>"
+        )
+    };
+    lan.start("t-tak1", &port(1))?;
+    lan.start("t-tak2", &port(2))?;
+    lan.inside("t-tak1", "ip link del eth0")?;
+    wait_for("the end of the host end", 5, || ip("link show dev ttak1").is_err().then_some(()))?;
+    ip("link add ttak1 type veth peer name tother")?;
+    ip("link set ttak1 master tbr0")?;
+    ip("link set ttak1 up")?;
+    ip("link set tother up")?;
+    let theirs = || Ok::<_, String>(ip("-o link show dev ttak1")? + &run("tc qdisc show dev ttak1")?);
+    wait_for("the port", 10, || theirs().ok()?.contains("state UP").then_some(()))?;
+    let before = theirs()?;
+    let gone = "the container has removed its end of the interface";
+    for words in [
+        &["domif-setlink", "t-tak1", "ttak1", "down"][..],
+        &["domiftune", "t-tak1", "ttak1", "--live", "--inbound", "1000"],
+    ] {
+        let error = lan.daemon.virsh(words)?.fails()?;
+        ensure_eq!(theirs()?, before, "after {words:?}");
+        ensure!(error.contains(gone), "{words:?}: {error}");
+    }
+    lan.daemon.ok(&["net-destroy", "ttak"])?;
+    lan.daemon.ok(&["net-start", "ttak"])?;
+    // Who comes after it is connected again.
+    let connected = || ip("-o link show master ttak0").ok()?.contains("ttak2").then_some(());
+    wait_for("the other port", 10, connected)?;
+    ensure_eq!(theirs()?, before, "after another start of the network");
+    lan.daemon.restart()?;
+    connected().ok_or("the other port is lost")?;
+    ensure_eq!(theirs()?, before, "after another start of the daemon");
+    for name in ["t-tak1", "t-tak2"] {
+        lan.daemon.ok(&["destroy", name])?;
+    }
+    ensure_eq!(theirs()?, before, "after the end");
+    lan.daemon.ok(&["net-destroy", "ttak"]).map(drop)
 }
 
 fn isolated() -> Outcome {

@@ -220,9 +220,9 @@ impl Links {
     pub async fn change(&self, link: &Link, spec: &LinkSpec) -> Result<(), LinkError> {
         let (LinkKind::Pair(pair), None) = (&spec.kind, &self.pretended) else { return Ok(()) };
         let kernel = Kernel::open()?;
-        let Some(found) = kernel.find(&link.host).await? else {
-            return Err(LinkError::of("find the interface", &link.host, Errno::NODEV));
-        };
+        let found = find_own(&kernel, link).await?;
+        let found =
+            found.ok_or_else(|| LinkError::other("find the interface", &link.host, REMOVED_INSIDE))?;
         if let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) {
             let bridge = bridge_of(&kernel, port).await?;
             if found.master != Some(bridge.index) {
@@ -242,7 +242,8 @@ impl Links {
         let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) else { return Ok(true) };
         let kernel = Kernel::open()?;
         let bridge = bridge_of(&kernel, port).await?;
-        Ok(kernel.find(&link.host).await?.is_some_and(|found| found.master == Some(bridge.index)))
+        let found = find_own(&kernel, link).await?;
+        Ok(found.is_some_and(|found| found.master == Some(bridge.index)))
     }
 
     /// Moves the other end of a pair into a network namespace and gives it its name there. It is down.
@@ -256,8 +257,7 @@ impl Links {
 
     /// Whether the host end of a pair is there.
     pub async fn is_there(&self, link: &Link) -> Result<bool, LinkError> {
-        let of_host = host_mac(mac(&link.mac));
-        Ok(Kernel::open()?.find(&link.host).await?.is_some_and(|found| found.mac == of_host))
+        Ok(find_own(&Kernel::open()?, link).await?.is_some())
     }
 
     /// Whether the other end of a pair has not been moved yet.
@@ -300,6 +300,16 @@ async fn remove_named(kernel: &Kernel, name: &str, address: Option<spec::Mac>) -
         kernel.remove(found.index, name).await?;
     }
     Ok(())
+}
+
+/// Why a link that is known is not there: nobody else takes one away.
+const REMOVED_INSIDE: &str = "the container has removed its end of the interface";
+
+/// The host end of a pair. Root inside can remove it, and then its name is free for anybody: one with another hardware
+/// address is not ours, and nothing is done to it.
+async fn find_own(kernel: &Kernel, link: &Link) -> Result<Option<Found>, LinkError> {
+    let of_host = host_mac(mac(&link.mac));
+    Ok(kernel.find(&link.host).await?.filter(|found| found.mac == of_host))
 }
 
 async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
