@@ -15,7 +15,7 @@ mod record;
 mod registry;
 pub mod rules;
 mod server;
-mod sysctl;
+pub mod sysctl;
 mod task;
 mod watch;
 

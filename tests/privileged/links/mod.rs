@@ -343,10 +343,23 @@ fn ethernet() -> Outcome {
     ensure!(text.contains("10.80.0.0/16 via 10.79.0.2 dev tpair"), "the host's routes: {text}");
     ensure!(lan.reaches("t-eth", "10.79.0.1"), "the host is not reached");
     ensure!(lan.reaches("t-eth", "10.81.0.1"), "the host is not reached by the second pair");
+    // Whatever a router inside announces.
+    for name in ["tpair", "vnet0"] {
+        for switch in ["accept_ra", "autoconf"] {
+            ensure_eq!(ipv6(name, switch)?, "0", "{switch} of '{name}'");
+        }
+    }
     lan.daemon.ok(&["destroy", "t-eth"])?;
     lan.nothing_left("t-eth", &before)?;
     ensure!(!ip("route")?.contains("10.80"), "the route is left");
     Ok(())
+}
+
+/// A switch of IPv6 of an interface of the host.
+fn ipv6(name: &str, switch: &str) -> Result<String, String> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/{switch}");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Root inside can remove an interface, and then its name on the host is free for anybody.
@@ -688,6 +701,7 @@ fn switch() -> Outcome {
         )],
         "what the switch was told"
     );
+    ensure_eq!(ipv6("tovs0", "disable_ipv6")?, "1", "IPv6 is off");
     let question = "--timeout=5 --if-exists get Interface tovs0 external-ids:attached-mac";
     let owner = work.path().join("owner");
     for (mac, told) in [

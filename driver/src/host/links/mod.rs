@@ -24,6 +24,7 @@ use uuid::Uuid;
 use self::bandwidth::Bucket;
 use self::kernel::{Found, Kernel};
 use self::spec::{LinkKind, LinkSpec, Pair, Port, host_mac, mac, port_vlans};
+use crate::network::sysctl;
 
 /// What one interface of a running domain has on the host; a part of its status record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +224,7 @@ impl Links {
         let found = find_own(&kernel, link).await?;
         let found =
             found.ok_or_else(|| LinkError::other("find the interface", &link.host, REMOVED_INSIDE))?;
+        guard(link, pair).await?;
         if let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) {
             let bridge = bridge_of(&kernel, port).await?;
             if found.master != Some(bridge.index) {
@@ -312,6 +314,27 @@ async fn find_own(kernel: &Kernel, link: &Link) -> Result<Option<Found>, LinkErr
     Ok(kernel.find(&link.host).await?.filter(|found| found.mac == of_host))
 }
 
+/// Keeps what the container sends from changing the host's addresses and routes, before the host end is up for the first
+/// time. The end of a port has no business with IPv6: its bridge has, and may go away under it.
+async fn guard(link: &Link, pair: &Pair) -> Result<(), LinkError> {
+    let switches: &[(&str, &str)] = match pair.port {
+        Some(_) => &[("disable_ipv6", "1"), ("accept_ra", "0"), ("autoconf", "0")],
+        None => &[("accept_ra", "0"), ("autoconf", "0")],
+    };
+    let host = link.host.clone();
+    let set = move || {
+        // Neither a kernel without IPv6 nor a link whose packets are too small for it has any switches.
+        let has = sysctl::of_interface("ipv6", &host, "disable_ipv6");
+        if has.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let mut all = switches.iter();
+        all.try_for_each(|(name, value)| sysctl::set(&format!("ipv6/conf/{host}/{name}"), value).map(drop))
+    };
+    let done = tokio::task::spawn_blocking(set).await.unwrap_or_else(|e| Err(e.to_string()));
+    done.map_err(|e| LinkError::other("close the interface", &link.host, &e))
+}
+
 async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
     let say = "add interface to bridge";
     let found = kernel.find(&port.bridge).await?;
@@ -348,6 +371,7 @@ async fn make_pair(
     kernel.make_pair((&link.host, of_host), (&end.name, spec.mac), mtu, master, end.namespace).await?;
     let made = kernel.find(&link.host).await?;
     let index = made.ok_or_else(|| LinkError::of("find the interface", &link.host, Errno::NODEV))?.index;
+    guard(link, pair).await?;
     if let Some((port, bridge)) = &bridge {
         if port.isolated {
             kernel.isolate(index, true, &link.host).await?;
