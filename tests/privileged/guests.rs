@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("guests::of_networks_on_the_hosts_interfaces", || in_own_network(direct)),
     ("guests::survive_kills_of_everybody_else", || in_own_network(killed)),
     ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
+    ("guests::get_nowhere_without_their_network", || in_own_network(cut_off)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
     ("guests::have_ports_of_the_host_by_ipv6", || in_own_network(ports_by_ipv6)),
@@ -410,6 +411,99 @@ fn reconnected() -> Outcome {
     daemon.ok(&["destroy", "t-rb"])?;
     ensure!(!daemon.ok(&["net-dumpxml", "again"])?.contains("connections"), "ports that are left");
     daemon.ok(&["net-destroy", "again"]).map(drop)
+}
+
+/// A network that ends leaves its guests' ends on the host: they are no interfaces by which the host can be reached.
+fn cut_off() -> Outcome {
+    let daemon = Daemon::start()?;
+    let _outside = outside("10.25.0.0/24")?;
+    run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+    let ip = "<bridge name='cut0'/><ip address='10.25.0.1' prefix='24'><dhcp>\
+              <range start='10.25.0.10' end='10.25.0.20'/></dhcp></ip>\
+              <ip family='ipv6' address='fd25::1' prefix='64'/>";
+    network(&daemon, "cut", ip)?;
+    daemon.ok(&["net-start", "cut"])?;
+    define(&daemon, "t-cd", &interface("cut", "<target dev='cutd'/>"))?;
+    let own = "<target dev='cuts'/><ip address='10.25.0.2' prefix='24'/>\
+               <ip family='ipv6' address='fd25::2' prefix='64'/>\
+               <route address='10.99.0.0' prefix='16' gateway='10.25.0.1'/>\
+               <route family='ipv6' address='fd99::' prefix='64' gateway='fd25::1'/>";
+    let down = "<target dev='cutn'/><link state='down'/>";
+    for (name, rest) in [("t-cs", own), ("t-cn", down)] {
+        let root = daemon.busybox(name)?;
+        let xml = domain_xml(name, &root, &["/bin/sleep", "1000"], &interface("cut", rest));
+        daemon.define(name, &xml)?;
+    }
+    for name in ["t-cd", "t-cs", "t-cn"] {
+        daemon.ok(&["start", name])?;
+    }
+    address(&daemon, "t-cd")?;
+    inside(&daemon, "t-cd", || run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.25.0.1"]))?;
+    let has = |name: &str| -> Result<Vec<String>, String> {
+        let shown = ["addr show dev eth0", "route show dev eth0", "-6 route show dev eth0"];
+        let mut all = Vec::new();
+        for words in shown {
+            let words: Vec<&str> = ["ip", "-o"].into_iter().chain(words.split(' ')).collect();
+            let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+            let text =
+                inside(&daemon, name, move || run(&words.iter().map(String::as_str).collect::<Vec<_>>()))?;
+            // What comes from a router counts down, and one without a carrier has its routes for later.
+            let lines = text.lines().map(|l| l.split("valid_lft").next().unwrap_or_default());
+            let lines =
+                lines.map(|l| l.split(" expires").next().unwrap_or_default().replace("linkdown ", ""));
+            all.extend(lines.map(|l| l.trim().to_owned()));
+        }
+        Ok(all)
+    };
+    wait_for("addresses that are not tentative", 10, || {
+        let all = [has("t-cs").ok()?, has("t-cd").ok()?].concat();
+        (!all.iter().any(|l| l.contains("tentative"))).then_some(())
+    })?;
+    let before = (has("t-cs")?, has("t-cd")?);
+    ensure!(before.0.iter().any(|l| l.contains("fd99::/64 via fd25::1")), "routes: {:?}", before.0);
+    let state = |name: &str| run(&["ip", "-o", "link", "show", "dev", name]);
+    let is_up = |name: &str| Ok::<_, String>(state(name)?.contains(",UP"));
+    daemon.ok(&["net-destroy", "cut"])?;
+    ensure_eq!((has("t-cs")?, has("t-cd")?), before.clone(), "what the guests have");
+    let told = state("cuts")?;
+    let mac =
+        told.split_whitespace().skip_while(|w| *w != "link/ether").nth(1).unwrap_or_default().to_owned();
+    inside(&daemon, "t-cs", move || {
+        run(&["ip", "neigh", "replace", "10.25.0.1", "lladdr", &mac, "nud", "permanent", "dev", "eth0"])?;
+        run(&["ip", "route", "add", "192.0.2.0/24", "via", "10.25.0.1"])
+    })?;
+    // A way back: the machine outside knows one, and the host can have one if the end is up.
+    run(&["ip", "route", "add", "10.25.0.2/32", "dev", "cuts"]).or_else(|e| match e.contains("not up") {
+        true => Ok(String::new()),
+        false => Err(e),
+    })?;
+    let out = inside(&daemon, "t-cs", || lab::hears("192.0.2.2:80"));
+    ensure!(out.is_err(), "a guest gets out: {out:?}");
+    for name in ["cutd", "cuts", "cutn"] {
+        ensure!(!is_up(name)?, "an interface of the host: {}", state(name)?);
+        ensure_eq!(ipv6_is_off(name)?, "1", "whether IPv6 of '{name}' is off");
+    }
+    inside(&daemon, "t-cs", || {
+        run(&["ip", "route", "del", "192.0.2.0/24"])?;
+        run(&["ip", "neigh", "del", "10.25.0.1", "dev", "eth0"])
+    })?;
+    daemon.ok(&["net-start", "cut"])?;
+    wait_for("the guests", 5, || (is_up("cutd").ok()? && is_up("cuts").ok()?).then_some(()))?;
+    wait_for("the third one", 5, || state("cutn").ok()?.contains("master cut0").then_some(()))?;
+    ensure!(!is_up("cutn")?, "one that is to have no carrier has: {}", state("cutn")?);
+    ensure_eq!((has("t-cs")?, has("t-cd")?), before, "what the guests have at the end");
+    inside(&daemon, "t-cs", || run(&["ping", "-c", "1", "-W", "4", "10.25.0.1"]))?;
+    for name in ["t-cd", "t-cs", "t-cn"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    daemon.ok(&["net-destroy", "cut"]).map(drop)
+}
+
+/// Whether an interface of the host has no IPv6.
+fn ipv6_is_off(name: &str) -> Result<String, String> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+    Ok(text.trim().to_owned())
 }
 
 fn bus() -> Outcome {

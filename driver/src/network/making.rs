@@ -436,8 +436,8 @@ fn let_loopback_in(bridge: &str, on: bool) -> Result<(), String> {
 }
 
 /// Takes away whatever is there, and goes on after errors, which it lists.
-/// `rules` tells whether there may be rules.
-pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec<String> {
+/// `rules` tells whether there may be rules, `guests` the hardware addresses of those that have ports.
+pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool, guests: &[String]) -> Vec<String> {
     let mut errors = Vec::new();
     // One that is just starting is two processes.
     for _ in 0..5 {
@@ -450,10 +450,9 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec
         }
     }
     killpoint::reached("network-stopping");
-    let removed = match Netlink::open() {
-        Ok(netlink) => netlink.remove(bridge).await,
-        Err(e) => Err(e),
-    };
+    let removed = remove_bridge(bridge, guests).await;
+    // Those that were being set up meanwhile.
+    errors.extend(links::cut_off(bridge, guests).await.err().map(|e| e.to_string()));
     // Guests are held back by the rules as long as their bridge is there.
     match removed {
         Err(e) => errors.push(e),
@@ -477,6 +476,12 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool) -> Vec
     // Not empty, or not there: nothing of ours is in it.
     let _ = std::fs::remove_dir(&files.open);
     errors
+}
+
+/// Removes a bridge whose guests are cut off first: without it they would be at interfaces of the host.
+async fn remove_bridge(bridge: &str, guests: &[String]) -> Result<(), String> {
+    links::cut_off(bridge, guests).await.map_err(|e| e.to_string())?;
+    Netlink::open()?.remove(bridge).await
 }
 
 /// A bridge for a network whose document names none, or gives a template for the name.

@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoVeth, LinkAttribute,
-    LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind, InfoVeth,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{
@@ -29,6 +29,12 @@ use super::spec::{HostRoute, Mac, PortVlan};
 pub struct Found {
     /// Its number.
     pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it is an end of a pair.
+    pub is_pair: bool,
     /// Its hardware address.
     pub mac: Vec<u8>,
     /// Largest packet.
@@ -99,6 +105,12 @@ impl Kernel {
         }
     }
 
+    /// All links.
+    pub async fn all(&self) -> Result<Vec<Found>, LinkError> {
+        let links: Result<Vec<LinkMessage>, _> = self.0.link().get().execute().try_collect().await;
+        links.map(|l| l.iter().map(found).collect()).map_err(failed("list the interfaces of", "the host"))
+    }
+
     /// Makes a pair: one end with a name and an address, in a bridge or not, and the other, in a network namespace if one is
     /// given. Both are down.
     pub async fn make_pair(
@@ -164,6 +176,8 @@ impl Kernel {
         let message = LinkUnspec::new_with_index(index);
         let message = if up { message.up() } else { message.down() };
         let done = self.0.link().set(message.build()).execute().await;
+        // One that is gone is down.
+        let done = if up { done } else { unless(done, &[Errno::NODEV]) };
         done.map_err(failed(if up { "set up the interface" } else { "set down the interface" }, name))
     }
 
@@ -342,17 +356,30 @@ fn point_to(message: &mut AddressMessage, peer: IpAddr) {
 }
 
 fn found(message: &LinkMessage) -> Found {
-    let mut found =
-        Found { index: message.header.index, mac: Vec::new(), mtu: 0, master: None, filters: None };
+    let mut found = Found {
+        index: message.header.index,
+        name: String::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        is_pair: false,
+        mac: Vec::new(),
+        mtu: 0,
+        master: None,
+        filters: None,
+    };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::IfName(name) => found.name.clone_from(name),
             LinkAttribute::Address(mac) => found.mac.clone_from(mac),
             LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
             LinkAttribute::Controller(index) => found.master = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Data(InfoData::Bridge(bridge)) = info {
-                        found.filters = Some(bridge.contains(&InfoBridge::VlanFiltering(true)));
+                    match info {
+                        LinkInfo::Data(InfoData::Bridge(bridge)) => {
+                            found.filters = Some(bridge.contains(&InfoBridge::VlanFiltering(true)));
+                        }
+                        LinkInfo::Kind(InfoKind::Veth) => found.is_pair = true,
+                        _ => {}
                     }
                 }
             }

@@ -225,8 +225,10 @@ impl Links {
         let found =
             found.ok_or_else(|| LinkError::other("find the interface", &link.host, REMOVED_INSIDE))?;
         guard(link, pair).await?;
+        let mut own_bridge = None;
         if let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) {
             let bridge = bridge_of(&kernel, port).await?;
+            own_bridge = Some((port, bridge.index));
             if found.master != Some(bridge.index) {
                 kernel.set_master(found.index, (bridge.index, &port.bridge)).await?;
             }
@@ -234,18 +236,19 @@ impl Links {
             set_vlans(&kernel, found.index, link, port, &bridge).await?;
         }
         limit(&kernel, found.index, link, pair).await?;
-        kernel.set_up(found.index, spec.up, &link.host).await?;
+        set_up(&kernel, found.index, spec.up, link, own_bridge).await?;
         if spec.up { furnish(&kernel, found.index, link, pair).await } else { Ok(()) }
     }
 
-    /// Whether the host end of a pair is on the bridge that it belongs to. Switches remember their ports by themselves.
+    /// Whether the host end of a pair is on the bridge that it belongs to, and up or down as it has to be. Switches remember
+    /// their ports by themselves.
     pub async fn is_connected(&self, link: &Link, spec: &LinkSpec) -> Result<bool, LinkError> {
         let (LinkKind::Pair(pair), None) = (&spec.kind, &self.pretended) else { return Ok(true) };
         let Some(port) = pair.port.as_ref().filter(|p| p.switch.is_none()) else { return Ok(true) };
         let kernel = Kernel::open()?;
         let bridge = bridge_of(&kernel, port).await?;
         let found = find_own(&kernel, link).await?;
-        Ok(found.is_some_and(|found| found.master == Some(bridge.index)))
+        Ok(found.is_some_and(|found| found.master == Some(bridge.index) && found.up == spec.up))
     }
 
     /// Moves the other end of a pair into a network namespace and gives it its name there. It is down.
@@ -335,6 +338,40 @@ async fn guard(link: &Link, pair: &Pair) -> Result<(), LinkError> {
     done.map_err(|e| LinkError::other("close the interface", &link.host, &e))
 }
 
+/// Sets a host end up or down. One whose bridge has gone away meanwhile stays down: it would be an interface of the host.
+async fn set_up(
+    kernel: &Kernel,
+    index: u32,
+    up: bool,
+    link: &Link,
+    bridge: Option<(&Port, u32)>,
+) -> Result<(), LinkError> {
+    kernel.set_up(index, up, &link.host).await?;
+    let Some((port, bridge)) = bridge.filter(|_| up) else { return Ok(()) };
+    if find_own(kernel, link).await?.is_some_and(|found| found.master == Some(bridge)) {
+        return Ok(());
+    }
+    kernel.set_up(index, false, &link.host).await?;
+    Err(LinkError::of("add interface to bridge", &port.bridge, Errno::NODEV))
+}
+
+/// Sets down the host ends of guests with these hardware addresses that are on a bridge that is about to go, or on none:
+/// they would be interfaces of the host, which no rule knows. The guests lose their carrier, but no address and no route.
+/// What else somebody has put into the bridge is not ours.
+pub async fn cut_off(bridge: &str, guests: &[String]) -> Result<(), LinkError> {
+    let of_host: Vec<spec::Mac> = guests.iter().map(|address| host_mac(mac(address))).collect();
+    let kernel = Kernel::open()?;
+    let bridge = kernel.find(bridge).await?.map(|found| found.index);
+    let ours = |found: &Found| {
+        let loose = found.master.is_none() || found.master == bridge;
+        found.is_pair && found.up && loose && of_host.iter().any(|address| found.mac == address)
+    };
+    for end in kernel.all().await?.into_iter().filter(ours) {
+        kernel.set_up(end.index, false, &end.name).await?;
+    }
+    Ok(())
+}
+
 async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
     let say = "add interface to bridge";
     let found = kernel.find(&port.bridge).await?;
@@ -388,7 +425,8 @@ async fn make_pair(
         limit(kernel, index, link, pair).await?;
     }
     if spec.up {
-        kernel.set_up(index, true, &link.host).await?;
+        let own_bridge = bridge.as_ref().map(|(port, bridge)| (*port, bridge.index));
+        set_up(kernel, index, true, link, own_bridge).await?;
         furnish(kernel, index, link, pair).await?;
     }
     Ok(())

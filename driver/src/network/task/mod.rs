@@ -432,7 +432,8 @@ impl Task {
                 let forwards = || record.ports.iter().any(|t| !t.port.doors.is_empty());
                 let rules =
                     crate::network::rules::needed(network, !network.forwards().is_empty() || forwards());
-                making::unmake(bridge, record.uuid, &self.shared.files(record.uuid), rules).await
+                let guests: Vec<String> = record.ports.iter().map(|t| t.port.mac.clone()).collect();
+                making::unmake(bridge, record.uuid, &self.shared.files(record.uuid), rules, &guests).await
             }
             None => Vec::new(),
         };
