@@ -20,7 +20,7 @@ fn the_container_sees_its_own_world_and_nothing_else() {
          echo legacy: $(grep -c ':/$' /proc/self/cgroup) of $(grep -c . /proc/self/cgroup)
          echo points: $(while read a b c d e f; do echo $e; done < /proc/self/mountinfo | sort)
          echo tty: $(stat -c %t /dev/console) $(test -t 0 && echo yes); echo host: $(cat /proc/sys/kernel/hostname)
-         echo env: $(cat /proc/1/environ | tr '\\0' ' '); echo fds: $(ls /proc/1/fd)
+         echo env: $(cat /proc/1/environ | tr '\\0' ' '); (ls /proc/1/fd > /run/fds); echo fds: $(cat /run/fds)
          echo manager: $(cat /run/host/container-manager)
          (echo 1 > /proc/sys/kernel/panic) 2>/dev/null && echo WRITABLE
          (echo 0 > /proc/sys/net/ipv4/ip_forward) && echo net-writable
@@ -56,8 +56,8 @@ fn the_container_sees_its_own_world_and_nothing_else() {
     has("tty: 88 yes");
     has("host: inside");
     has("env: PATH=/bin container=lxc-libvirt container_ttys=pts/1 NOTIFY_SOCKET=/run/host/notify");
-    // 10 is the shell's script, 3 the pipe from ls.
-    has("fds: 0 1 10 2 3\n");
+    // 10 is the shell's script. Not through a pipe: how long the shell has its ends beside the child is chance.
+    has("fds: 0 1 10 2\n");
     has("manager: lxc-libvirt");
     has("net-writable");
     has("cg-writable");

@@ -18,19 +18,17 @@ pub const TESTS: &[Test] = &[
     ("pause::kills_for_want_of_memory_are_told", oom),
 ];
 
-/// The group of the container of the only domain, with what the kernel would say in it.
+/// The group with the limits of the only domain, with what the kernel would say in it; the container's own in it goes on.
 fn group(daemon: &Daemon, events: &str) -> PathBuf {
     let machine = daemon.path("run/berth/cgroup/machine");
-    let group = std::fs::read_dir(machine)
-        .expect("groups")
-        .flatten()
-        .next()
-        .expect("one")
-        .path()
-        .join("container/payload");
-    std::fs::create_dir_all(&group).expect("made");
-    std::fs::write(group.join("cgroup.freeze"), "0").expect("written");
-    std::fs::write(group.join("cgroup.events"), events).expect("written");
+    let group =
+        std::fs::read_dir(machine).expect("groups").flatten().next().expect("one").path().join("container");
+    let payload = group.join("payload");
+    std::fs::create_dir_all(&payload).expect("made");
+    for (group, events) in [(&group, events), (&payload, "populated 1\nfrozen 0\n")] {
+        std::fs::write(group.join("cgroup.freeze"), "0").expect("written");
+        std::fs::write(group.join("cgroup.events"), events).expect("written");
+    }
     group
 }
 
