@@ -46,6 +46,9 @@ pub fn failure(error: &LinkError) -> StepFailure {
 
 /// Names for all interfaces of a domain.
 pub async fn name_all(engine: &Engine, domain: &Domain) -> Result<Vec<Link>, LinkError> {
+    for name in names_of_hostdevs(domain) {
+        check_lent(engine, &name)?;
+    }
     let interfaces: Vec<&Interface> = domain.devices.interfaces.iter().collect();
     let inside = inside_names(&interfaces, &names_of_hostdevs(domain));
     let mut links = Vec::new();
@@ -53,6 +56,19 @@ pub async fn name_all(engine: &Engine, domain: &Domain) -> Result<Vec<Link>, Lin
         links.push(engine.links.name(interface, inside).await?);
     }
     Ok(links)
+}
+
+/// Whether an interface of the host is one to be handed over: the end of another that a running domain has is not.
+pub fn check_lent(engine: &Engine, name: &str) -> Result<(), LinkError> {
+    match user_of(engine, None, name) {
+        None => Ok(()),
+        Some(other) => Err(LinkError {
+            operation: "hand over the interface",
+            name: name.to_owned(),
+            errno: None,
+            detail: Some(format!("it is the end on the host of one of the running domain '{other}'")),
+        }),
+    }
 }
 
 /// Names for one interface more.
@@ -120,7 +136,7 @@ pub async fn make(
     link: &mut Link,
     network: Option<BorrowedFd<'_>>,
 ) -> Result<(), LinkError> {
-    if let Some(other) = user_of(engine, owner.uuid, &link.host) {
+    if let Some(other) = user_of(engine, Some(owner.uuid), &link.host) {
         return Err(LinkError {
             operation: "make the interface",
             name: link.host.clone(),
@@ -134,10 +150,11 @@ pub async fn make(
     Ok(())
 }
 
-/// The other running domain that a host end belongs to, as far as we know: making it anew would take it away there.
-fn user_of(engine: &Engine, owner: Uuid, host: &str) -> Option<String> {
+/// The running domain, other than one, that a host end belongs to, as far as we know: making it anew would take it away
+/// there.
+fn user_of(engine: &Engine, but: Option<Uuid>, host: &str) -> Option<String> {
     let has = |s: &crate::engine::snapshot::Snapshot| {
-        s.uuid != owner && s.run.as_ref().is_some_and(|r| r.links.iter().any(|l| l.host == host))
+        Some(s.uuid) != but && s.run.as_ref().is_some_and(|r| r.links.iter().any(|l| l.host == host))
     };
     engine.registry.all().into_iter().find(|s| has(s)).map(|s| s.name.to_string())
 }

@@ -105,10 +105,13 @@ async fn take(
     step: &Step,
     (from, to): (&Domain, &Domain),
 ) -> Result<Option<LinkChange>, Failure> {
+    let failed = |e: LinkError| Failure::Failed(e.to_string());
+    if let Step::Attach(Item::HostInterface(lent)) = step {
+        links::check_lent(engine, &lent.name).map_err(failed)?;
+    }
     let Some(link) = step.item().link() else { return ask(engine, owner, step).await.map(|()| None) };
     let mut link = link.clone();
     let missing = || Failure::NoSuchDevice("the interface is not there".into());
-    let failed = |e: LinkError| Failure::Failed(e.to_string());
     match step {
         Step::Attach(_) => {
             let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;

@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("lent::names_that_others_have_on_the_host_lose_nothing", || in_own_network(names)),
     ("lent::no_other_interface_comes_back_in_its_place", || in_own_network(impostor)),
     ("lent::namespaces_of_the_container_keep_nothing", || in_own_network(nested)),
+    ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
 ];
 
 /// A pair of the host, of which "hd0" is to be lent, with settings of its own.
@@ -178,6 +179,25 @@ fn impostor() -> Outcome {
     ensure!(error.contains("it is not in the container's network any more"), "{error}");
     lan.plug("detach-device", "t-limp", &element("hd0"), &["--live"])?.ok()?;
     settings_of("hd0").map(drop)
+}
+
+fn end_of_another() -> Outcome {
+    let lan = Lan::new()?;
+    let end = "<interface type='bridge'><source bridge='tbr0'/><target dev='endof1'/></interface>";
+    lan.start("t-lend1", end)?;
+    lan.start("t-lend2", "")?;
+    let message = "'endof1': it is the end on the host of one of the running domain 't-lend1'";
+    let error = lan.plug("attach-device", "t-lend2", &element("endof1"), &["--live"])?.fails()?;
+    ensure!(error.contains(message), "plugged: {error}");
+    lan.define_with("t-lend3", &["/bin/sleep", "1000"], &element("endof1"))?;
+    let error = lan.daemon.virsh(&["start", "t-lend3"])?.fails()?;
+    ensure!(error.contains(message), "started: {error}");
+    ensure!(ip("-o link show dev endof1")?.contains("master tbr0"), "the end is no more where it was");
+    // Afterwards it is not there at all.
+    lan.daemon.ok(&["destroy", "t-lend1"])?;
+    let error = lan.daemon.virsh(&["start", "t-lend3"])?.fails()?;
+    ensure!(!error.contains(message), "{error}");
+    Ok(())
 }
 
 fn nested() -> Outcome {
