@@ -12,6 +12,7 @@ pub mod ksm;
 pub mod limits;
 pub mod link;
 pub mod links;
+pub mod listening;
 pub mod namespaces;
 pub mod node;
 pub mod node_stats;

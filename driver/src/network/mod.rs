@@ -129,6 +129,9 @@ pub struct Door {
     pub host_address: Option<IpAddr>,
     /// Port of the host.
     pub host_port: u16,
+    /// The last one, where there are more in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_host_port: Option<u16>,
     /// Port of the guest.
     pub port: u16,
 }
@@ -140,6 +143,7 @@ impl Port {
             protocol: if door.udp { Protocol::Udp } else { Protocol::Tcp },
             host_address: door.host_address,
             host_port: door.host_port,
+            last_host_port: door.last_host_port.unwrap_or(door.host_port).max(door.host_port),
             guest: self.name.clone(),
             port: door.port,
         })
@@ -152,6 +156,7 @@ impl From<&PortForward> for Door {
             udp: from.protocol == Protocol::Udp,
             host_address: from.host_address,
             host_port: from.host_port,
+            last_host_port: Some(from.last_host_port).filter(|last| *last != from.host_port),
             port: from.port,
         }
     }

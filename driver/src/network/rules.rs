@@ -84,17 +84,43 @@ fn direction(which: &str) -> Value {
     json!({ "match": { "op": "==", "left": { "ct": { "key": "direction" } }, "right": which } })
 }
 
-fn port(protocol: Protocol, value: u16) -> Value {
-    json!({ "match": { "op": "==", "left": { "payload": { "protocol": protocol.as_str(), "field": "dport" } },
-        "right": value } })
+fn asked_port(protocol: Protocol) -> Value {
+    json!({ "payload": { "protocol": protocol.as_str(), "field": "dport" } })
+}
+
+fn compare(op: &str, left: &Value, right: u16) -> Value {
+    json!({ "match": { "op": op, "left": left, "right": right } })
+}
+
+/// A port, or any of some in a row. Not as a range: nft(8) reads one as names where it does not know the protocol.
+fn one_of_row(left: &Value, first: u16, last: u16) -> Vec<Value> {
+    match first == last {
+        true => vec![compare("==", left, first)],
+        false => vec![compare(">=", left, first), compare("<=", left, last)],
+    }
+}
+
+/// Where a forwarded port goes.
+fn destination(Resolved { forward, address }: &Resolved) -> Value {
+    let mut to = json!({ "family": family(*address), "addr": address.to_string() });
+    if forward.host_port == forward.last_host_port {
+        to["port"] = json!(forward.port);
+    } else if forward.host_port != forward.port {
+        // With a range the kernel would take any of them that is free.
+        let pairs = (forward.host_port..=forward.last_host_port).zip(forward.port..=forward.last_port());
+        let pairs: Vec<Value> = pairs.map(|(asked, to)| json!([asked, to])).collect();
+        to["port"] = json!({ "map": { "key": asked_port(forward.protocol), "data": { "set": pairs } } });
+    }
+    json!({ "dnat": to })
 }
 
 /// What was translated for the sake of a forwarded port, on its way to the guest; what another program translates is not.
 fn forwarded(Resolved { forward, address }: &Resolved) -> Vec<Value> {
-    let asked = json!({ "match": { "op": "==", "left": { "ct": { "key": "proto-dst", "dir": "original" } },
-        "right": forward.host_port } });
+    let original = json!({ "ct": { "key": "proto-dst", "dir": "original" } });
+    let asked = one_of_row(&original, forward.host_port, forward.last_host_port);
     let to = one_address("daddr", *address);
-    vec![translated(), direction("original"), to, port(forward.protocol, forward.port), asked]
+    let port = one_of_row(&asked_port(forward.protocol), forward.port, forward.last_port());
+    [vec![translated(), direction("original"), to], port, asked].concat()
 }
 
 fn accept() -> Value {
@@ -277,22 +303,18 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     }
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
-    for Resolved { forward, address: guest } in forwards {
+    for resolved @ Resolved { forward, address: guest } in forwards {
         let to_address = forward.one_host_address().map(|host| one_address("daddr", host));
         // An address that the host does not have, or not yet, is another machine's: what is for that goes there.
         let to_host = json!({ "match": { "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } },
             "right": "local" } });
-        let port = port(forward.protocol, forward.host_port);
-        let to =
-            json!({ "dnat": { "family": family(*guest), "addr": guest.to_string(), "port": forward.port } });
+        let port = one_of_row(&asked_port(forward.protocol), forward.host_port, forward.last_host_port);
+        let to = destination(resolved);
         let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
         // From there nobody gets an answer.
         let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
-        let rule: Vec<Value> =
-            [Some(protocol), to_address, Some(to_host), not_loopback, Some(port), Some(to)]
-                .into_iter()
-                .flatten()
-                .collect();
+        let tests = [Some(protocol), to_address, Some(to_host), not_loopback].into_iter().flatten();
+        let rule: Vec<Value> = tests.chain(port).chain([to]).collect();
         for chain in ["prerouting", "output"] {
             t.rule(chain, rule.clone());
         }

@@ -46,7 +46,7 @@ impl Domain {
                     say(format!("there are more than {MAX_FORWARDS} forwarded ports"));
                 }
                 Ok(forward) if found.iter().any(|other| other.meets(&forward)) => {
-                    say(format!("the port {}/{} is forwarded already", forward.host_port, forward.protocol));
+                    say(format!("the port {} is forwarded already", forward.host_ports()));
                 }
                 Ok(forward) => found.push(forward),
                 Err(message) => say(message),

@@ -15,6 +15,8 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
     ("networks::rules_that_somebody_changes_are_made_again", || in_own_network(rules_changed)),
     ("networks::ports_lead_to_guests_by_ipv6", || in_own_network(ports_by_ipv6)),
+    ("networks::ports_in_a_row_lead_to_others_in_a_row", || in_own_network(rows)),
+    ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
 ];
 
 /// A machine with a cable into a bridge and these addresses, and no way out.
@@ -156,6 +158,69 @@ fn ports_by_ipv6() -> Outcome {
     ensure!(outside.hears("[fd00:8::5]:80").is_err(), "the world reaches a guest");
     ensure!(outside.hears("[fd00:9::5]:80").is_err(), "the world reaches a guest of an isolated network");
     daemon.ok(&["net-destroy", "iso"])?;
+    daemon.ok(&["net-destroy", "nat"]).map(drop)
+}
+
+fn rows() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forwards = settings(
+        "<b:forward host-port='8000-8002' guest='10.7.0.5' port='80-82'/><b:forward host-port='9000-9001' guest='10.7.0.6'/>",
+    );
+    define(
+        &daemon,
+        "nat",
+        &format!("{forwards}<forward/><bridge name='nat0'/><ip address='10.7.0.1' prefix='24'/>"),
+    )?;
+    daemon.ok(&["net-start", "nat"])?;
+    let a = neighbour("nat0", "ga", &["10.7.0.5/24"])?;
+    let b = neighbour("nat0", "gb", &["10.7.0.6/24"])?;
+    for machine in [&a, &b] {
+        machine.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    }
+    for (port, word) in [(80, "80"), (81, "81"), (82, "82"), (83, "83"), (8000, "8000")] {
+        a.answers(port, word)?;
+    }
+    b.answers(9000, "9000")?;
+    b.answers(9001, "9001")?;
+    for (port, word) in [(8000, "80"), (8001, "81"), (8002, "82"), (9000, "9000"), (9001, "9001")] {
+        ensure_eq!(outside.hears(&format!("192.0.2.1:{port}"))?, format!("{word} 192.0.2.2"), "port {port}");
+        ensure!(lab::hears(&format!("127.0.0.1:{port}"))?.starts_with(word), "port {port} from the host");
+    }
+    for port in [7999, 8003, 8999, 9002] {
+        let heard = outside.hears(&format!("192.0.2.1:{port}"));
+        ensure!(heard.is_err(), "port {port} leads somewhere: {heard:?}");
+    }
+    // Rules are as they were made, so nothing makes them again and again.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure_eq!(complaints(&daemon), 0, "complaints about its own rules");
+    daemon.ok(&["net-destroy", "nat"]).map(drop)
+}
+
+fn in_use() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    lab::answers(8080, "the host")?;
+    let network = |forward: &str| {
+        let uuid = "<uuid>5e8fa5b1-7ad7-4d9c-9c1b-6d0a6f6a5f01</uuid>";
+        let inner = "<forward/><bridge name='nat0'/><ip address='10.7.0.1' prefix='24'/>";
+        define(&daemon, "nat", &format!("{uuid}{}{inner}", settings(forward)))
+    };
+    let refused = "port 8080/tcp cannot be forwarded: a program of the host listens";
+    for ports in ["8080", "8000-8100"] {
+        network(&format!("<b:forward host-port='{ports}' guest='10.7.0.5'/>"))?;
+        let error = daemon.virsh(&["net-start", "nat"])?.fails()?;
+        ensure!(error.contains(refused), "{error}");
+    }
+    ensure!(outside.hears("192.0.2.1:8080")?.starts_with("the host"), "the host's port is taken away");
+    // One address goes before all.
+    network("<b:forward host-port='8080' host-address='192.0.2.1' guest='10.7.0.5'/>")?;
+    daemon.ok(&["net-start", "nat"])?;
+    let a = neighbour("nat0", "ga", &["10.7.0.5/24"])?;
+    a.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    a.answers(8080, "a")?;
+    ensure!(outside.hears("192.0.2.1:8080")?.starts_with("a "), "the forwarded port");
+    ensure!(lab::hears("127.0.0.1:8080")?.starts_with("the host"), "another address of the host");
     daemon.ok(&["net-destroy", "nat"]).map(drop)
 }
 

@@ -470,7 +470,7 @@ impl Task {
             return Err(NetworkError::Unsupported(problems));
         }
         self.ports.clear();
-        self.check_forwards(&network.forwards())?;
+        self.check_forwards(network.forwards()).await?;
         let plan = self.plan_of(&network);
         self.undo_former(plan.as_ref().map(|p| p.bridge.as_str())).await?;
         if let Some(plan) = &plan {
@@ -601,7 +601,9 @@ impl Task {
             if !problems.is_empty() {
                 return Err(NetworkError::Unsupported(problems));
             }
-            self.check_forwards(&live.forwards())?;
+            let before = self.live.as_ref().map(|n| n.forwards()).unwrap_or_default();
+            let new = live.forwards().into_iter().filter(|f| !before.contains(f)).collect();
+            self.check_forwards(new).await?;
         }
         // First what cannot be written at all; both change, or neither.
         if let Some(next) = &next {

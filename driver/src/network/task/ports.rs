@@ -12,6 +12,7 @@ use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
 use super::{Answer, Task};
 use crate::engine::publish::blocking;
 use crate::files;
+use crate::host::listening;
 use crate::network::leases::{self, Lease};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
@@ -80,7 +81,7 @@ impl Task {
         }
         let wanted: Vec<PortForward> = port.forwards().collect();
         for forward in &wanted {
-            let (port_of_host, v6) = (forward.host_port, forward.is_ipv6());
+            let (port_of_host, v6) = (forward.host_ports(), forward.is_ipv6());
             let family = if v6 { "IPv6" } else { "IPv4" };
             if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv6() == v6) {
                 return refuse(format!(
@@ -111,19 +112,25 @@ impl Task {
         let own: Vec<PortForward> = live.forwards();
         match wanted.iter().find_map(|f| Some((f, own.iter().find(|other| other.meets(f))?))) {
             Some((forward, other)) => refuse(taken(forward, other)),
-            None => self.check_forwards(&wanted),
+            None => self.check_forwards(wanted).await,
         }
     }
 
-    /// Whether ports of the host lead nowhere yet, but by the document of this network itself: what leads to a guest is not
-    /// taken away from it.
-    pub(super) fn check_forwards(&self, wanted: &[PortForward]) -> Result<(), NetworkError> {
+    /// Whether ports of the host lead nowhere yet, but by the document of this network itself, and no program of the host
+    /// listens on them: what leads to somebody is not taken away from it.
+    pub(super) async fn check_forwards(&self, wanted: Vec<PortForward>) -> Result<(), NetworkError> {
         let all = self.shared.registry.all();
         let others = all.iter().filter(|s| s.uuid != self.entry.uuid).flat_map(|s| s.forwards());
         let there: Vec<PortForward> =
             others.chain(self.ports.iter().flat_map(|t| t.port.forwards().collect::<Vec<_>>())).collect();
         match wanted.iter().find_map(|f| Some((f, there.iter().find(|other| other.meets(f))?))) {
-            Some((forward, other)) => Err(NetworkError::Failed(taken(forward, other))),
+            Some((forward, other)) => return Err(NetworkError::Failed(taken(forward, other))),
+            None if wanted.is_empty() => return Ok(()),
+            None => {}
+        }
+        let looked = blocking(move || Ok(listening::in_the_way(&wanted))).await;
+        match looked.unwrap_or_else(|e| Some(format!("cannot look who listens on ports of the host: {e}"))) {
+            Some(why) => Err(NetworkError::Failed(why)),
             None => Ok(()),
         }
     }
@@ -311,5 +318,5 @@ fn group_of<'a>(live: &'a Network, portgroup: Option<&str>) -> Option<&'a Portgr
 }
 
 fn taken(forward: &PortForward, other: &PortForward) -> String {
-    format!("port {}/{} is forwarded to '{}' already", forward.host_port, forward.protocol, other.guest)
+    format!("port {} is forwarded to '{}' already", forward.host_ports(), other.guest)
 }

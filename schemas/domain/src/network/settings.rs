@@ -24,18 +24,20 @@ closed! {
     Protocol { Tcp = "tcp", Udp = "udp" }
 }
 
-/// `<berth:forward>`: what comes to a port of the host goes to a guest.
+/// `<berth:forward>`: what comes to a port of the host, or to some in a row, goes to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortForward {
     /// Protocol.
     pub protocol: Protocol,
     /// Address of the host; none is any of the guest's family, and so is the unspecified one of IPv6.
     pub host_address: Option<IpAddr>,
-    /// Port of the host.
+    /// Port of the host, the first where there are more.
     pub host_port: u16,
+    /// The last one of the host.
+    pub last_host_port: u16,
     /// The guest: a name of a domain, or an address.
     pub guest: String,
-    /// Port of the guest.
+    /// Port of the guest that the first one leads to; those behind it lead to those behind it.
     pub port: u16,
 }
 
@@ -55,11 +57,22 @@ impl PortForward {
         self.host_address.filter(|a| !a.is_unspecified())
     }
 
+    /// The last port of the guest.
+    pub fn last_port(&self) -> u16 {
+        self.port.saturating_add(self.last_host_port - self.host_port)
+    }
+
+    /// The ports of the host, for messages: `80/tcp`, or `8000-8010/tcp`.
+    pub fn host_ports(&self) -> String {
+        format!("{}/{}", row(self.host_port, self.last_host_port), self.protocol)
+    }
+
     /// Whether both want the same port of the host.
     pub fn meets(&self, other: &Self) -> bool {
         let (own, others) = (self.one_host_address(), other.one_host_address());
         other.protocol == self.protocol
-            && other.host_port == self.host_port
+            && other.host_port <= self.last_host_port
+            && self.host_port <= other.last_host_port
             && other.is_ipv6() == self.is_ipv6()
             && (others == own || others.is_none() || own.is_none())
     }
@@ -126,7 +139,7 @@ impl Network {
     ) {
         let mut say = |message: String| remarks.errors.push(at(pos, "berth:forward", message));
         if seen.iter().any(|other| other.meets(&forward)) {
-            say(format!("the port {}/{} is forwarded already", forward.host_port, forward.protocol));
+            say(format!("the port {} is forwarded already", forward.host_ports()));
         }
         if seen.len() == MAX_FORWARDS {
             say(format!("there are more than {MAX_FORWARDS} forwarded ports"));
@@ -162,10 +175,10 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
     if let Some(odd) = element.attrs.iter().find(|a| !known(&a.name) && !a.name.contains("xmlns")) {
         return Err(format!("the attribute '{}' is unknown", odd.name));
     }
-    let port = |name: &str| match element.value(name).map(str::parse::<u16>) {
-        Some(Ok(port)) if port > 0 => Ok(port),
-        Some(_) => Err(format!("{name} '{}' is not a port", element.value(name).unwrap_or_default())),
-        None => Err(format!("the attribute '{name}' is missing")),
+    let ports = |name: &str| {
+        let text = element.value(name).ok_or_else(|| format!("the attribute '{name}' is missing"))?;
+        ports(text)
+            .ok_or_else(|| format!("{name} '{text}' is not a port, nor a range of ports such as 8000-8010"))
     };
     let protocol = match element.value("proto") {
         None | Some("tcp") => Protocol::Tcp,
@@ -186,16 +199,41 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
             Err(_) => return Err(format!("host-address '{text}' is not an IP address")),
         },
     };
-    let host_port = port("host-port")?;
+    let (host_port, last_host_port) = ports("host-port")?;
     let guest = guest.or_else(|| element.value("guest")).filter(|g| !g.is_empty());
     let guest = guest.ok_or("the attribute 'guest' is missing")?;
-    let inner = if element.value("port").is_some() { port("port")? } else { host_port };
+    let (port, last) =
+        if element.value("port").is_some() { ports("port")? } else { (host_port, last_host_port) };
+    let (wanted, there) = (u32::from(last_host_port - host_port) + 1, u32::from(last - port) + 1);
+    if wanted != there {
+        let named = |count| if count == 1 { "port" } else { "ports" };
+        return Err(format!(
+            "host-port '{}' is {wanted} {}, and port '{}' is {there} {}",
+            row(host_port, last_host_port),
+            named(wanted),
+            row(port, last),
+            named(there)
+        ));
+    }
     if let (Some(host), Ok(address)) = (host_address, guest.parse::<IpAddr>())
         && host.is_ipv6() != address.is_ipv6()
     {
         return Err(format!("host-address '{host}' and guest '{address}' are of two families"));
     }
-    Ok(PortForward { protocol, host_address, host_port, guest: guest.to_owned(), port: inner })
+    Ok(PortForward { protocol, host_address, host_port, last_host_port, guest: guest.to_owned(), port })
+}
+
+/// One port, or the first and the last of a row.
+fn ports(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    // Not the signs that a number may have elsewhere.
+    let port =
+        |text: &str| text.parse().ok().filter(|port| *port > 0 && text.bytes().all(|b| b.is_ascii_digit()));
+    Some((port(first)?, port(last)?)).filter(|(first, last)| first <= last)
+}
+
+fn row(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 fn is_of_host(address: IpAddr) -> bool {
@@ -217,6 +255,48 @@ mod test {
             Ok(parsed) => Ok(parsed.network.forwards().iter().map(|f| f.is_ipv6()).collect()),
             Err(e) => Err(e.diagnostics.into_iter().map(|d| d.message).collect::<Vec<_>>().join(", ")),
         }
+    }
+
+    fn rows(forwards: &[&str]) -> Result<Vec<String>, String> {
+        let all: String = forwards.iter().map(|f| format!("<b:forward guest='10.0.0.5' {f}/>")).collect();
+        let xml = format!(
+            "<network><name>n</name><metadata><b:settings xmlns:b='urn:berth:network:1'>{all}</b:settings>\
+             </metadata><bridge name='b0'/><ip address='10.0.0.1' prefix='24'/></network>"
+        );
+        let told = |f: &super::PortForward| format!("{} {}-{}", f.host_ports(), f.port, f.last_port());
+        match parse_network(&xml) {
+            Ok(parsed) => Ok(parsed.network.forwards().iter().map(told).collect()),
+            Err(e) => Err(e.diagnostics.into_iter().map(|d| d.message).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    #[test]
+    fn ports_in_a_row() {
+        let good =
+            |forward: &str, told: &str| assert_eq!(rows(&[forward]), Ok(vec![told.to_owned()]), "{forward}");
+        good("host-port='80'", "80/tcp 80-80");
+        good("host-port='80-80'", "80/tcp 80-80");
+        good("host-port='8000-8010'", "8000-8010/tcp 8000-8010");
+        good("host-port='8000-8010' port='80-90' proto='udp'", "8000-8010/udp 80-90");
+        good("host-port='1-65535'", "1-65535/tcp 1-65535");
+        good("host-port='65000-65535' port='1-536'", "65000-65535/tcp 1-536");
+        let bad =
+            |forward: &str, message: &str| assert_eq!(rows(&[forward]), Err(message.to_owned()), "{forward}");
+        for text in
+            ["0", "65536", "8010-8000", "-80", "80-", "+80", "80-+90", "0-5", "", "80-90-100", "http", " 80"]
+        {
+            let message = format!("host-port '{text}' is not a port, nor a range of ports such as 8000-8010");
+            bad(&format!("host-port='{text}'"), &message);
+        }
+        bad("host-port='8000-8010' port='80'", "host-port '8000-8010' is 11 ports, and port '80' is 1 port");
+        bad("host-port='80' port='80-81'", "host-port '80' is 1 port, and port '80-81' is 2 ports");
+        for (one, other) in
+            [("80-90", "90-95"), ("80-90", "70-80"), ("80-90", "85"), ("85", "80-90"), ("1-9", "1-9")]
+        {
+            let told = rows(&[&format!("host-port='{one}'"), &format!("host-port='{other}'")]);
+            assert_eq!(told, Err(format!("the port {other}/tcp is forwarded already")), "{one} and {other}");
+        }
+        assert!(rows(&["host-port='80-90'", "host-port='91-95'", "host-port='80-90' proto='udp'"]).is_ok());
     }
 
     #[test]
