@@ -25,6 +25,7 @@ use crate::container::links::{self, Owner};
 use crate::container::messages::step_failed;
 use crate::container::plan::{HostFacts, host_interfaces, plan, plan_groups};
 use crate::container::plan_devices::needs_usb;
+use crate::container::stop;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record::{ProcessRecord, Record};
@@ -577,6 +578,8 @@ impl Linked {
         let mut residue = if lends { give_up(process).await } else { end(process).await };
         residue.extend(links::release(engine, owner, &prepared.links).await);
         residue.extend(self.grouped.undo(engine).await);
+        // One that was ready already has told how it ended.
+        residue.extend(stop::forget(engine, uuid).await);
         residue
     }
 
