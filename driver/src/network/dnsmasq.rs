@@ -282,7 +282,8 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
 /// Addresses with names: the document's, and those of guests that may never ask for one.
 pub fn addresses(network: &Network, ports: &[Port]) -> String {
     let said = network.dns.iter().flat_map(|d| &d.hosts);
-    let mut out: String = said.clone().map(|h| format!("{}\t{}\n", h.ip, h.hostnames.join("\t"))).collect();
+    let with_address = said.clone().filter_map(|h| Some((h.ip?, h)));
+    let mut out: String = with_address.map(|(ip, h)| format!("{ip}\t{}\n", h.hostnames.join("\t"))).collect();
     let mut line = |ip: IpAddr, name: &str| {
         let _ = writeln!(out, "{ip}\t{name}");
     };

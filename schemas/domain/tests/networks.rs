@@ -81,11 +81,24 @@ fn parts_are_added_changed_and_removed() {
         (PartKind::DhcpHost, "<host ip='fd00:20::10'/>", "ip='fd00:20::10'"),
         (PartKind::DhcpRange, "<range start='10.20.0.100' end='10.20.0.199'/>", "10.20.0.100"),
         (PartKind::DnsHost, "<host ip='10.20.0.9'/>", "printer"),
+        (PartKind::DnsHost, "<host><hostname>printer</hostname></host>", "10.20.0.9"),
         (PartKind::DnsTxt, "<txt name='info'/>", "a lab"),
         (PartKind::DnsSrv, "<srv service='ldap'/>", "ldap"),
     ] {
         let without = change(Change::Delete, kind, xml).unwrap_or_else(|e| panic!("{xml}: {e}"));
         assert!(!without.contains(gone), "{xml}: {without}");
+    }
+    for (kind, xml, message) in [
+        (Change::Delete, "<host/>", "line 1, column 1: <host>: an address or a name is missing"),
+        (
+            Change::Delete,
+            "<host><hostname>nobody</hostname></host>",
+            "couldn't locate a matching DNS HOST record in network 'lab'",
+        ),
+        (Change::AddLast, "<host><hostname>new</hostname></host>", "the attribute 'ip' is missing"),
+        (Change::Modify, "<host><hostname>printer</hostname></host>", "the attribute 'ip' is missing"),
+    ] {
+        assert_eq!(change(kind, PartKind::DnsHost, xml), Err(message.to_owned()), "{xml}");
     }
     let group = "<portgroup name='new'><port isolated='yes'/></portgroup>";
     assert!(change(Change::AddLast, PartKind::Portgroup, group).unwrap().contains("<portgroup name='new'>"));

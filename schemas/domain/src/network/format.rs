@@ -116,7 +116,7 @@ fn srv(s: &DnsSrv) -> Element {
 }
 
 fn dns_host(h: &DnsHost) -> Element {
-    let mut element = Element::new("host").attr("ip", h.ip);
+    let mut element = Element::new("host").opt("ip", h.ip);
     for (index, name) in h.hostnames.iter().enumerate() {
         let child = Element::new("hostname").body(name);
         element = element.child(child.extra_of(&h.extra, "hostname", index));

@@ -223,8 +223,8 @@ pub struct DnsSrv {
 /// `<host>` of `<dns>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsHost {
-    /// Address.
-    pub ip: IpAddr,
+    /// Address; none only where one is to be taken away that has one of the names.
+    pub ip: Option<IpAddr>,
     /// Its names; none only where one is to be taken away.
     pub hostnames: Vec<String>,
     /// What is unknown inside.

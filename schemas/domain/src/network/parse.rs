@@ -339,7 +339,7 @@ fn srv(mut w: Walk<'_>, partial: bool) -> Option<DnsSrv> {
 }
 
 fn dns_host(mut w: Walk<'_>, partial: bool) -> Option<DnsHost> {
-    let ip = need(&mut w, "ip");
+    let ip = if partial { get(&mut w, "ip") } else { need(&mut w, "ip") };
     let mut hostnames = Vec::new();
     for child in w.all("hostname", MAX_PARTS) {
         let index = hostnames.len();
@@ -352,8 +352,11 @@ fn dns_host(mut w: Walk<'_>, partial: bool) -> Option<DnsHost> {
     if hostnames.is_empty() && !partial {
         w.error("the element 'hostname' is missing");
     }
+    if partial && hostnames.is_empty() && ip.is_none() && !says(&w, "ip") {
+        w.error("an address or a name is missing");
+    }
     let extra = w.finish();
-    Some(DnsHost { ip: ip?, hostnames, extra })
+    Some(DnsHost { ip, hostnames, extra })
 }
 
 /// An attribute that can be read from a string.

@@ -197,8 +197,12 @@ impl Network {
             Part::DnsHost(host) => {
                 let clash =
                     |o: &DnsHost| o.ip == host.ip || o.hostnames.iter().any(|n| host.hostnames.contains(n));
-                let fits_all =
-                    |o: &DnsHost| o.ip == host.ip && host.hostnames.iter().all(|n| o.hostnames.contains(n));
+                let fits_all = |o: &DnsHost| {
+                    fits(&host.ip, &o.ip) && host.hostnames.iter().all(|n| o.hostnames.contains(n))
+                };
+                if host.ip.is_none() && change != Change::Delete {
+                    return Err(impossible("the attribute 'ip' is missing"));
+                }
                 if host.hostnames.is_empty() && change != Change::Delete {
                     return Err(impossible("the element 'hostname' is missing"));
                 }
