@@ -60,7 +60,8 @@ fn meets(forward: &PortForward, listener: &Listener) -> bool {
         && (forward.host_port..=forward.last_host_port).contains(&listener.port)
 }
 
-/// Whether the kernel would give nobody else the port. The table of sockets does not tell for which families one is.
+/// Whether the kernel would give nobody else the port. The table of sockets does not tell for which families one is. Where
+/// we may not ask, it is right.
 fn is_taken(forward: &PortForward, port: u16) -> bool {
     let any: IpAddr =
         if forward.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
@@ -69,7 +70,7 @@ fn is_taken(forward: &PortForward, port: u16) -> bool {
         Protocol::Tcp => TcpListener::bind(address).map(drop),
         Protocol::Udp => UdpSocket::bind(address).map(drop),
     };
-    tried.is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
+    tried.is_err_and(|e| e.kind() != ErrorKind::AddrNotAvailable)
 }
 
 /// All sockets that listen, in the network namespace of this thread: proc_net_tcp(5).
