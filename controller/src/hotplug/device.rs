@@ -25,7 +25,7 @@ impl Controller {
         self.can_change()?;
         let there = self.plan.devices.iter().position(|d| d.name == wanted.name);
         self.check_presence(there.is_some(), replace, &wanted.name)?;
-        let device = take_device(&wanted, self.plan.qemu_nbd.as_deref()).map_err(|f| failed(*f))?;
+        let device = take_device(&wanted, &self.plan).map_err(|f| failed(*f))?;
         match there {
             Some(at) => {
                 self.exchange_file(at, &device).map_err(|f| failed(*f))?;

@@ -182,10 +182,6 @@ impl Controller {
             if let Err(e) = cgroup::settle(&self.plan.cgroups) {
                 crate::note(&format!("cannot move the controller into its group, ignoring: {e}"));
             }
-            for server in self.held.servers() {
-                // It ends with us in any case.
-                let _ = cgroup::settle_process(&self.plan.cgroups, server);
-            }
         }
         berth_sys::memory::forget_code();
     }

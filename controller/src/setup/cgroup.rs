@@ -100,12 +100,7 @@ pub fn prepare_legacy(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
 /// (cgroup_threadgroup_rwsem; 8 to 12 ms here), in which nobody on the host can fork: most of the time that a start
 /// would take. So it is done once, when the controller has nothing else to do; until then it is found by its pidfd.
 pub fn settle(groups: &PlanCgroups) -> Result<(), Errno> {
-    settle_process(groups, 0)
-}
-
-/// The same for a process of ours; 0 is ourselves.
-pub fn settle_process(groups: &PlanCgroups, pid: i32) -> Result<(), Errno> {
-    write(&format!("{}/cgroup.procs", own(groups)), &pid.to_string())
+    write(&format!("{}/cgroup.procs", own(groups)), "0")
 }
 
 /// The payload group as a descriptor for CLONE_INTO_CGROUP.
@@ -116,6 +111,12 @@ pub fn open_payload(groups: &PlanCgroups) -> Outcome<OwnedFd> {
 /// The controller's own group likewise.
 pub fn open_own(groups: &PlanCgroups) -> Outcome<OwnedFd> {
     open_group(&own(groups))
+}
+
+/// Makes that, which may be there, for what is to be in it before all else.
+pub fn make_own(groups: &PlanCgroups) -> Outcome<OwnedFd> {
+    make(&own(groups))?;
+    open_own(groups)
 }
 
 fn open_group(path: &str) -> Outcome<OwnedFd> {

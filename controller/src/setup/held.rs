@@ -63,7 +63,7 @@ impl Held {
             });
         }
         for device in &plan.devices {
-            held.devices.push(take_device(device, plan.qemu_nbd.as_deref())?);
+            held.devices.push(take_device(device, plan)?);
         }
         Ok(held)
     }
@@ -113,12 +113,6 @@ impl Held {
         left
     }
 
-    /// Pids of the processes that serve devices of images.
-    pub fn servers(&self) -> impl Iterator<Item = i32> + '_ {
-        let images = self.root.iter().chain(self.filesystems.iter().flatten());
-        images.chain(self.devices.iter().map(|d| &d.host)).filter_map(HostDevice::server)
-    }
-
     /// What the container may open.
     pub fn rules(&self) -> Vec<Rule> {
         let mut list = rules::standard();
@@ -141,7 +135,7 @@ impl Device {
 }
 
 /// Takes hold of one device.
-pub fn take_device(device: &PlanDevice, qemu_nbd: Option<&str>) -> Outcome<Device> {
+pub fn take_device(device: &PlanDevice, plan: &LaunchPlan) -> Outcome<Device> {
     let wanted = Wanted {
         step: Step::Nodes,
         kind: device.kind,
@@ -149,7 +143,8 @@ pub fn take_device(device: &PlanDevice, qemu_nbd: Option<&str>) -> Outcome<Devic
         backing: device.backing,
         format: device.format.as_deref(),
         readonly: device.readonly,
-        qemu_nbd,
+        qemu_nbd: plan.qemu_nbd.as_deref(),
+        groups: &plan.cgroups,
     };
     Ok(Device { name: device.name.clone(), readonly: device.readonly, host: wanted.open()? })
 }
@@ -164,6 +159,7 @@ pub fn take_image(plan: &LaunchPlan, image: &PlanImage, source: &str, readonly: 
         format: image.format.as_deref(),
         readonly,
         qemu_nbd: plan.qemu_nbd.as_deref(),
+        groups: &plan.cgroups,
     };
     wanted.open()
 }

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_schemas::controller::{PlanBacking, PlanDeviceKind};
+use berth_schemas::controller::{PlanBacking, PlanCgroups, PlanDeviceKind};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
@@ -30,6 +30,8 @@ pub struct Wanted<'a> {
     pub readonly: bool,
     /// Path of qemu-nbd.
     pub qemu_nbd: Option<&'a str>,
+    /// Groups of the domain, for a process of ours.
+    pub groups: &'a PlanCgroups,
 }
 
 /// A device of the host that a container has.
@@ -45,7 +47,7 @@ pub struct HostDevice {
     pub path: String,
     held: OwnedFd,
     // After the descriptor: the server ends when nobody has the device open.
-    server: Option<nbd::Server>,
+    _server: Option<nbd::Server>,
     image: bool,
 }
 
@@ -59,11 +61,6 @@ impl HostDevice {
     /// Whether a read-only one refuses to be written to whoever opens it: those that we have made do.
     pub fn is_readonly_itself(&self) -> bool {
         self.image
-    }
-
-    /// Pid of the process that serves it, if one does.
-    pub fn server(&self) -> Option<i32> {
-        self.server.as_ref().map(|server| server.pid)
     }
 
     /// Reads its beginning; answers how much that is.
@@ -121,7 +118,7 @@ impl Wanted<'_> {
                 mode: stat.st_mode & 0o666,
                 path: self.source.to_owned(),
                 held: host,
-                server: None,
+                _server: None,
                 image: false,
             });
         }
@@ -148,7 +145,7 @@ impl Wanted<'_> {
             mode: 0o660,
             path,
             held: fd,
-            server,
+            _server: server,
             image: true,
         })
     }

@@ -15,6 +15,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::failure::{Doing, Outcome};
 
+use super::cgroup;
 use super::host_device::Wanted;
 
 /// Where the kernel shows block devices.
@@ -28,8 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Server {
     /// Path of the device.
     pub device: String,
-    /// Its pid, which is nobody else's until it is reaped here.
-    pub pid: i32,
     process: OwnedFd,
 }
 
@@ -74,8 +73,8 @@ pub fn serve(wanted: &Wanted<'_>) -> Outcome<Server> {
     }
     let Some(name) = find_free() else { return Err(doing.refused("all devices '/dev/nbdN' are in use")) };
     let device = format!("/dev/{name}");
-    let (pid, process) = run(wanted, program, &device)?;
-    let server = Server { device, pid, process };
+    let process = run(wanted, program, &device)?;
+    let server = Server { device, process };
     let deadline = Instant::now() + PATIENCE;
     while number(&name, "size").unwrap_or(0) == 0 {
         if ended(&server.process, Duration::from_millis(20)) {
@@ -97,7 +96,7 @@ fn arguments(wanted: &Wanted<'_>, program: &str, device: &str) -> Vec<String> {
     all
 }
 
-fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<(i32, OwnedFd)> {
+fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<OwnedFd> {
     let doing = |operation| Doing::new(wanted.step, operation).path(program);
     let words =
         arguments(wanted, program, device).into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
@@ -105,8 +104,12 @@ fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<(i32, OwnedF
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| Doing::new(wanted.step, "open").path("/dev/null").failed(e))?;
     let ourselves = rustix::process::getpid();
-    match clone(0, None).map_err(|e| doing("clone3").failed(e))? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+    // There from the beginning: AppArmor makes it forget that it is to end with us (apparmor_bprm_committing_creds of the
+    // kernel), and then it ends with the group.
+    let group = cgroup::make_own(wanted.groups)?;
+    let made = clone(0, Some(group.as_fd())).or_else(|_| clone(0, None));
+    match made.map_err(|e| doing("clone3").failed(e))? {
+        Cloned::Parent { pidfd, .. } => Ok(pidfd),
         Cloned::Child => {
             // Asked politely: it may have something to write.
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
@@ -136,10 +139,13 @@ fn run(wanted: &Wanted<'_>, program: &str, device: &str) -> Outcome<(i32, OwnedF
 
 #[cfg(test)]
 mod test {
-    use berth_schemas::controller::{PlanBacking, PlanDeviceKind};
+    use berth_schemas::controller::{PlanBacking, PlanCgroups, PlanDeviceKind};
 
     use super::*;
     use crate::failure::Step;
+
+    static GROUPS: PlanCgroups =
+        PlanCgroups { unified: String::new(), legacy: Vec::new(), legacy_memory: None };
 
     fn wanted(qemu_nbd: Option<&'static str>) -> Wanted<'static> {
         Wanted {
@@ -150,6 +156,7 @@ mod test {
             format: Some("qcow2"),
             readonly: true,
             qemu_nbd,
+            groups: &GROUPS,
         }
     }
 
