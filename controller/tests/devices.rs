@@ -244,7 +244,7 @@ fn file_systems_of_images_are_mounted() {
         filesystem(&ro, "loop", "/ro", true),
     ]);
     world.script(
-        "cat /ext/hello /squash/hello /ro/hello
+        "read go; cat /ext/hello /squash/hello /ro/hello
         echo new > /ext/new && echo ext-rw; echo new > /xfs/new && echo xfs-rw
         echo new > /ro/new || echo ro-ro; echo new > /squash/new || echo squash-ro
         busybox mknod /ext/zero c 1 5; head -c 1 /ext/zero || echo nodev
@@ -270,7 +270,7 @@ fn a_root_may_be_an_image() {
     }
     let world = World::new();
     world.script(
-        "echo boot; test -e /tmp/again || { touch /tmp/again; reboot -f; }; echo ends; ls -d /nowhere-new",
+        "echo boot; test -e /tmp/again || { read go; touch /tmp/again; reboot -f; }; echo ends; ls -d /nowhere-new",
     );
     let root = image(&world, "root.img", 16);
     let text = |path: &Path| path.to_str().expect("utf-8").to_owned();

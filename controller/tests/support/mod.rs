@@ -191,22 +191,31 @@ impl World {
     }
 }
 
+/// Whether a group is gone in the end; the last process may still be on its way out.
+fn removed(group: &Path) -> bool {
+    let end = Instant::now() + Duration::from_secs(5);
+    while group.exists() && fs::remove_dir(group).is_err() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    !group.exists()
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("controller's log:\n{}", self.log());
         }
         let _ = fs::write(self.unified.join("payload/cgroup.kill"), "1");
-        std::thread::sleep(Duration::from_millis(20));
-        for sub in ["payload", "../controller"] {
-            let _ = fs::remove_dir(self.unified.join(sub));
-        }
         let domain = self.unified.parent().map(Path::to_owned);
-        for path in [&self.unified].into_iter().chain(&domain).chain(&self.legacy) {
-            let _ = fs::remove_dir(path);
+        let inner = ["payload", "../controller"].map(|sub| self.unified.join(sub));
+        let payloads: Vec<PathBuf> = self.legacy.iter().map(|group| group.join("payload")).collect();
+        let all = inner.iter().chain(&payloads).chain([&self.unified]).chain(&domain).chain(&self.legacy);
+        let left: Vec<&PathBuf> = all.filter(|path| !removed(path)).collect();
+        for path in domain.iter().chain(&self.legacy) {
             // Only if no other test has a group there.
             let _ = path.parent().map(fs::remove_dir);
         }
+        assert!(left.is_empty() || std::thread::panicking(), "groups are left: {left:?}");
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
