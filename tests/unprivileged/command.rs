@@ -162,17 +162,17 @@ fn limits() -> Outcome {
             "weight         : 500\ndevice_weight  : \ndevice_read_iops_sec: \ndevice_write_iops_sec: \n\
              device_read_bytes_sec: /dev/sda,1000,/dev/sdb,2000\ndevice_write_bytes_sec: \n\n",
         ),
-        (&["limits", "web"], "pids           : unlimited\n\n"),
+        (&["limits", "web"], "pids           : unlimited\ncpu_allowance  : unlimited\n\n"),
         (&["limits", "web", "--pids", "500", "--config"], "\n"),
-        (&["limits", "web"], "pids           : 500\n\n"),
-        (&["limits", "web", "--cpu-allowance", "150%", "--pids", "none"], "\n"),
+        (&["limits", "web"], "pids           : 500\ncpu_allowance  : unlimited\n\n"),
+        (&["limits", "web", "--cpu-allowance", "150%", "--pids", "unlimited"], "\n"),
         (&["limits", "web"], "pids           : unlimited\ncpu_allowance  : 150%\n\n"),
         (
             &["schedinfo", "web"],
             "Scheduler      : posix\ncpu_shares     : 512\nvcpu_period    : 100000\nvcpu_quota     : 150000\n\n",
         ),
         (&["limits", "web", "--cpu-allowance", "none", "--pids", "500"], "\n"),
-        (&["limits", "web"], "pids           : 500\n\n"),
+        (&["limits", "web"], "pids           : 500\ncpu_allowance  : unlimited\n\n"),
         (&["setmaxmem", "web", "128M"], "\n"),
         (&["setmem", "web", "65536", "--config"], "\n"),
     ] {

@@ -208,13 +208,13 @@ impl Tuning {
         let both = d.memtune.as_ref().and_then(|m| m.swap_hard_limit);
         if both.is_some_and(|both| both < hard.unwrap_or(d.current_memory_kib)) {
             let rule = "memory hard_limit tunable value must be lower than or equal to swap_hard_limit";
-            return Err(refused(match (hard, c.hard_limit_ki_b) {
-                // Whoever takes the one limit away does not think of the other.
-                (None, Some(_)) => {
+            return Err(refused(match hard {
+                // Whoever changes one of the three does not think of the others.
+                None => {
                     let memory = d.current_memory_kib;
                     format!("{rule}: without a hard_limit the memory of the domain counts, {memory} KiB")
                 }
-                _ => rule.into(),
+                Some(_) => rule.into(),
             }));
         }
         Ok(())
@@ -324,6 +324,14 @@ impl Tuning {
             Some(set) => (!set.is_empty()).then(|| set.clone()),
             None => before.as_ref().and_then(|n| n.nodeset.clone()),
         };
+        if let Some(set) =
+            nodeset.as_ref().filter(|set| mode == NumaMode::Preferred && set.contains([',', '-']))
+        {
+            return Err(invalid(
+                NODESET,
+                format!("numa_mode 'preferred' is for one node, and '{set}' is more"),
+            ));
+        }
         let placement = if nodeset.is_some() { Placement::Static } else { Placement::Auto };
         let fresh = || Numatune {
             mode,
@@ -539,7 +547,27 @@ mod test {
                 "",
                 json!({"swapHardLimitKiB": 65535}),
                 false,
-                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit: without a hard_limit the \
+                 memory of the domain counts, 65536 KiB",
+            ),
+            (
+                "<currentMemory>9</currentMemory><memtune><swap_hard_limit>9</swap_hard_limit></memtune>",
+                json!({"memoryKiB": 10}),
+                true,
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit: without a hard_limit the \
+                 memory of the domain counts, 10 KiB",
+            ),
+            (
+                "",
+                json!({"hardLimitKiB": 0}),
+                true,
+                "hard_limit must be more than 0; without one there is no limit",
+            ),
+            (
+                "",
+                json!({"numaMode": "preferred", "nodeset": "0-1"}),
+                false,
+                "numa_mode 'preferred' is for one node, and '0-1' is more",
             ),
             (
                 "<memtune><hard_limit>9</hard_limit><swap_hard_limit>9</swap_hard_limit></memtune>",

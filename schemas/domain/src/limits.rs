@@ -103,7 +103,9 @@ impl Domain {
                 _ => {}
             }
         }
-        let quota = self.cputune.as_ref().is_some_and(|c| c.quota.is_some() || c.period.is_some());
+        // No quota is in the way of nothing, nor is the period of one that there is not.
+        let quota =
+            self.cputune.as_ref().is_some_and(|c| c.quota.map_or(c.period.is_some(), |quota| quota >= 0));
         if quota && found.cpu_allowance.is_some() {
             let message = "'cpu-allowance' and <quota> or <period> in <cputune> exclude each other";
             problems.push(at(settings, "limits", message));

@@ -19,6 +19,7 @@ impl Domain {
         self.check_names(&mut problems);
         self.check_devices(&mut problems);
         self.check_namespace(&mut problems);
+        self.check_memory(&mut problems);
         problems.extend(self.seccomp().err().unwrap_or_default());
         problems
     }
@@ -41,6 +42,21 @@ impl Domain {
                     .into(),
             );
             problems.push(problem);
+        }
+    }
+
+    /// Memory and swap together are no less than memory alone.
+    fn check_memory(&self, problems: &mut Vec<Diagnostic>) {
+        let Some(tune) = &self.memtune else { return };
+        let (memory, of) = match tune.hard_limit {
+            Some(hard) => (hard, "hard_limit"),
+            None => (self.current_memory_kib, "memory of the domain"),
+        };
+        if let Some(both) = tune.swap_hard_limit.filter(|both| *both < memory) {
+            let message = format!(
+                "the swap_hard_limit, {both} KiB, is of memory and swap together, and less than the {of}, {memory} KiB"
+            );
+            problems.push(Diagnostic::new(tune.pos, "domain/memtune/swap_hard_limit", message));
         }
     }
 

@@ -39,6 +39,47 @@ fn limits_are_read_without_a_warning() {
 }
 
 #[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let parse = |inside: &str| {
+        let xml = with("").replace("<os>", &format!("{inside}<os>"));
+        berth_domain::parse(&xml, &common::host()).map(drop).map_err(|e| e.to_string())
+    };
+    let both = "the swap_hard_limit, 65535 KiB, is of memory and swap together, and less than the";
+    for (inside, reason) in [
+        (
+            "<memtune><swap_hard_limit>65535</swap_hard_limit></memtune>",
+            format!("{both} memory of the domain, 65536 KiB"),
+        ),
+        (
+            "<memtune><hard_limit>70000</hard_limit><swap_hard_limit>65535</swap_hard_limit></memtune>",
+            format!("{both} hard_limit, 70000 KiB"),
+        ),
+        (
+            "<memtune><hard_limit>0</hard_limit></memtune>",
+            "hard_limit must be more than 0; without one there is no limit".into(),
+        ),
+    ] {
+        let error = parse(inside).expect_err(inside);
+        assert!(error.contains(&reason), "{inside}: {error}");
+    }
+    for inside in [
+        "<currentMemory>1000</currentMemory><memtune><swap_hard_limit>1000</swap_hard_limit></memtune>",
+        "<memtune><hard_limit>1000</hard_limit><swap_hard_limit>1000</swap_hard_limit></memtune>",
+        "<memtune><soft_limit>0</soft_limit></memtune>",
+    ] {
+        assert_eq!(parse(inside), Ok(()), "{inside}");
+    }
+    // A quota of -1 is none.
+    let allowance = with("<berth:limits cpu-allowance='50%'/>");
+    let tune = |inside: &str| {
+        let xml = allowance.replace("<os>", &format!("<cputune>{inside}</cputune><os>"));
+        berth_domain::parse(&xml, &common::host()).is_ok()
+    };
+    assert!(tune("<quota>-1</quota>") && tune("<period>100000</period><quota>-1</quota>"));
+    assert!(!tune("<quota>50000</quota>") && !tune("<period>100000</period>"));
+}
+
+#[test]
 fn pressure_is_a_percentage_of_each_resource() {
     let xml = with("<berth:pressure cpu='50%' memory='100%'/>");
     let parsed = berth_domain::parse(&xml, &common::host()).expect("good");

@@ -48,12 +48,11 @@ fn limits(session: &mut Session, args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     row(session, "pids", &now.pids.map_or_else(|| "unlimited".into(), |n| n.to_string()));
-    if let Some(percent) = now.cpu_allowance {
-        row(session, "cpu_allowance", &format!("{percent}%"));
-    }
+    row(session, "cpu_allowance", &now.cpu_allowance.map_or_else(|| "unlimited".into(), |n| format!("{n}%")));
     Ok(())
 }
 
 fn amount(text: &str, option: &str) -> Result<i64, Failure> {
-    if text == "none" { Ok(-1) } else { number(text, option) }
+    // Both words mean it: this is what is printed.
+    if matches!(text, "none" | "unlimited") { Ok(-1) } else { number(text, option) }
 }

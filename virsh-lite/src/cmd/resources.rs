@@ -75,10 +75,11 @@ pub fn row(session: &mut Session, name: &str, value: &str) {
     session.out.print(&format!("{name:<15}: {value}\n"));
 }
 
-/// An amount with a unit, KiB where it has none, in KiB. -1 means no limit where that is `allowed`.
+/// An amount with a unit, KiB where it has none, in KiB. -1, and the word that is printed for it, mean no limit where that
+/// is allowed.
 pub fn kib(args: &Args, option: &str, unlimited: bool) -> Result<Option<i64>, Failure> {
     let Some(text) = args.text(option) else { return Ok(None) };
-    if unlimited && text == "-1" {
+    if unlimited && matches!(text, "-1" | "unlimited") {
         return Ok(Some(-1));
     }
     match amount(text) {

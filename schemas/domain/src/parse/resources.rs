@@ -79,6 +79,9 @@ fn limit(w: &mut Walk<'_>, name: &str) -> Option<u64> {
     if let Err(message) = &found {
         child.error(message.clone());
     }
+    if found == Ok(0) && matches!(name, "hard_limit" | "swap_hard_limit") {
+        child.error(format!("{name} must be more than 0; without one there is no limit"));
+    }
     let extra = child.finish();
     w.keep(name, 0, extra);
     // The largest amount there is means "no limit".
