@@ -40,6 +40,7 @@ fn links(domain: &berth_domain::Domain) -> Vec<Link> {
         bridge: None,
         switch: false,
         passthrough: false,
+        given: None,
     };
     interfaces.iter().zip(inside).enumerate().map(link).collect()
 }

@@ -40,6 +40,7 @@ fn main() {
         limits::TESTS,
         links::TESTS,
         links::plugging::TESTS,
+        links::tuning::TESTS,
         links::crashes::TESTS,
         links::lent::TESTS,
         inside::TESTS,

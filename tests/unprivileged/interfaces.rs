@@ -63,6 +63,26 @@ fn printed() -> Outcome {
             "inbound.average: 5\ninbound.peak   : 6\ninbound.burst  : 7\ninbound.floor  : 0\n\
              outbound.average: 100\noutbound.peak  : 0\noutbound.burst : 0\n\n",
         ),
+        (
+            &[
+                "domiftune",
+                "web",
+                "52:54:00:00:00:02",
+                "--inbound",
+                "0,0,0",
+                "--outbound",
+                "4294967295",
+                "--config",
+            ],
+            "\n",
+        ),
+        (
+            &["domiftune", "web", "52:54:00:00:00:02", "--config"],
+            "inbound.average: 0\ninbound.peak   : 0\ninbound.burst  : 0\ninbound.floor  : 0\n\
+             outbound.average: 4294967295\noutbound.peak  : 0\noutbound.burst : 0\n\n",
+        ),
+        (&["domif-setlink", "web", "web0", "down", "--persistent"], "Device updated successfully\n\n"),
+        (&["domif-getlink", "web", "web0", "--persistent"], "web0 down\n\n"),
         (&["detach-interface", "web", "bridge", "--config"], "Interface detached successfully\n\n"),
         (&["detach-interface", "web", "network", "--config"], "Interface detached successfully\n\n"),
         (&["domiflist", "web", "--inactive"], empty),
@@ -89,6 +109,27 @@ fn errors() -> Outcome {
         (
             &["domiftune", "web", "52:54:00:00:00:02", "--inbound", "x", "--config"],
             "error: inbound format is incorrect\n",
+        ),
+        (
+            &["domiftune", "web", "52:54:00:00:00:02", "--outbound", "18446744073709551615", "--config"],
+            "error: outbound rate larger than maximum 4294967295\n",
+        ),
+        (
+            &["domiftune", "web", "52:54:00:00:00:02", "--outbound", "200,100", "--config"],
+            "error: Unable to set interface parameters\n\
+             error: invalid argument: outbound.peak 100 is below the average 200\n",
+        ),
+        (
+            &["domiftune", "web", "nosuch", "--outbound", "200", "--config"],
+            "error: Unable to set interface parameters\nerror: invalid argument: Can't find device nosuch\n",
+        ),
+        (
+            &["domif-setlink", "web", "nosuch", "up", "--config"],
+            "error: interface (dev: nosuch) not found.\n",
+        ),
+        (
+            &["domif-setlink", "web", "52:54:00:00:00:09", "up", "--persistent"],
+            "error: interface (mac: 52:54:00:00:00:09) not found.\n",
         ),
         (
             &["detach-interface", "web", "bridge", "--mac", "52:54:00:00:00:09", "--config"],

@@ -170,9 +170,9 @@ fn edit_and_events() -> Outcome {
     daemon.ok(&["net-update", "lab", "add", "ip-dhcp-host", part, "--config"])?;
     daemon.ok(&["net-undefine", "lab"])?;
     let output = events.wait_with_output().map_err(|e| e.to_string())?;
-    let expected = "event 'lifecycle' for network 'lab': Defined
-event 'lifecycle' for network 'lab': Defined
-event 'lifecycle' for network 'lab': Undefined
+    let expected = "event 'lifecycle' for network lab: Defined
+event 'lifecycle' for network lab: Defined
+event 'lifecycle' for network lab: Undefined
 event loop timed out
 events received: 3
 

@@ -225,6 +225,7 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::AttachDevice) => "virDomainAttachDeviceFlags",
         Some(M::DetachDevice) => "virDomainDetachDeviceFlags",
         Some(M::UpdateDevice) => "virDomainUpdateDeviceFlags",
+        Some(M::TuneInterface) => "virDomainSetInterfaceParameters",
         Some(M::OpenConsole | M::AttachConsole) => "virDomainOpenConsole",
         _ => method,
     }

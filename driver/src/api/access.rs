@@ -63,6 +63,7 @@ pub fn needed(method: Method) -> Role {
             | Domain::AttachDevice
             | Domain::DetachDevice
             | Domain::UpdateDevice
+            | Domain::TuneInterface
             | Domain::SetResources
             // What a container prints is its own: passwords are typed there.
             | Domain::OpenConsole
@@ -171,6 +172,7 @@ mod test {
         ("AttachDevice", false),
         ("DetachDevice", false),
         ("UpdateDevice", false),
+        ("TuneInterface", false),
         ("GetResources", true),
         ("SetResources", false),
         ("Subscribe", true),

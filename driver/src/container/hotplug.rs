@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not know whether the domain runs, nor where definitions are kept.
 
-use berth_domain::model::{HostdevSource, Interface, IpConfig};
+use berth_domain::model::{Bandwidth, HostdevSource, Interface, IpConfig};
 use berth_domain::{Device, DeviceError, Domain};
 use berth_schemas::controller::{
     AttachDeviceIn, DetachDeviceIn, ListDevicesOut, PlanDevice, PlanFilesystem, PlanHostInterface,
@@ -190,6 +190,30 @@ impl From<DeviceError> for Failure {
 }
 
 impl DeviceChange {
+    /// Takes out of an update of an interface what it can only have from the document of what runs: the limits that the
+    /// network gives. Otherwise they would be the interface's own from then on.
+    pub fn forget_given(&mut self, live: &Domain, links: &[Link]) {
+        let (Act::Update, before) = (self.act, live.device(&self.device)) else { return };
+        let (Device::Interface(new, _), Some(Device::Interface(before, _))) = (&mut self.device, before)
+        else {
+            return;
+        };
+        let given = links.iter().find(|l| l.mac == before.mac).and_then(|l| l.given.as_ref());
+        let (Some(given), true) = (given, new.source == before.source) else { return };
+        let own = before.bandwidth.unwrap_or_default();
+        if let Some(limits) = &mut new.bandwidth {
+            for (new, own, given) in [
+                (&mut limits.inbound, own.inbound, given.inbound()),
+                (&mut limits.outbound, own.outbound, given.outbound()),
+            ] {
+                if own.is_none() && *new == given {
+                    *new = None;
+                }
+            }
+        }
+        new.bandwidth = new.bandwidth.take().filter(|limits| *limits != Bandwidth::default());
+    }
+
     /// The definition with the change.
     pub fn apply(&self, domain: &Domain) -> Result<Domain, Failure> {
         Ok(match self.act {

@@ -178,6 +178,7 @@ pub fn note_kind(link: &mut Link, spec: &LinkSpec) {
         LinkKind::Pair(pair) => {
             link.bridge = pair.port.as_ref().map(|p| p.bridge.clone());
             link.switch = pair.port.as_ref().is_some_and(|p| p.switch.is_some());
+            link.given = pair.given.clone();
         }
         LinkKind::Macvlan { mode, .. } => link.passthrough = *mode == DirectMode::Passthrough,
     }

@@ -16,3 +16,4 @@ pub mod start;
 pub mod stop;
 pub mod task;
 pub mod tune;
+pub mod tune_interface;

@@ -154,6 +154,8 @@ fn live_xml(run: &Run) -> String {
         target: link.host.clone(),
         inside: link.inside.clone(),
         bridge: link.bridge.clone(),
+        inbound: link.given.as_ref().and_then(|g| g.inbound()),
+        outbound: link.given.as_ref().and_then(|g| g.outbound()),
     };
     let interfaces = run.links.iter().map(interface).collect();
     run.live.to_live_xml(&Live { id: run.id.cast_unsigned(), consoles, ids, label, interfaces })

@@ -44,7 +44,7 @@ pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
 pub use limits::{LimitSettings, Rlimit, RlimitName};
 pub use model::Domain;
-pub use parse::interface::canonical_mac;
+pub use parse::interface::{MAX_RATE, canonical_mac};
 pub use pressure::PressureSettings;
 pub use settings::{IdMapMode, SETTINGS_NAMESPACE};
 pub use units::MAX_KIB;
@@ -170,6 +170,10 @@ pub struct LiveInterface {
     pub inside: String,
     /// The bridge that a network has.
     pub bridge: Option<String>,
+    /// The limit into the container that its network gives it, where its element has none of that direction.
+    pub inbound: Option<model::Rate>,
+    /// The same out of the container.
+    pub outbound: Option<model::Rate>,
 }
 
 /// A range of ids on the host, of users and of groups, for the ids from 0 on inside.

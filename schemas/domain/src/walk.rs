@@ -99,6 +99,12 @@ impl<'a> Walk<'a> {
         self.cx.error(Diagnostic::new(pos, self.path.clone(), message));
     }
 
+    /// A warning at an attribute of this element.
+    pub fn warn_at(&self, name: &str, message: impl Into<String>) {
+        let pos = self.el.attrs.iter().find(|a| a.name == name).map_or(self.el.pos, |a| a.pos);
+        self.cx.warn(Diagnostic::new(pos, self.path.clone(), message));
+    }
+
     /// An error about a child with text.
     pub fn error_leaf(&self, leaf: &Leaf, message: impl Into<String>) {
         self.cx.error(Diagnostic::new(leaf.pos, leaf.path.clone(), message));

@@ -404,6 +404,24 @@ pub struct ResourceChange {
     pub cpu_allowance: Option<i64>,
 }
 
+/// A limit of throughput, in KiB per second, of one direction of an interface. Each number is at most 4294967295, and null
+/// is 0. If all are 0 there is no limit: then that of the portgroup holds, if there is one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Bandwidth {
+    /// `average`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<i64>,
+    /// While there is something in the bucket; not below the average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<i64>,
+    /// What the bucket holds, in KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<i64>,
+    /// What is promised; only inbound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<i64>,
+}
+
 /// Figures of one domain, for `virsh dominfo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DomainUsage {
@@ -1901,6 +1919,57 @@ impl Parameters for UpdateDeviceIn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct UpdateDeviceOut {}
 
+/// Parameters of `TuneInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TuneInterfaceIn {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `uuid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// Its hardware address, or its name on the host or inside. With `live` and `config` it is looked for in what runs.
+    pub interface: String,
+    /// Limit into the container; null leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<Bandwidth>,
+    /// Limit out of the container; null leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Bandwidth>,
+    /// Whether it has a carrier; null leaves it as it is.
+    #[serde(rename = "linkUp")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_up: Option<bool>,
+    /// Which definitions; null means `current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affect: Option<Vec<Affect>>,
+}
+
+impl Parameters for TuneInterfaceIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self {
+            name: crate::wire::take_optional(&mut members, "name")?,
+            uuid: crate::wire::take_optional(&mut members, "uuid")?,
+            id: crate::wire::take_optional(&mut members, "id")?,
+            interface: crate::wire::take_member(&mut members, "interface")?,
+            inbound: crate::wire::take_optional(&mut members, "inbound")?,
+            outbound: crate::wire::take_optional(&mut members, "outbound")?,
+            link_up: crate::wire::take_optional(&mut members, "linkUp")?,
+            affect: crate::wire::take_optional(&mut members, "affect")?,
+        };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `TuneInterface`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct TuneInterfaceOut {}
+
 /// Parameters of `GetResources`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct GetResourcesIn {
@@ -2263,6 +2332,9 @@ pub enum Method {
     DetachDevice,
     /// Puts a device in the place of the one with the same identity.
     UpdateDevice,
+    /// Changes limits and link state of one interface: in each definition that is meant in the element that it has itself, of
+    /// which all else stays. With `live` and `config` both get it or none.
+    TuneInterface,
     /// What a domain may use.
     GetResources,
     /// Changes what a domain may use: all of it or, where the kernel refuses a part, nothing. With `live` and `config` both get
@@ -2305,6 +2377,7 @@ impl Method {
         Self::AttachDevice,
         Self::DetachDevice,
         Self::UpdateDevice,
+        Self::TuneInterface,
         Self::GetResources,
         Self::SetResources,
         Self::Subscribe,
@@ -2339,6 +2412,7 @@ impl Method {
             Self::AttachDevice => "io.berth.Domain.AttachDevice",
             Self::DetachDevice => "io.berth.Domain.DetachDevice",
             Self::UpdateDevice => "io.berth.Domain.UpdateDevice",
+            Self::TuneInterface => "io.berth.Domain.TuneInterface",
             Self::GetResources => "io.berth.Domain.GetResources",
             Self::SetResources => "io.berth.Domain.SetResources",
             Self::Subscribe => "io.berth.Domain.Subscribe",

@@ -6,6 +6,7 @@
 pub mod crashes;
 pub mod lent;
 pub mod plugging;
+pub mod tuning;
 
 use std::path::Path;
 

@@ -5,19 +5,21 @@
 
 use serde_json::json;
 
-use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, apply, call};
+use crate::cmd::device::{Act, CONFIG, CURRENT, LIVE, PERSISTENT, affect, apply};
 use crate::cmd::document::fetch;
-use crate::cmd::nic::{Nic, Rate, bandwidth, is_mac, nics, same_mac, with_bandwidth, with_link, written};
+use crate::cmd::nic::{MAX_RATE, Nic, Rate, bandwidth, is_mac, nics, same_mac, with_link, written};
 use crate::cmd::resources;
-use crate::error::Failure;
+use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::output::table;
 use crate::parse::Args;
 use crate::session::{DomainRef, Session};
-use berth_schemas::domain::Affect;
+use berth_schemas::domain::{Affect, Error, Method, TuneInterfaceIn, TuneInterfaceOut};
 
 const PRINT: Opt = Opt::flag("print-xml", "print the element and change nothing");
 const TYPES: Values = Values::Words(&["network", "bridge", "direct", "ethernet"]);
+/// Here it means no more than `--config`, as in virsh.
+const NEXT: Opt = Opt::flag("persistent", "the same as --config");
 const INTERFACE: Opt = Opt::text("interface", "its name on the host, or its MAC address").required();
 
 /// `attach-interface`
@@ -77,7 +79,7 @@ pub static DOMIFLIST: Command =
 pub static DOMIF_GETLINK: Command =
     Command::new("domif-getlink", Group::Monitor, "get link state of a virtual interface", get_link)
         .about("Prints up or down as the document says it, and default where it says nothing, which is up.")
-        .options(&[Opt::domain(), INTERFACE, Opt::flag("config", "in what the next start uses")])
+        .options(&[Opt::domain(), INTERFACE, CONFIG, NEXT])
         .json("interface and state");
 
 /// `domif-setlink`
@@ -88,7 +90,8 @@ pub static DOMIF_SETLINK: Command =
             Opt::domain(),
             INTERFACE,
             Opt::text("state", "the new state").required().from(Values::Words(&["up", "down"])),
-            Opt::flag("config", "in what the next start uses"),
+            CONFIG,
+            NEXT,
             PRINT,
         ]);
 
@@ -101,7 +104,8 @@ pub static DOMIFTUNE: Command = Command::new(
 )
 .about(
     "Prints the limits of throughput of an interface, or sets those that are given: average,peak,burst in KiB per\n\
-     second and KiB. 0 takes the limit of a direction away.",
+     second and KiB. 0 takes the limit of a direction away; then that of the portgroup holds, if there is one. What is\n\
+     printed of a running domain is what holds.",
 )
 .options(&[
     Opt::domain(),
@@ -117,7 +121,49 @@ pub static DOMIFTUNE: Command = Command::new(
 fn rate(args: &Args, option: &str) -> Result<Option<Rate>, Failure> {
     let Some(text) = args.text(option) else { return Ok(None) };
     let bad = || Failure::line(format!("{option} format is incorrect"));
-    Rate::parse(text).map(Some).ok_or_else(bad)
+    let rate = Rate::parse(text).ok_or_else(bad)?;
+    if [rate.average, rate.peak, rate.burst, rate.floor].into_iter().any(|n| n > MAX_RATE) {
+        return Err(Failure::line(format!("{option} rate larger than maximum {MAX_RATE}")));
+    }
+    Ok(Some(rate))
+}
+
+/// Whether the definition of the next start is meant.
+fn next(args: &Args) -> bool {
+    args.has("config") || args.has("persistent")
+}
+
+/// What a command changes of an interface.
+#[derive(Default)]
+struct Change {
+    inbound: Option<Rate>,
+    outbound: Option<Rate>,
+    link_up: Option<bool>,
+}
+
+/// Has the daemon change the interface, in each definition on its own.
+fn change(
+    session: &mut Session,
+    domain: &DomainRef,
+    word: &str,
+    change: Change,
+    affect: Vec<Affect>,
+) -> Result<(), CallError> {
+    let ask = TuneInterfaceIn {
+        name: Some(domain.name.clone()),
+        uuid: domain.uuid.clone(),
+        id: None,
+        interface: word.to_owned(),
+        inbound: change.inbound.map(|rate| rate.limits()),
+        outbound: change.outbound.map(|rate| rate.limits()),
+        link_up: change.link_up,
+        affect: Some(affect),
+    };
+    session.call::<_, TuneInterfaceOut>(Method::TuneInterface, &ask).map(drop)
+}
+
+fn is_missing(error: &CallError) -> bool {
+    matches!(error, CallError::Domain(Error::NoSuchDevice { .. }))
 }
 
 /// The element of an interface.
@@ -222,7 +268,7 @@ fn missing(word: &str, interface: &str) -> Failure {
 fn get_link(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let word = args.required("interface").to_owned();
-    let document = fetch(session, &domain, args.has("config"))?;
+    let document = fetch(session, &domain, next(args))?;
     let found = find(&document, &word).ok_or_else(|| missing(&word, "Interface"))?;
     let state = found.link.unwrap_or_else(|| "default".into());
     if session.json {
@@ -239,16 +285,18 @@ fn set_link(session: &mut Session, args: &Args) -> Result<(), Failure> {
     if !["up", "down"].contains(&state) {
         return Err(Failure::line(format!("invalid link state '{state}'")));
     }
-    let document = fetch(session, &domain, args.has("config"))?;
-    let found = find(&document, &word).ok_or_else(|| missing(&word, "interface"))?;
-    let xml = with_link(&found, state);
     if args.has("print-xml") {
-        session.out.print(&xml);
+        let document = fetch(session, &domain, next(args))?;
+        let found = find(&document, &word).ok_or_else(|| missing(&word, "interface"))?;
+        session.out.print(&with_link(&found, state));
         return Ok(());
     }
-    let affect = vec![if args.has("config") { Affect::Config } else { Affect::Current }];
-    call(session, Act::Update, &domain, &xml, affect)
-        .map_err(|e| session.failure("Failed to update interface link state", &domain, &e))?;
+    let affect = vec![if next(args) { Affect::Config } else { Affect::Current }];
+    let link = Change { link_up: Some(state == "up"), ..Change::default() };
+    change(session, &domain, &word, link, affect).map_err(|e| match is_missing(&e) {
+        true => missing(&word, "interface"),
+        false => session.failure("Failed to update interface link state", &domain, &e),
+    })?;
     session.out.extra("Device updated successfully\n");
     Ok(())
 }
@@ -265,13 +313,15 @@ fn tune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let word = args.required("interface").to_owned();
     let get = inbound.is_none() && outbound.is_none();
     let what = if get { "Unable to get interface parameters" } else { "Unable to set interface parameters" };
-    let found = find(&meant(session, &domain, &affect)?, &word)
-        .ok_or_else(|| Failure::because(what, format!("invalid argument: Can't find device {word}")))?;
+    let missing = || Failure::because(what, format!("invalid argument: Can't find device {word}"));
     if !get {
-        let xml = with_bandwidth(&found, inbound, outbound);
-        return call(session, Act::Update, &domain, &xml, affect)
-            .map_err(|e| session.failure(what, &domain, &e));
+        let limits = Change { inbound, outbound, link_up: None };
+        return change(session, &domain, &word, limits, affect).map_err(|e| match is_missing(&e) {
+            true => missing(),
+            false => session.failure(what, &domain, &e),
+        });
     }
+    let found = find(&meant(session, &domain, &affect)?, &word).ok_or_else(missing)?;
     let (inbound, outbound) = (Rate::of(found.inbound.as_deref()), Rate::of(found.outbound.as_deref()));
     if session.json {
         session.out.json(&json!({ "inbound": inbound, "outbound": outbound }));

@@ -3,6 +3,7 @@
 //!
 //! Does not read any other XML, nor talk to anybody.
 
+use berth_schemas::domain::Bandwidth;
 use serde::Serialize;
 
 use crate::cmd::disk::{attribute, escape};
@@ -119,6 +120,9 @@ pub fn with_link(nic: &Nic, state: &str) -> String {
     with_child(&nic.xml, "link", Some(&format!("  <link state='{state}'/>\n")))
 }
 
+/// The most that each number of a limit can be: virsh's, and the daemon's.
+pub const MAX_RATE: u64 = u32::MAX as u64;
+
 /// Limits of one direction: average, peak and burst, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Rate {
@@ -134,7 +138,7 @@ pub struct Rate {
 
 impl Rate {
     /// Those of a command line, "average,peak,burst,floor". An average or a floor must be there: without, the rest limits
-    /// nothing, and what was limited before would be no more.
+    /// nothing, and what was limited before would be no more. Zeros alone say that.
     pub fn parse(text: &str) -> Option<Self> {
         let number = |part: &str| if part.is_empty() { Some(0) } else { part.parse().ok() };
         let mut numbers: Vec<u64> = text.split(',').map(number).collect::<Option<_>>()?;
@@ -144,7 +148,18 @@ impl Rate {
         numbers.resize(4, 0);
         let rate = Self { average: numbers[0], peak: numbers[1], burst: numbers[2], floor: numbers[3] };
         let limits = rate.average > 0 || rate.floor > 0;
-        (limits || text == "0").then_some(rate)
+        (limits || (text.starts_with('0') && rate == Self::default())).then_some(rate)
+    }
+
+    /// The same for the daemon. No number is over [`MAX_RATE`].
+    pub fn limits(&self) -> Bandwidth {
+        let number = |n: u64| i64::try_from(n).ok();
+        Bandwidth {
+            average: number(self.average),
+            peak: number(self.peak),
+            burst: number(self.burst),
+            floor: number(self.floor),
+        }
     }
 
     /// Those of an element.
@@ -178,13 +193,6 @@ impl Rate {
 pub fn bandwidth(inbound: Rate, outbound: Rate) -> String {
     let inner = inbound.element("inbound") + &outbound.element("outbound");
     if inner.is_empty() { inner } else { format!("  <bandwidth>\n{inner}  </bandwidth>\n") }
-}
-
-/// The element with other limits; a direction that is not given keeps its own.
-pub fn with_bandwidth(nic: &Nic, inbound: Option<Rate>, outbound: Option<Rate>) -> String {
-    let inbound = inbound.unwrap_or_else(|| Rate::of(nic.inbound.as_deref()));
-    let outbound = outbound.unwrap_or_else(|| Rate::of(nic.outbound.as_deref()));
-    with_child(&nic.xml, "bandwidth", Some(&bandwidth(inbound, outbound)))
 }
 
 /// An attribute of an element that is written.
@@ -236,14 +244,12 @@ mod test {
         let down = with_link(&found[0], "down");
         assert!(down.ends_with("  <link state='down'/>\n</interface>\n") && !down.contains("'up'"), "{down}");
         assert!(with_link(&found[1], "up").contains("    <ip address"));
-        let limited = with_bandwidth(&found[0], None, Rate::parse("7"));
-        assert!(
-            limited.contains(
-                "    <inbound average='100' peak='200' burst='64'/>\n    <outbound average='7'/>\n"
-            )
+        let rate = |text: &str| Rate::parse(text).unwrap_or_default();
+        assert_eq!(
+            bandwidth(Rate::of(found[0].inbound.as_deref()), rate("7")),
+            "  <bandwidth>\n    <inbound average='100' peak='200' burst='64'/>\n    <outbound average='7'/>\n  </bandwidth>\n"
         );
-        let none = with_bandwidth(&found[0], Rate::parse("0"), None);
-        assert!(!none.contains("bandwidth"), "{none}");
+        assert_eq!(bandwidth(rate("0"), Rate::default()), "");
     }
 
     #[test]
@@ -251,6 +257,9 @@ mod test {
         assert_eq!(Rate::parse("1,2,3"), Some(Rate { average: 1, peak: 2, burst: 3, floor: 0 }));
         assert_eq!(Rate::parse("1,,3").map(|r| (r.peak, r.burst)), Some((0, 3)));
         assert_eq!(Rate::parse("0,,,9").map(|r| r.floor), Some(9));
+        for none in ["0", "0,0,0", "0,0,0,0", "0,"] {
+            assert_eq!(Rate::parse(none), Some(Rate::default()), "{none}");
+        }
         for bad in ["", "x", "1,2,3,4,5", "-1", ",", "1,y", ",200", "0,200,5"] {
             assert_eq!(Rate::parse(bad), None, "{bad}");
         }

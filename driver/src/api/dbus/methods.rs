@@ -337,6 +337,7 @@ mod test {
     const NOT_ON_THE_BUS: &[(D, &str)] = &[
         (D::GetUsage, "figures of GetStats under other names"),
         (D::Subscribe, "signals"),
+        (D::TuneInterface, "UpdateDevice, as libvirt's driver for containers has no limits of interfaces"),
         (D::AttachConsole, "OpenConsole: a D-Bus connection does not become a console"),
         (D::ResizeConsole, "the descriptor of OpenConsole has a window size"),
         (D::ReadConsoleLog, "a stream of any length; varlink has it"),

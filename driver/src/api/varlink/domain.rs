@@ -11,8 +11,8 @@ use berth_schemas::domain::{
     GetResourcesOut, GetUsageIn, GetUsageOut, GetXMLIn, GetXMLOut, ListIn, ListOut, Method, RebootIn,
     RebootOut, ResumeIn, ResumeOut, SendProcessSignalIn, SendProcessSignalOut, SetAutostartIn,
     SetAutostartOut, SetMetadataIn, SetMetadataOut, SetResourcesIn, SetResourcesOut, ShutdownIn,
-    ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, UndefineIn, UndefineOut,
-    UpdateDeviceIn, UpdateDeviceOut,
+    ShutdownMode, ShutdownOut, StartIn, StartOut, SuspendIn, SuspendOut, TuneInterfaceIn, TuneInterfaceOut,
+    UndefineIn, UndefineOut, UpdateDeviceIn, UpdateDeviceOut,
 };
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
@@ -24,6 +24,7 @@ use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::container::tune::Tuning;
+use crate::container::tune_interface::InterfaceTuning;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
@@ -128,6 +129,16 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
             let p = UpdateDeviceIn::from_value(call.parameters)?;
             c.engine.change_device(&reference(p.name, p.uuid, p.id)?, Act::Update, &p.xml, p.affect).await?;
             c.out.good(&UpdateDeviceOut {}, false);
+            Ok(())
+        }
+        Method::TuneInterface => {
+            let p = TuneInterfaceIn::from_value(call.parameters)?;
+            let (inbound, outbound) = (p.inbound.as_ref(), p.outbound.as_ref());
+            let affect = p.affect.unwrap_or_default();
+            let tuning = InterfaceTuning::new(p.interface, inbound, outbound, p.link_up, affect)?;
+            let request = Request::TuneInterface(Box::new(tuning));
+            c.engine.ask(&reference(p.name, p.uuid, p.id)?, request).await?;
+            c.out.good(&TuneInterfaceOut {}, false);
             Ok(())
         }
         Method::GetResources => {

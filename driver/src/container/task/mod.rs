@@ -31,6 +31,7 @@ use crate::container::stop::{How, Outcome};
 use crate::container::task::pause::Changed;
 use crate::container::task::pressure::Watches;
 use crate::container::tune::Tuning;
+use crate::container::tune_interface::InterfaceTuning;
 use crate::engine::Engine;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
@@ -116,6 +117,8 @@ pub enum Request {
     SetMetadata(Box<MetadataChange>),
     /// Attach, detach or update a device.
     ChangeDevice(Box<DeviceChange>),
+    /// Change limits and link state of an interface.
+    TuneInterface(Box<InterfaceTuning>),
     /// Change what it may use.
     Tune(Box<Tuning>),
     /// Connect interfaces of a network that runs again.
@@ -303,9 +306,12 @@ impl Task {
             Request::ChangeDevice(change) if targets(&change.affect, self.active.is_some()).0 => {
                 Ask::EditLive
             }
+            Request::TuneInterface(tuning) if targets(&tuning.affect, self.active.is_some()).0 => {
+                Ask::EditLive
+            }
             Request::Tune(tuning) if targets(&tuning.affect, self.active.is_some()).0 => Ask::EditLive,
             Request::Reconnect(_) => Ask::EditLive,
-            Request::ChangeDevice(_) | Request::Tune(_) => Ask::EditNext,
+            Request::ChangeDevice(_) | Request::TuneInterface(_) | Request::Tune(_) => Ask::EditNext,
             Request::Settle => Ask::Settle,
         }
     }
@@ -361,6 +367,7 @@ impl Task {
                 answer(reply, done);
             }
             Request::ChangeDevice(change) => self.change_device(*change, reply).await,
+            Request::TuneInterface(tuning) => self.tune_interface(&tuning, reply).await,
             Request::Tune(tuning) => {
                 let done = self.tune(&tuning).await;
                 answer(reply, done);

@@ -14,6 +14,7 @@ use crate::container::lifecycle::{Denial, Fact, Phase};
 use crate::container::links::{self, Owner};
 use crate::container::plan_devices::needs_usb;
 use crate::container::plug::{self, LinkChange, Plug, Plugged};
+use crate::container::tune_interface::InterfaceTuning;
 use crate::engine::record::Pending;
 use crate::failure::Failure;
 use crate::host::links::Link;
@@ -21,8 +22,46 @@ use crate::host::usb;
 use crate::journal::operation_span;
 
 impl Task {
-    pub(super) async fn change_device(&mut self, change: DeviceChange, reply: Reply) {
-        match self.prepare(&change).await {
+    pub(super) async fn change_device(&mut self, mut change: DeviceChange, reply: Reply) {
+        if let Some(active) = &self.active {
+            change.forget_given(&active.run.live, &active.run.links);
+        }
+        let (live, next) = targets(&change.affect, self.active.is_some());
+        let changes = Changes { live: live.then(|| change.clone()), next: next.then_some(change) };
+        self.change(Ok(changes), reply).await;
+    }
+
+    /// The same change of what both definitions have, each by an update with its own element.
+    pub(super) async fn tune_interface(&mut self, tuning: &InterfaceTuning, reply: Reply) {
+        let changes = self.tunings(tuning);
+        self.change(changes, reply).await;
+    }
+
+    fn tunings(&self, tuning: &InterfaceTuning) -> Result<Changes, Failure> {
+        let (live, next) = targets(&tuning.affect, self.active.is_some());
+        if next && !self.lifecycle.persistent() {
+            return Err(self.denial(Denial::EditTransient));
+        }
+        let run = self.active.as_ref().map(|a| &a.run).filter(|_| live);
+        let kept = self.next.as_ref().filter(|_| next);
+        // What runs has more names.
+        let mac = match (run, kept) {
+            (Some(run), _) => tuning.mac_in(&run.live, &run.links)?,
+            (None, Some(kept)) => tuning.mac_in(kept, &[])?,
+            (None, None) => return Ok(Changes { live: None, next: None }),
+        };
+        Ok(Changes {
+            live: run.map(|run| tuning.change(&run.live, &mac)).transpose()?,
+            next: kept.map(|kept| tuning.change(kept, &mac)).transpose()?,
+        })
+    }
+
+    async fn change(&mut self, changes: Result<Changes, Failure>, reply: Reply) {
+        let prepared = match changes {
+            Ok(changes) => self.prepare(&changes).await,
+            Err(failure) => Err(failure),
+        };
+        match prepared {
             Err(failure) => answer(reply, Err(failure)),
             Ok((None, None)) => answer(reply, Ok(Answer::Done)),
             Ok((None, Some(next))) => {
@@ -34,16 +73,15 @@ impl Task {
     }
 
     /// Everything that can fail before anything is done.
-    async fn prepare(&self, change: &DeviceChange) -> Result<Prepared, Failure> {
-        let (live, next) = targets(&change.affect, self.active.is_some());
-        if next && !self.lifecycle.persistent() {
+    async fn prepare(&self, changes: &Changes) -> Result<Prepared, Failure> {
+        if changes.next.is_some() && !self.lifecycle.persistent() {
             return Err(self.denial(Denial::EditTransient));
         }
-        let next = match &self.next {
-            Some(domain) if next => Some(Arc::new(change.apply(domain)?)),
+        let next = match (&self.next, &changes.next) {
+            (Some(domain), Some(change)) => Some(Arc::new(change.apply(domain)?)),
             _ => None,
         };
-        let Some(active) = self.active.as_ref().filter(|_| live) else { return Ok((None, next)) };
+        let (Some(active), Some(change)) = (&self.active, &changes.live) else { return Ok((None, next)) };
         let changed = change.apply_live(&active.run.live)?;
         let usb = match needs_usb(&changed) || needs_usb(&active.run.live) {
             true => usb::list(Path::new("/sys"))
@@ -157,6 +195,12 @@ impl Task {
             answer(plugging.reply, result);
         }
     }
+}
+
+/// What is done in what runs, and in the kept definition.
+struct Changes {
+    live: Option<DeviceChange>,
+    next: Option<DeviceChange>,
 }
 
 /// The change of what runs, which includes the kept definition; or that of the kept definition alone.

@@ -3,9 +3,10 @@
 //! A bucket lets `burst` bytes go at the peak rate, or at once, and all else at the average. What comes faster waits in a
 //! queue, so that senders slow down instead of losing most of what they send.
 
-use berth_domain::model::Rate;
+use berth_domain::model::{Bandwidth, Rate};
 use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::tc::{TcAttribute, TcOption};
+use serde::{Deserialize, Serialize};
 
 /// Attributes of the bucket; linux/pkt_sched.h.
 const PARAMETERS: u16 = 1;
@@ -20,6 +21,57 @@ const ETHERNET: u8 = 1;
 const LEAST_BURST: u64 = 2 * (9000 + 18);
 /// The least that a queue holds.
 const LEAST_QUEUE: u64 = 64 * 1024;
+
+/// The limits that a network gives a port, each for a direction in which the interface has none of its own; a part of the
+/// status record of a domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Given {
+    inbound: Option<GivenRate>,
+    outbound: Option<GivenRate>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct GivenRate {
+    average: Option<u64>,
+    peak: Option<u64>,
+    floor: Option<u64>,
+    burst: Option<u64>,
+}
+
+impl Given {
+    /// Those of a class of ports; none where it has none.
+    pub fn of(bandwidth: Option<&Bandwidth>) -> Option<Box<Self>> {
+        let rate = |rate: &Rate| GivenRate {
+            average: rate.average,
+            peak: rate.peak,
+            floor: rate.floor,
+            burst: rate.burst,
+        };
+        let given = Self {
+            inbound: bandwidth?.inbound.as_ref().map(rate),
+            outbound: bandwidth?.outbound.as_ref().map(rate),
+        };
+        Some(Box::new(given)).filter(|given| given.inbound.is_some() || given.outbound.is_some())
+    }
+
+    /// Into the container.
+    pub fn inbound(&self) -> Option<Rate> {
+        self.inbound.as_ref().map(GivenRate::rate)
+    }
+
+    /// Out of the container.
+    pub fn outbound(&self) -> Option<Rate> {
+        self.outbound.as_ref().map(GivenRate::rate)
+    }
+}
+
+impl GivenRate {
+    fn rate(&self) -> Rate {
+        Rate { average: self.average, peak: self.peak, floor: self.floor, burst: self.burst }
+    }
+}
 
 /// One limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::bandwidth::Bucket;
+use self::bandwidth::{Bucket, Given};
 use self::kernel::{Found, Kernel};
 use self::spec::{LinkKind, LinkSpec, Pair, Port, host_mac, mac, port_vlans};
 use crate::network::sysctl;
@@ -48,6 +48,9 @@ pub struct Link {
     /// Whether it is a macvlan that has a device for itself, and shares its hardware address.
     #[serde(default)]
     pub passthrough: bool,
+    /// What its network limits where its element does not.
+    #[serde(default)]
+    pub given: Option<Box<Given>>,
 }
 
 impl Link {
@@ -164,6 +167,7 @@ impl Links {
             switch: interface.virtualport.is_some() || network.is_some(),
             network,
             bridge,
+            given: None,
         })
     }
 

@@ -5,10 +5,10 @@
 use std::net::IpAddr;
 
 use berth_domain::model::{
-    DirectMode, Interface, InterfaceSource, IpConfig, VirtualPort, Vlan, VlanMode, VlanTag,
+    Bandwidth, DirectMode, Interface, InterfaceSource, IpConfig, Rate, VirtualPort, Vlan, VlanMode, VlanTag,
 };
 
-use super::bandwidth::Bucket;
+use super::bandwidth::{Bucket, Given};
 use crate::container::plan_devices::{bits, usual_prefix};
 use crate::network::Connection;
 
@@ -55,6 +55,8 @@ pub struct Pair {
     pub inbound: Option<Bucket>,
     /// Limit out of the container.
     pub outbound: Option<Bucket>,
+    /// What of these limits, or of others that its own have replaced, its network gives.
+    pub given: Option<Box<Given>>,
 }
 
 /// A route of the host.
@@ -109,8 +111,7 @@ pub fn spec(interface: &Interface, connection: Option<&Connection>) -> LinkSpec 
                 vlan: interface.vlan.clone().or_else(|| port.vlan.clone()),
                 switch: interface.virtualport.clone().or_else(|| port.virtualport.clone()),
             };
-            let bandwidth = interface.bandwidth.as_ref().or(port.bandwidth.as_ref());
-            pair(Some(own), None, bandwidth)
+            pair(Some(own), None, interface.bandwidth.as_ref(), port.bandwidth.as_ref())
         }
         (InterfaceSource::Bridge { bridge }, None) => {
             let own = Port {
@@ -119,22 +120,28 @@ pub fn spec(interface: &Interface, connection: Option<&Connection>) -> LinkSpec 
                 vlan: interface.vlan.clone(),
                 switch: interface.virtualport.clone(),
             };
-            pair(Some(own), None, interface.bandwidth.as_ref())
+            pair(Some(own), None, interface.bandwidth.as_ref(), None)
         }
-        (InterfaceSource::Ethernet { host }, None) => pair(None, Some(host), interface.bandwidth.as_ref()),
+        (InterfaceSource::Ethernet { host }, None) => {
+            pair(None, Some(host), interface.bandwidth.as_ref(), None)
+        }
         (InterfaceSource::Network { .. } | InterfaceSource::Other(_), None) => {
-            pair(None, None, interface.bandwidth.as_ref())
+            pair(None, None, interface.bandwidth.as_ref(), None)
         }
     };
     LinkSpec { mac: mac(&interface.mac), mtu, up: interface.link_up != Some(false), kind }
 }
 
+/// A pair. A direction that its own element does not limit has the limit of the network's class of ports, if that has one.
 fn pair(
     port: Option<Port>,
     host: Option<&IpConfig>,
-    bandwidth: Option<&berth_domain::model::Bandwidth>,
+    own: Option<&Bandwidth>,
+    given: Option<&Bandwidth>,
 ) -> LinkKind {
-    let rate = |rate: Option<&berth_domain::model::Rate>| rate.and_then(Bucket::of);
+    let rate = |of: fn(&Bandwidth) -> Option<&Rate>| {
+        own.and_then(of).or_else(|| given.and_then(of)).and_then(Bucket::of)
+    };
     let address = |a: &berth_domain::model::IpAddress| {
         (a.address, a.prefix.unwrap_or_else(|| usual_prefix(a.address)), a.peer)
     };
@@ -148,8 +155,9 @@ fn pair(
         port,
         addresses: host.iter().flat_map(|h| &h.addresses).map(address).collect(),
         routes: host.iter().flat_map(|h| &h.routes).map(route).collect(),
-        inbound: rate(bandwidth.and_then(|b| b.inbound.as_ref())),
-        outbound: rate(bandwidth.and_then(|b| b.outbound.as_ref())),
+        inbound: rate(|b| b.inbound.as_ref()),
+        outbound: rate(|b| b.outbound.as_ref()),
+        given: Given::of(given),
     }))
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
     HostdevSource, Interface, InterfaceSource, IpConfig, Rate, VirtualPort, Vlan,
 };
 use crate::tree::Element;
-use crate::{Live, LiveConsole};
+use crate::{Live, LiveConsole, LiveInterface};
 
 pub(super) fn devices(d: &Devices, live: Option<&Live>) -> Element {
     let console = |(index, console): (usize, &Console)| {
@@ -104,7 +104,7 @@ fn interface(i: &Interface, live: Option<&Live>) -> Element {
         .maybe(Some(source).filter(|s| !s.is_bare()))
         .maybe(i.vlan.as_ref().map(vlan))
         .maybe(i.virtualport.as_ref().map(virtualport))
-        .maybe(i.bandwidth.as_ref().map(bandwidth))
+        .maybe(limits(i, live).as_ref().map(bandwidth))
         .with("port", "isolated", i.isolated.map(yes_no), x)
         .each(ip_config(&i.ip))
         .with("target", "dev", target, x)
@@ -115,6 +115,16 @@ fn interface(i: &Interface, live: Option<&Live>) -> Element {
         .with("mtu", "size", i.mtu, x)
         .with("alias", "name", i.alias.as_ref(), x)
         .extra(x)
+}
+
+/// Its own limits, and in what runs those that its network gives it where it has none of a direction.
+fn limits(i: &Interface, live: Option<&LiveInterface>) -> Option<Bandwidth> {
+    let given = live.filter(|l| l.inbound.is_some() || l.outbound.is_some());
+    let Some(given) = given else { return i.bandwidth.clone() };
+    let mut limits = i.bandwidth.clone().unwrap_or_default();
+    limits.inbound = limits.inbound.or_else(|| given.inbound.clone());
+    limits.outbound = limits.outbound.or_else(|| given.outbound.clone());
+    Some(limits)
 }
 
 fn ip_config(config: &IpConfig) -> Vec<Element> {

@@ -157,7 +157,7 @@ pub struct Route {
 }
 
 /// `<bandwidth>`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bandwidth {
     /// Into the container.
     pub inbound: Option<Rate>,
@@ -168,7 +168,7 @@ pub struct Bandwidth {
 }
 
 /// A limit of throughput in KiB per second.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
     /// On average.
     pub average: Option<u64>,

@@ -21,6 +21,8 @@ const MAX_PARAMETERS: usize = 256;
 const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
 /// Folders of /proc/sys/net/ipv4/conf that are not of an interface: the kernel makes none of these names.
 const RESERVED: [&str; 2] = ["all", "default"];
+/// The most that libvirt's interface takes of a limit, which its documents go beyond.
+pub const MAX_RATE: u64 = u32::MAX as u64;
 /// Longest name of a network interface (`IFNAMSIZ` minus the final zero).
 const MAX_IFNAME: usize = 15;
 
@@ -297,6 +299,24 @@ pub(crate) fn bandwidth(mut w: Walk<'_>) -> Bandwidth {
         };
         if rate.average.is_none() && rate.floor.is_none() {
             child.error("the attribute 'average' is missing");
+        }
+        if let (Some(peak), Some(average)) = (rate.peak.filter(|p| *p > 0), rate.average)
+            && peak < average
+        {
+            child.warn_at(
+                "peak",
+                format!("the peak {peak} is below the average {average}, and without effect"),
+            );
+        }
+        for (name, value) in
+            [("average", rate.average), ("peak", rate.peak), ("floor", rate.floor), ("burst", rate.burst)]
+        {
+            if value.is_some_and(|v| v > MAX_RATE) {
+                child.warn_at(
+                    name,
+                    format!("the {name} is over {MAX_RATE}, the most that can be set in what runs"),
+                );
+            }
         }
         if rate.floor.is_some() && element == "outbound" {
             child.error_at("floor", "a floor is only possible inbound");

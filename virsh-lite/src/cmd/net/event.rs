@@ -89,5 +89,5 @@ fn print(session: &mut Session, event: &Event, timestamp: bool) {
         EventKind::Stopped => "Stopped",
     };
     let stamp = if timestamp { format!("{}: ", times::utc(event.at_u_sec)) } else { String::new() };
-    session.out.print(&format!("{stamp}event 'lifecycle' for network '{}': {what}\n", event.name));
+    session.out.print(&format!("{stamp}event 'lifecycle' for network {}: {what}\n", event.name));
 }
