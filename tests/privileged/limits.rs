@@ -717,6 +717,17 @@ fn devices() -> Outcome {
     };
     ensure!(has(&read(&daemon)?, &number, 3000), "{}", read(&daemon)?);
 
+    // The limit is taken away by the other name of the device, in both definitions.
+    let zero = format!("{first},0");
+    daemon.ok(&["blkiotune", name, "--live", "--config", "--device-read-bytes-sec", &zero])?;
+    ensure!(!read(&daemon)?.contains(&format!("{number} ")), "{}", read(&daemon)?);
+    for which in ["--live", "--config"] {
+        let left = daemon.ok(&["blkiotune", name, which])?;
+        ensure!(left.contains("device_read_bytes_sec: \n"), "{which}: {left}");
+    }
+    daemon.ok(&["blkiotune", name, "--live", "--device-read-bytes-sec", &format!("{shown},3000")])?;
+    ensure!(has(&read(&daemon)?, &number, 3000), "{}", read(&daemon)?);
+
     fs::remove_file(&gone).map_err(|e| e.to_string())?;
     // A path that is gone is in the way of nothing else.
     daemon.ok(&["setmem", name, "128M"])?;
