@@ -237,6 +237,10 @@ fn disks() -> Outcome {
         (0..9).find(|n| figures.get(&format!("block.{n}.name")).is_some_and(|name| name == target))
     };
     let (used, unused) = (of("vda").ok_or("no vda")?, of("vdb").ok_or("no vdb")?);
+    // The host may have a vda of its own, and the root on it.
+    let names: Vec<_> = (0..9).filter_map(|n| figures.get(&format!("block.{n}.name"))).collect();
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    ensure_eq!(distinct.len(), names.len(), "different names among {names:?}");
     ensure_eq!(figures.get(&format!("block.{used}.path")), Some(&source), "the source");
     ensure_eq!(number(&figures, &format!("block.{used}.wr.bytes"))?, 262_144, "bytes written");
     ensure_eq!(number(&figures, &format!("block.{unused}.wr.bytes"))?, 0, "bytes written to the other");

@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("view::and_so_does_one_with_the_hosts_ids", || sees("t-vh", HOST_IDS)),
     ("view::it_can_be_turned_off", off),
     ("view::a_killed_server_is_replaced_under_readers", replaced),
+    ("view::a_new_server_counts_threads_at_once", counts),
     ("view::nothing_goes_back_when_a_server_is_killed", forward),
     ("view::it_goes_on_without_the_daemon", without_daemon),
     ("view::a_stopped_server_is_replaced", stopped),
@@ -508,6 +509,31 @@ fn harm() -> Outcome {
     ensure_eq!(fs::read_to_string(log).unwrap_or_default(), "", "complaints");
     let server = inside.woken()?;
     check_rights(server)?;
+    inside.destroy()
+}
+
+/// Also where the averages have moved a moment ago, and are not to move again.
+fn counts() -> Outcome {
+    let inside = Inside::start("t-vt", "")?;
+    inside.run("cat /proc/loadavg")?;
+    for file in ["loadavg", "stat"] {
+        // With this it is kept that they were counted.
+        inside.run("cat /proc/uptime")?;
+        send(inside.woken()?, Signal::SIGKILL)?;
+        let script = format!(
+            "sleep 20 & yes >/dev/null & yes >/dev/null & sleep 0.2; cat /proc/{file}; kill %1 %2 %3"
+        );
+        let text = inside.run(&script)?;
+        if file == "stat" {
+            ensure!(number(&text, "procs_running ") >= Some(2), "{text}");
+            continue;
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let threads = words.get(3).and_then(|w| w.split_once('/')).unwrap_or_default();
+        // Two shells, one that sleeps, two that do not, and the reader.
+        let (active, all) = (threads.0.parse::<u32>().unwrap_or(0), threads.1.parse::<u32>().unwrap_or(0));
+        ensure!(active >= 2 && all >= 5, "{text}");
+    }
     inside.destroy()
 }
 

@@ -75,12 +75,36 @@ fn delegate(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     Ok(())
 }
 
+/// The limits of version 2 that programs look up in their own group: how large a heap may get, how many threads to start.
+const MIRRORED: &[&str] = &["memory.max", "memory.swap.max", "cpu.max"];
+
+/// Says the limits, which are one level above, in the payload group too, the topmost that can be seen inside. Nothing
+/// hangs on it: what is there does not limit more than what counts.
+fn mirror(groups: &PlanCgroups, payload: &str) {
+    for file in MIRRORED {
+        let (from, to) = (format!("{}/{file}", groups.unified), format!("{payload}/{file}"));
+        // The daemon changes the limit first and then what is said: looked at again, the later one stays.
+        let mut said = String::new();
+        while let Ok(value) = fs::read_to_string(&from)
+            && value != said
+        {
+            let _ = write(&to, value.trim_end());
+            said = value;
+        }
+    }
+    // With what it did not use of one period for the next it is never the first to be out of time: that is the group
+    // above, where it is counted. Linux 5.14; without a quota there is none to save.
+    let quota = fs::read_to_string(format!("{payload}/cpu.max")).unwrap_or_default();
+    let _ = write(&format!("{payload}/cpu.max.burst"), quota.split(' ').next().unwrap_or_default());
+}
+
 /// Makes the payload group and the controller's own. The controller moves there when it has time: [`settle`].
 pub fn prepare(groups: &PlanCgroups, owner: Owner) -> Outcome<()> {
     let payload = payload(groups);
     for path in [&payload, &own(groups)] {
         make(path)?;
     }
+    mirror(groups, &payload);
     // Users inside look into their part of it; the folders above are nowhere to be seen there.
     fs::set_permissions(&payload, fs::Permissions::from_mode(0o755))
         .map_err(|e| Doing::new(Step::Cgroup, "chmod").path(&payload).failed(errno(&e)))?;
@@ -273,7 +297,31 @@ fn errno(e: &std::io::Error) -> Errno {
 
 #[cfg(test)]
 mod test {
-    use super::counter;
+    use super::*;
+
+    #[test]
+    fn the_containers_own_group_says_the_limits() {
+        let dir = std::env::temp_dir().join(format!("berth-mirror-{}", std::process::id()));
+        let groups =
+            PlanCgroups { unified: dir.display().to_string(), legacy: Vec::new(), legacy_memory: None };
+        let payload = payload(&groups);
+        fs::create_dir_all(&payload).expect("made");
+        for (file, limit, said) in [
+            ("memory.max", "4096\n", "max\n"),
+            ("memory.high", "2048\n", "max\n"),
+            ("cpu.max", "50000 100000\n", "max 100000\n"),
+        ] {
+            fs::write(dir.join(file), limit).expect("written");
+            fs::write(dir.join("payload").join(file), said).expect("written");
+        }
+        fs::write(dir.join("payload/cpu.max.burst"), "0").expect("written");
+        mirror(&groups, &payload);
+        let said = |file: &str| fs::read_to_string(dir.join("payload").join(file)).ok();
+        let all = ["memory.max", "memory.high", "cpu.max", "cpu.max.burst", "memory.swap.max"].map(said);
+        fs::remove_dir_all(&dir).expect("removed");
+        let expected = ["4096", "max\n", "50000 100000", "50000"].map(|text| Some(text.to_owned()));
+        assert_eq!((&all[..4], &all[4]), (&expected[..], &None));
+    }
 
     #[test]
     fn counters_are_found_by_whole_name() {

@@ -66,6 +66,8 @@ pub struct Files {
     pub legacy_memory: bool,
     /// Whether block devices belong to version 1.
     pub legacy_blocks: bool,
+    /// The container's own group, and through it those in it.
+    pub payload: Option<File>,
     buffer: Vec<u8>,
 }
 
@@ -104,6 +106,7 @@ impl Files {
             cpu_limits: Vec::new(),
             legacy_memory: options.memory.is_some(),
             legacy_blocks: options.blkio.is_some(),
+            payload: File::open(&payload).ok(),
             buffer: vec![0; 16 << 10],
         };
         if !files.legacy_memory {

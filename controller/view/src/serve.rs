@@ -48,8 +48,8 @@ struct Server<'a> {
     accounts: Accounts,
     snapshots: Snapshots,
     next_handle: u64,
-    /// Threads that there are, and how many are active, when they were counted last.
-    tasks: (u64, u32),
+    /// Threads that there are, and how many are active, when they were counted last. None: this program has not yet.
+    tasks: Option<(u64, u32)>,
     changed: bool,
     /// How long each file of /proc was when it was made last.
     lengths: [u64; PROC.len()],
@@ -83,7 +83,7 @@ pub fn serve(options: Options, files: Files) -> Result<(), String> {
         snapshots: Snapshots::default(),
         // Handles of another run of this program are not ours.
         next_handle: seconds_and(ClockId::Boottime).0 << 32,
-        tasks: (1, 1),
+        tasks: None,
         changed: false,
         lengths: [0; PROC.len()],
     };
@@ -361,8 +361,9 @@ impl Server<'_> {
                 return Ok(text::cpuinfo::text(host, &cpus));
             }
             ProcFile::Stat => {
+                let (_, active) = self.tasks();
                 let cpus = self.account();
-                let rest = Rest { started: self.started_at(), active: self.tasks.1 };
+                let rest = Rest { started: self.started_at(), active };
                 return Ok(text::stat::text(&self.accounts.usage, cpus.count(), &rest));
             }
             ProcFile::Uptime => {
@@ -396,13 +397,11 @@ impl Server<'_> {
     }
 
     fn load_text(&mut self) -> String {
-        if self.accounts.load.is_due(self.up()) {
-            self.count();
-        }
+        let (tasks, active) = self.tasks();
         let [one, five, fifteen] = self.accounts.load.averages;
         // At least whoever reads it, also where that was not there yet when it was counted.
-        let active = self.tasks.1.max(1);
-        let tasks = self.tasks.0.max(active.into());
+        let active = active.max(1);
+        let tasks = tasks.max(active.into());
         // The last process id is of no use to anybody, and would be the host's.
         format!("{one:.2} {five:.2} {fifteen:.2} {active}/{tasks} {tasks}\n")
     }
@@ -427,9 +426,7 @@ impl Server<'_> {
         if !self.accounts.load.is_due(up) {
             return;
         }
-        let counted = tasks::count(&format!("{}/payload", self.options.unified));
-        let threads = self.files.number(Source::Tasks).or(counted.map(|c| c.0)).unwrap_or(1);
-        self.tasks = (threads, counted.map_or(1, |c| c.1));
+        let active = self.count_tasks();
         let last = self.accounts.usage.last.as_ref();
         let used = last.map_or(0, |l| l.user.saturating_add(l.system));
         self.accounts.load.add(Moment {
@@ -437,10 +434,31 @@ impl Server<'_> {
             used,
             waited: figures::waited(&mut self.files, Source::CpuPressure),
             blocked: figures::waited(&mut self.files, Source::IoPressure),
-            active: counted.map(|c| c.1),
+            active,
             cpus: cpus.count() as u32,
         });
         self.changed = true;
+    }
+
+    /// Counts the threads. Answers how many are active, if anybody may look.
+    fn count_tasks(&mut self) -> Option<u32> {
+        let counted = self.files.payload.as_ref().and_then(|group| tasks::count(group.as_fd()));
+        let threads = self.files.number(Source::Tasks).or(counted.map(|c| c.0)).unwrap_or(1);
+        let active = counted.map(|c| c.1);
+        self.tasks = Some((threads, active.unwrap_or(1)));
+        active
+    }
+
+    /// The threads as they were at most some seconds ago.
+    fn tasks(&mut self) -> (u64, u32) {
+        if self.accounts.load.is_due(self.up()) {
+            self.count();
+        }
+        if self.tasks.is_none() {
+            // Another run of this program has moved the averages just now: that is not for this one to do again.
+            self.count_tasks();
+        }
+        self.tasks.unwrap_or((1, 1))
     }
 
     fn save(&mut self) {

@@ -3,8 +3,11 @@
 //!
 //! On version 2 of control groups the kernel has no count of its own. Does not know what the count is for.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
 /// The most groups that are looked into.
 const MOST_GROUPS: usize = 512;
@@ -13,18 +16,18 @@ const MOST_GROUPS: usize = 512;
 const MOST_THREADS: usize = 512;
 
 /// Threads in a group and in all below it, and how many of them run, want to, or wait for a disk. None if nobody may
-/// look.
-pub fn count(group: &str) -> Option<(u64, u32)> {
+/// look. By a descriptor: the groups above are for root alone to pass through.
+pub fn count(group: BorrowedFd<'_>) -> Option<(u64, u32)> {
     let mut threads = Vec::new();
-    let mut groups = vec![group.to_owned()];
+    let mut groups = vec![".".to_owned()];
     let mut seen = 0;
-    while let Some(group) = groups.pop() {
+    while let Some(path) = groups.pop() {
         seen += 1;
-        if let Ok(text) = fs::read_to_string(format!("{group}/cgroup.threads")) {
+        if let Some(text) = text(group, &format!("{path}/cgroup.threads")) {
             threads.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
         }
         if seen + groups.len() < MOST_GROUPS {
-            groups.extend(below(Path::new(&group)));
+            groups.extend(below(group, &path));
         }
     }
     let states: Vec<bool> = threads.iter().take(MOST_THREADS).filter_map(|t| is_active(*t)).collect();
@@ -36,10 +39,19 @@ pub fn count(group: &str) -> Option<(u64, u32)> {
     Some((threads.len() as u64, u32::try_from(scaled).unwrap_or(u32::MAX)))
 }
 
-fn below(group: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
-    let folders = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
-    folders.filter_map(|e| e.path().to_str().map(str::to_owned)).take(MOST_GROUPS).collect()
+fn text(group: BorrowedFd<'_>, path: &str) -> Option<String> {
+    let file = openat(group, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).ok().map(|_| text)
+}
+
+fn below(group: BorrowedFd<'_>, path: &str) -> Vec<String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(group, path, flags, Mode::empty());
+    let Some(entries) = folder.ok().and_then(|f| Dir::read_from(f).ok()) else { return Vec::new() };
+    let folders = entries.flatten().filter(|e| e.file_type() == FileType::Directory);
+    let names = folders.filter_map(|e| e.file_name().to_str().ok().map(str::to_owned));
+    names.filter(|n| n != "." && n != "..").map(|n| format!("{path}/{n}")).take(MOST_GROUPS).collect()
 }
 
 /// Whether a thread is in state R or D: proc_pid_stat(5). None if it has gone.
@@ -48,4 +60,29 @@ fn is_active(thread: u32) -> Option<bool> {
     // The name in parentheses may have any bytes.
     let end = text.iter().rposition(|b| *b == b')')?;
     Some(matches!(text.get(end + 2)?, b'R' | b'D'))
+}
+
+#[cfg(test)]
+mod test {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn threads_of_all_groups_are_counted_from_a_descriptor() {
+        let dir = std::env::temp_dir().join(format!("berth-tasks-{}", std::process::id()));
+        fs::create_dir_all(dir.join("a/b")).expect("made");
+        let own = std::process::id();
+        // Ours, twice, and one that there cannot be.
+        for (group, threads) in
+            [(".", format!("{own}\n")), ("a", String::new()), ("a/b", format!("{own}\n0\n"))]
+        {
+            fs::write(dir.join(group).join("cgroup.threads"), threads).expect("written");
+        }
+        let group = File::open(&dir).expect("opened");
+        let counted = count(group.as_fd());
+        fs::remove_dir_all(&dir).expect("removed");
+        assert!(counted.is_some_and(|(threads, active)| threads == 3 && active <= 3), "{counted:?}");
+        assert_eq!(count(group.as_fd()), None, "a group that has gone");
+    }
 }

@@ -158,6 +158,32 @@ impl Tuning {
         Ok(parsed.domain)
     }
 
+    /// Devices of which limits are only taken away, and which the definition has no entry for by that path.
+    fn unnamed<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = &'a WireDevice> {
+        let devices = self.change.blkio_devices.iter().flatten();
+        devices.filter(|wanted| only_takes(wanted) && !has_entry(domain, &wanted.path))
+    }
+
+    /// Whether a device has to be looked up: see [`Self::named_as_in`].
+    pub fn has_unnamed(&self, domain: &Domain) -> bool {
+        self.unnamed(domain).next().is_some()
+    }
+
+    /// The same change, with limits taken from the entry of the device if the definition has it by another path: the kernel
+    /// knows devices and no paths, and who takes a limit away wants it gone. `entry` answers the path of the entry.
+    pub fn named_as_in(&self, domain: &Domain, entry: &dyn Fn(&str) -> Option<String>) -> Self {
+        let mut named = self.clone();
+        for wanted in named.change.blkio_devices.iter_mut().flatten() {
+            if only_takes(wanted)
+                && !has_entry(domain, &wanted.path)
+                && let Some(path) = entry(&wanted.path)
+            {
+                wanted.path = path;
+            }
+        }
+        named
+    }
+
     /// What the document says is wrong, with the name of the parameter: nobody who changes one sees the document.
     fn refused_by_document(&self, place: &str, message: String) -> Failure {
         let name = match PLACES.iter().find(|(p, _)| *p == place) {
@@ -390,6 +416,17 @@ impl Tuning {
     }
 }
 
+fn has_entry(domain: &Domain, path: &str) -> bool {
+    domain.blkiotune.iter().flat_map(|b| &b.devices).any(|there| there.path == path)
+}
+
+fn only_takes(wanted: &WireDevice) -> bool {
+    let WireDevice { path: _, weight, read_bytes_sec, write_bytes_sec, read_iops_sec, write_iops_sec } =
+        wanted;
+    let all = [weight, read_bytes_sec, write_bytes_sec, read_iops_sec, write_iops_sec];
+    all.into_iter().flatten().all(|value| none_at_0(*value) == -1)
+}
+
 fn none_at_0(value: i64) -> i64 {
     if value == 0 { -1 } else { value }
 }
@@ -447,6 +484,36 @@ mod test {
         let mut expected = resources(&before);
         (expected.cpu_quota, expected.numa_mode) = (Some(-1), Some("strict".into()));
         assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn limits_are_taken_from_a_device_by_whatever_name() {
+        use serde_json::json;
+        let entry = "<device><path>/link</path><read_bytes_sec>5</read_bytes_sec><write_bytes_sec>6</write_bytes_sec></device>";
+        let before = domain(&format!("<blkiotune>{entry}</blkiotune>"));
+        let after = |devices: serde_json::Value| {
+            let tuning = change(json!({ "blkioDevices": devices }));
+            let find = |path: &str| (path == "/dev/sda").then(|| "/link".to_owned());
+            let named = tuning.named_as_in(&before, &find);
+            let said = resources(&named.apply(&before, true, &host()).expect("changed"));
+            let shown = said.blkio_devices.into_iter().map(|d| (d.path, d.read_bytes_sec, d.write_bytes_sec));
+            (tuning.has_unnamed(&before), shown.collect::<Vec<_>>())
+        };
+        let link = |read, write| ("/link".to_owned(), read, write);
+        for (devices, looked_up, expected) in [
+            (json!([{ "path": "/dev/sda", "readBytesSec": 0 }]), true, vec![link(None, Some(6))]),
+            (json!([{ "path": "/dev/sda", "readBytesSec": -1, "writeBytesSec": 0 }]), true, vec![]),
+            (json!([{ "path": "/dev/sdb", "readBytesSec": 0 }]), true, vec![link(Some(5), Some(6))]),
+            (json!([{ "path": "/link", "readBytesSec": 0 }]), false, vec![link(None, Some(6))]),
+            // Which of two entries would count is not said: that is for the host to refuse.
+            (
+                json!([{ "path": "/dev/sda", "readBytesSec": 7, "writeBytesSec": 0 }]),
+                false,
+                vec![link(Some(5), Some(6)), ("/dev/sda".to_owned(), Some(7), None)],
+            ),
+        ] {
+            assert_eq!(after(devices.clone()), (looked_up, expected), "{devices}");
+        }
     }
 
     #[test]

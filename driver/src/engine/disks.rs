@@ -73,6 +73,12 @@ pub fn tell(
             (None, None) => {}
         }
     }
+    // A device of the host that the container has used by its root, say: a name of the document means the document's disk.
+    for block in blocks.iter_mut().filter(|b| b.target.is_none()) {
+        if disks.iter().any(|disk| disk.target == block.name) {
+            block.name.insert_str(0, "/dev/");
+        }
+    }
 }
 
 /// The device that a partition is on.
@@ -116,7 +122,9 @@ mod test {
             disk("block", "dev='/dev/nosuch'", "vdd"),
         ];
         let of = |device: &str| BlockStats { read_bytes: 5, ..unused(device, device.into()) };
-        let mut blocks = vec![of("7:3"), of("8:0")];
+        // The host has two that are called like disks of the document, one of them like one that has no device.
+        let called = |device: &str, name: &str| BlockStats { read_bytes: 9, ..unused(device, name.into()) };
+        let mut blocks = vec![of("7:3"), of("8:0"), called("254:0", "vda"), called("254:48", "vdd")];
         tell(&mut blocks, &disks, dir.path(), &mut Loops::default(), &|number| format!("named {number}"));
         let shown: Vec<_> = blocks
             .iter()
@@ -127,6 +135,8 @@ mod test {
             [
                 ("7:3", Some("vda"), Some("/a.img"), 5),
                 ("8:0", None, None, 5),
+                ("/dev/vda", None, None, 9),
+                ("/dev/vdd", None, None, 9),
                 ("named 7:0", Some("vdb"), Some("/other.img"), 0)
             ]
         );

@@ -196,6 +196,13 @@ impl Engine {
                 }
                 self.settle_tuning(&live, record.scope.clone(), record.io_numbers.clone()).await;
             }
+            let (cgroups, all) = (self.cgroups.clone(), record.tuning);
+            let groups = cgroups.of(&record.name, record.scope.as_deref().or(live.partition()));
+            let said = blocking(move || {
+                cgroups.mirror(&groups, all);
+                Ok(())
+            });
+            drop(said.await);
         }
         let unpublished = match (&mut alive, record.process) {
             (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,

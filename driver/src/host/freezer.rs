@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::cgroups::Groups;
+use super::cgroups::{Groups, PAYLOAD};
 
 /// How long the processes of a container may take to stand still.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,9 +62,6 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fre
     let path = path.to_owned();
     move |cause| FreezeError::File { operation, path, cause }
 }
-
-/// The container's own group, in the one with the limits and in one of version 1.
-const PAYLOAD: &str = "payload";
 
 /// Freezes a container and waits until everything in it stands. If that takes longer than `patience` it goes on again, and
 /// the error says what could not be stopped. `init`: its process, as far as it is known.

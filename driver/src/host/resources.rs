@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cgroups::Groups;
+use super::cgroups::{Groups, PAYLOAD};
 use super::freezer;
 use super::limits::{IoLimits, Limits, Setting, cpus, v1, v2};
 use super::shares::{self, Lowered, NONE, PERIOD_FILE, QUOTA_FILE, Share};
@@ -16,6 +16,13 @@ use super::shares::{self, Lowered, NONE, PERIOD_FILE, QUOTA_FILE, Share};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often they are, the last times while nobody inside can make others.
 const ROUNDS: usize = 3;
+
+/// The limits of version 2 that programs inside look up in the topmost group that they see. That is the container's own,
+/// below the one with the limits: its controller says them there when it makes it, and each change says them again.
+const MIRRORED: [&str; 3] = ["memory.max", "memory.swap.max", CPU_MAX];
+const CPU_MAX: &str = "cpu.max";
+/// What a group may use of a quota later than in its period.
+const BURST: &str = "cpu.max.burst";
 
 /// A limit that the host cannot set, or that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +42,8 @@ pub struct LimitError {
 #[derive(Debug, Default)]
 pub struct Change {
     done: Vec<(Step, Vec<Lowered>)>,
+    /// What was said in the container's own group before.
+    said: Vec<(PathBuf, String)>,
     place: Place,
 }
 
@@ -155,7 +164,7 @@ impl Groups {
         cpus: Option<&[u32]>,
         pretend: bool,
     ) -> Result<Change, LimitError> {
-        let mut change = Change { done: Vec::new(), place: self.place(pretend) };
+        let mut change = Change { place: self.place(pretend), ..Change::default() };
         for step in self.steps(old, new, cpus, pretend) {
             match step.take(&change.place) {
                 Ok(lowered) => change.done.push((step, lowered)),
@@ -166,7 +175,26 @@ impl Groups {
                 }
             }
         }
+        change.mirror(self);
         Ok(change)
+    }
+
+    /// The file in the container's own group that says what one of the domain's group limits.
+    fn mirror_of(&self, path: &Path) -> Option<PathBuf> {
+        let file = path.file_name()?.to_str().filter(|f| MIRRORED.contains(f))?;
+        (path.parent()? == self.limited).then(|| self.limited.join(PAYLOAD).join(file))
+    }
+
+    /// Has the container's own group say the limits of the domain's. `all`: also what it says otherwise; else only where
+    /// it says nothing, as that of a controller that did not do this.
+    pub fn mirror(&self, all: bool, pretend: bool) {
+        for path in MIRRORED.map(|file| self.limited.join(file)) {
+            let (Some(limit), Some(mirror)) = (first_line(&path), self.mirror_of(&path)) else { continue };
+            let Some(said) = first_line(&mirror) else { continue };
+            if said != limit && (all || said.starts_with("max")) {
+                say(&mirror, &limit, pretend);
+            }
+        }
     }
 
     fn place(&self, pretend: bool) -> Place {
@@ -311,7 +339,36 @@ fn join_quota(steps: &mut Vec<Step>) {
     }
 }
 
+/// Writes to a file of the container's own group. Root with the host's ids can write it too, and nothing hangs on it.
+fn say(mirror: &Path, limit: &str, pretend: bool) {
+    let burst = mirror.with_file_name(BURST);
+    let save = |text: &str| {
+        if mirror.ends_with(CPU_MAX) {
+            drop(write(&burst, text, false))
+        }
+    };
+    // The kernel refuses a quota that is less than that.
+    save("0");
+    if let Err(e) = write(mirror, limit, pretend) {
+        tracing::debug!("cannot write '{limit}' to '{}': {e}", mirror.display());
+    }
+    // Of two groups with one quota either may be the first to be out of time, and only the upper one's is counted.
+    save(limit.split(' ').next().unwrap_or_default());
+}
+
 impl Change {
+    /// Has the container's own group say what was changed.
+    fn mirror(&mut self, groups: &Groups) {
+        for (step, _) in &self.done {
+            if let Some(mirror) = groups.mirror_of(&step.path)
+                && let Some(said) = first_line(&mirror)
+            {
+                say(&mirror, &step.new, self.place.pretend);
+                self.said.push((mirror, said));
+            }
+        }
+    }
+
     /// Writes back what was before, the last first. What fails here was the kernel's own value a moment ago.
     pub fn undo(self) {
         for (step, lowered) in self.done.iter().rev() {
@@ -319,6 +376,9 @@ impl Change {
                 tracing::warn!("cannot write '{}' back to '{}': {e}", step.old, step.path.display());
             }
             shares::restore(lowered);
+        }
+        for (mirror, said) in &self.said {
+            say(mirror, said, self.place.pretend);
         }
     }
 }

@@ -581,7 +581,8 @@ pub struct MemoryStats {
 pub struct BlockStats {
     /// Major and minor number, "8:0".
     pub device: String,
-    /// The kernel's name, for example "sda"; the numbers where it has none any more.
+    /// The kernel's name, for example "sda"; the numbers where it has none any more. A device that is no disk of the document
+    /// but called like the target of one has "/dev/" before its name.
     pub name: String,
     /// Target of the disk of the document that it is, and its source there; null for other devices and for images behind
     /// qemu-nbd. A partition has the figures of the device that it is on.

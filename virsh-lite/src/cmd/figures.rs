@@ -29,7 +29,8 @@ pub static DOMBLKSTAT: Command = Command::new(
 )
 .about(
     "Prints what a running domain has read and written through one disk, or through any other block device of the host, \
-     or through all.",
+     or through all. A device of the host that is called like a disk of the domain, but is not that disk, is asked for as \
+     /dev/NAME; domstats has it by that name, too.",
 )
 .options(&[
     Opt::domain(),

@@ -52,18 +52,20 @@ fn memory(stats: &DomainStats, take: fn(&MemoryStats) -> Option<i64>) -> Samples
     one(stats.memory.as_ref().and_then(take), 1.0)
 }
 
+/// Two that look the same here would make the whole page invalid.
+fn by_device<'a>(all: impl Iterator<Item = (&'a String, i64)>) -> Samples {
+    let mut seen = std::collections::HashSet::new();
+    let all = all.map(|(name, value)| (label(name), value)).filter(|(name, _)| seen.insert(name.clone()));
+    all.map(|(name, value)| (vec![("target_device", name)], value as f64)).collect()
+}
+
 fn blocks(stats: &DomainStats, take: fn(&berth_schemas::domain::BlockStats) -> i64) -> Samples {
-    let all = stats.blocks.iter().flatten();
-    all.map(|b| (vec![("target_device", label(b.target.as_ref().unwrap_or(&b.name)))], take(b) as f64))
-        .collect()
+    by_device(stats.blocks.iter().flatten().map(|b| (b.target.as_ref().unwrap_or(&b.name), take(b))))
 }
 
 fn nets(stats: &DomainStats, take: fn(&berth_schemas::domain::InterfaceStats) -> i64) -> Samples {
     let all = stats.interfaces.iter().flatten().filter(|i| i.name != "lo");
-    // Two that look the same here would make the whole page invalid.
-    let mut seen = std::collections::HashSet::new();
-    let all = all.map(|i| (label(&i.name), take(i) as f64)).filter(|(name, _)| seen.insert(name.clone()));
-    all.map(|(name, value)| (vec![("target_device", name)], value)).collect()
+    by_device(all.map(|i| (&i.name, take(i))))
 }
 
 /// Inside a container an interface may be called almost anything. The encoder escapes what the format wants escaped.
@@ -173,7 +175,7 @@ fn encode(all: Vec<DomainStats>) -> Result<String, fmt::Error> {
 #[cfg(test)]
 mod test {
     use super::*;
-    use berth_schemas::domain::{CpuStats, InterfaceStats, Reason};
+    use berth_schemas::domain::{BlockStats, CpuStats, InterfaceStats, Reason};
 
     fn web() -> DomainStats {
         let cpu = CpuStats {
@@ -196,6 +198,16 @@ mod test {
             send_errors: 0,
             send_drops: 0,
         };
+        let block = |name: &str, target: Option<&str>| BlockStats {
+            device: "8:0".into(),
+            name: name.into(),
+            target: target.map(str::to_owned),
+            source: None,
+            read_bytes: 9,
+            read_requests: 1,
+            write_bytes: 0,
+            write_requests: 0,
+        };
         DomainStats {
             name: "web".into(),
             uuid: String::new(),
@@ -209,7 +221,11 @@ mod test {
             uptime_u_sec: Some(2_500_000),
             cpu: Some(cpu),
             memory: None,
-            blocks: None,
+            blocks: Some(vec![
+                block("vda", Some("a\nb")),
+                block("vda", Some("a?b")),
+                block("/dev/vda", None),
+            ]),
             interfaces: Some(vec![net("lo"), net("e\"th\n0"), net("e\"th?0")]),
             host_ends: None,
             tasks: None,
@@ -258,12 +274,15 @@ mod test {
             "# TYPE libvirt_domain_info_cpu_time_seconds counter",
             "libvirt_domain_info_cpu_time_seconds_total{domain=\"web\"} 1.5",
             "libvirt_domain_interface_stats_receive_bytes_total{domain=\"web\",target_device=\"e\\\"th?0\"} 7.0",
+            "libvirt_domain_block_stats_read_bytes_total{domain=\"web\",target_device=\"a?b\"} 9.0",
+            "libvirt_domain_block_stats_read_bytes_total{domain=\"web\",target_device=\"/dev/vda\"} 9.0",
             "berth_domain_uptime_seconds{domain=\"web\"} 2.5",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no '{line}' in {text}");
         }
         assert_eq!(text.matches("stats_receive_bytes_total{").count(), 1, "{text}");
+        assert_eq!(text.matches("block_stats_read_bytes_total{").count(), 2, "{text}");
         assert!(!text.contains("\"lo\"") && !text.contains("memory_usage_bytes{"), "{text}");
     }
 }

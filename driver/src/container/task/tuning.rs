@@ -17,6 +17,18 @@ use crate::host::limits::Limits;
 use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::resources::Change;
 
+/// A change with the paths that a definition has for its devices.
+async fn named(tuning: &Tuning, domain: &Arc<Domain>, known: Numbers) -> Tuning {
+    if !tuning.has_unnamed(domain) {
+        return tuning.clone();
+    }
+    let (change, domain) = (tuning.clone(), domain.clone());
+    let looked_up = blocking(move || {
+        Ok(change.named_as_in(&domain, &|path| devices::entry_of(path, &domain, &known, &device_number)))
+    });
+    looked_up.await.unwrap_or_else(|_| tuning.clone())
+}
+
 impl Task {
     pub(super) async fn tune(&mut self, tuning: &Tuning) -> Result<Answer, Failure> {
         let (live, next) = targets(&tuning.affect, self.active.is_some());
@@ -25,11 +37,15 @@ impl Task {
         }
         // Everything that can fail without a trace comes first.
         let new_next = match &self.next {
-            Some(domain) if next => Some(Arc::new(tuning.apply(domain, false, &self.engine.host)?)),
+            Some(domain) if next => {
+                let tuning = named(tuning, domain, Numbers::new()).await;
+                Some(Arc::new(tuning.apply(domain, false, &self.engine.host)?))
+            }
             _ => None,
         };
         let new_live = match &self.active {
             Some(active) if live => {
+                let tuning = named(tuning, &active.run.live, active.run.io_numbers.clone()).await;
                 Some(Arc::new(tuning.apply(&active.run.live, true, &self.engine.host)?))
             }
             _ => None,

@@ -26,6 +26,9 @@ const PARENT: &str = "machine";
 /// The group with the limits in a domain's v2 group.
 const LIMITED: &str = "container";
 
+/// The container's own group in that, the topmost that it sees, and in its groups of version 1. Its controller makes it.
+pub(super) const PAYLOAD: &str = "payload";
+
 /// The group of the controller itself beside it. It is made by the controller, which moves there when it has time,
 /// unless the domain is in a scope.
 const CONTROLLER: &str = "controller";
@@ -306,6 +309,11 @@ impl Cgroups {
         left
     }
 
+    /// Has the container's own group say the limits: see [`Groups::mirror`].
+    pub fn mirror(&self, groups: &Groups, all: bool) {
+        groups.mirror(all, self.pretend);
+    }
+
     /// Chooses the CPUs of a domain and notes them. None where the host does not say which it has.
     fn choose_cpus(&self, groups: &Groups, limits: &Limits) -> Result<Option<Vec<u32>>, LimitError> {
         let online = groups.online();
@@ -455,7 +463,7 @@ impl Groups {
     /// Number of processes in the container.
     pub fn processes(&self) -> Option<i64> {
         let mut count = 0;
-        let mut folders = vec![self.limited.join("payload")];
+        let mut folders = vec![self.limited.join(PAYLOAD)];
         while let Some(folder) = folders.pop() {
             let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else {
                 return if count == 0 { None } else { Some(count) };
@@ -572,6 +580,87 @@ mod test {
         assert_eq!(read(&memory.join("memory.limit_in_bytes")), "100");
         assert_eq!(read(&memory.join("memory.memsw.limit_in_bytes")), "100");
         assert_eq!(read(&groups.limited.join("pids.max")), "max");
+    }
+
+    /// A domain of which all limits are files of version 2, with those of a new container's group: neutral ones.
+    fn unified(dir: &Path) -> (Cgroups, Groups) {
+        let cgroups = Cgroups::pretend(dir, "").expect("a folder");
+        let groups = cgroups.of("web", None);
+        cgroups.create(&groups, None).expect("made");
+        let payload = groups.limited.join(PAYLOAD);
+        fs::create_dir(&payload).expect("made");
+        for (file, text) in [
+            ("memory.max", "max"),
+            ("memory.high", "max"),
+            ("memory.swap.max", "max"),
+            ("cpu.max", "max 100000"),
+            ("cpu.max.burst", "0"),
+            ("pids.max", "max"),
+        ] {
+            for folder in [&groups.limited, &payload] {
+                fs::write(folder.join(file), text).expect("written");
+            }
+        }
+        (cgroups, groups)
+    }
+
+    fn said(groups: &Groups) -> [String; 4] {
+        let read = |file| fs::read_to_string(groups.limited.join(PAYLOAD).join(file)).expect("read");
+        ["memory.max", "memory.swap.max", "cpu.max", "memory.high"].map(read)
+    }
+
+    #[test]
+    fn what_a_change_limits_is_said_in_the_containers_own_group() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (cgroups, groups) = unified(dir.path());
+        let old = Limits { cpu_count: 1, ..Limits::default() };
+        let new = Limits {
+            memory: Some(4096),
+            memory_soft: Some(2048),
+            memory_and_swap: Some(8192),
+            quota: Some(50_000),
+            pids: Some(5),
+            ..old.clone()
+        };
+        let change = cgroups.change(&groups, &old, &new).expect("changed");
+        assert_eq!(said(&groups), ["4096", "4096", "50000 100000", "max"]);
+        let pids = fs::read_to_string(groups.limited.join("payload/pids.max")).expect("read");
+        assert_eq!(pids, "max", "what nobody looks up");
+        let burst = fs::read_to_string(groups.limited.join("payload/cpu.max.burst")).expect("read");
+        assert!(burst.starts_with("50000"), "{burst}");
+        change.undo();
+        assert_eq!(said(&groups), ["max", "max", "max 100000", "max"]);
+        // What root inside has made of it is in the way of nothing, and put right where that limit changes.
+        let own = groups.limited.join("payload/memory.max");
+        fs::write(&own, "1").expect("written");
+        drop(cgroups.change(&groups, &old, &Limits { quota: Some(2000), ..old.clone() }).expect("changed"));
+        assert_eq!(said(&groups)[0], "1");
+        drop(cgroups.change(&groups, &old, &new).expect("changed"));
+        assert_eq!(said(&groups)[0], "4096");
+        // A change that is refused says nothing: here the limit of swap is no file.
+        fs::remove_file(groups.limited.join("memory.swap.max")).expect("removed");
+        fs::create_dir(groups.limited.join("memory.swap.max")).expect("made");
+        let worse = Limits { memory: Some(2048), memory_and_swap: Some(9000), ..new.clone() };
+        cgroups.change(&groups, &new, &worse).expect_err("refused");
+        assert_eq!(said(&groups)[0], "4096");
+        // Nor is a container that has no such group refused one.
+        fs::remove_dir_all(groups.limited.join(PAYLOAD)).expect("removed");
+        drop(cgroups.change(&groups, &new, &Limits { quota: Some(2000), ..new.clone() }).expect("changed"));
+    }
+
+    #[test]
+    fn a_new_daemon_says_what_was_not_said() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (cgroups, groups) = unified(dir.path());
+        for (file, text) in [("memory.max", "4096\n"), ("cpu.max", "50000 100000\n")] {
+            fs::write(groups.limited.join(file), text).expect("written");
+        }
+        fs::write(groups.limited.join("payload/cpu.max"), "1000 100000\n").expect("written");
+        cgroups.mirror(&groups, false);
+        assert_eq!(said(&groups), ["4096", "max", "1000 100000\n", "max"]);
+        // After a change that was cut off.
+        cgroups.mirror(&groups, true);
+        assert_eq!(said(&groups), ["4096", "max", "50000 100000", "max"]);
     }
 
     #[test]

@@ -48,6 +48,13 @@ pub fn of_running(domain: &Domain, known: &Numbers, find: Find<'_>) -> Numbers {
     devices(domain).filter_map(|d| Some((d.path.clone(), number(&d.path)?))).collect()
 }
 
+/// The entry that the device of a path has by another name: its path, if there is one.
+pub fn entry_of(path: &str, domain: &Domain, known: &Numbers, find: Find<'_>) -> Option<String> {
+    let number = find(path).ok()?;
+    let there = of_running(domain, known, find);
+    there.into_iter().find(|(_, n)| *n == number).map(|(entry, _)| entry)
+}
+
 /// The numbers before and after a change of what runs. An entry that does not change keeps its number, and needs none.
 /// One whose path leads nowhere any more is changed or taken away by the number that it had.
 pub fn of_change(
@@ -143,6 +150,18 @@ mod test {
         assert_eq!(after, numbers(&[("/dev/sda", "9:0"), ("/dev/sdb", "8:16")]));
         let (before, after) = of_change(&old, &with(&[("/dev/sda", 2)]), &known, &find).expect("ok");
         assert_eq!((before, after), (known, numbers(&[("/dev/sda", "8:0")])));
+    }
+
+    #[test]
+    fn an_entry_is_found_by_another_name_of_its_device() {
+        let domain = with(&[("/dev/link", 1), ("/dev/gone", 2)]);
+        let known = numbers(&[("/dev/gone", "8:16")]);
+        let entry = |path| entry_of(path, &domain, &known, &find);
+        assert_eq!(entry("/dev/sda").as_deref(), Some("/dev/link"));
+        // By what it was at the start.
+        assert_eq!(entry("/dev/sdb").as_deref(), Some("/dev/gone"));
+        assert_eq!(entry("/dev/other"), None);
+        assert_eq!(entry_of("/dev/sdb", &domain, &Numbers::new(), &find), None);
     }
 
     #[test]
