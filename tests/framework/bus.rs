@@ -30,6 +30,13 @@ impl Bus {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder, open).map_err(|e| format!("cannot open the folder: {e}"))?;
         let mut bus = Self { folder: folder.to_owned(), child: None };
+        bus.set_policy("")?;
+        bus.launch()?;
+        Ok(bus)
+    }
+
+    /// More rules than that everybody may do everything, from the next [`launch`](Self::launch) on.
+    pub fn set_policy(&self, rules: &str) -> Outcome {
         let config = format!(
             "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"
  \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">
@@ -42,14 +49,13 @@ impl Bus {
     <allow own=\"*\"/>
     <allow send_destination=\"*\" eavesdrop=\"true\"/>
     <allow receive_sender=\"*\" eavesdrop=\"true\"/>
+    {rules}
   </policy>
 </busconfig>
 ",
-            bus.address()
+            self.address()
         );
-        fs::write(bus.config(), config).map_err(|e| format!("cannot write the bus's settings: {e}"))?;
-        bus.launch()?;
-        Ok(bus)
+        fs::write(self.config(), config).map_err(|e| format!("cannot write the bus's settings: {e}"))
     }
 
     /// Starts one, and a daemon on it.

@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::what_is_forgotten_before_the_bus_comes_is_counted", told_too_late),
     ("dbus::events_wait_for_the_name", told_by_name),
     ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
+    ("dbus::a_bus_that_refuses_the_name_is_told_of_once", name_refused),
     ("dbus::a_client_that_does_not_read_stops_nobody", slow_client),
     ("dbus::a_thousand_domains", thousand),
     ("dbus::a_daemon_of_a_folder_stays_off_the_bus", off),
@@ -532,6 +533,42 @@ fn name_waits() -> Outcome {
     wait_for("the name", 10, || daemon.log().contains(news).then_some(()))?;
     bus.daemon_there()?;
     ensure!(daemon.log().rfind(warning) < daemon.log().rfind(news), "{}", daemon.log());
+    Ok(())
+}
+
+/// However often it is asked; and when it has given the name, a next time begins anew.
+fn name_refused() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let mut bus = Bus::start(daemon.work())?;
+    daemon.kill();
+    bus.kill();
+    bus.set_policy("<deny own=\"org.libvirt\"/>")?;
+    bus.launch()?;
+    daemon.set_environment(&[("DBUS_SYSTEM_BUS_ADDRESS", &bus.address())]);
+    daemon.launch()?;
+    let told = || {
+        let is_it = |l: &&str| l.contains("no D-Bus: cannot take the name 'org.libvirt'");
+        daemon.log().lines().filter(is_it).map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait_for("a warning", 10, || (!told().is_empty()).then_some(()))?;
+    // Time for four attempts more.
+    std::thread::sleep(std::time::Duration::from_millis(1700));
+    let lines = told();
+    ensure!(lines.len() == 1 && lines[0].contains("WARN"), "what the log tells: {lines:#?}");
+    bus.kill();
+    bus.set_policy("")?;
+    bus.launch()?;
+    bus.daemon_there()?;
+    let ended = || daemon.log().matches("no D-Bus: the connection to the bus ended").count();
+    // After the attempts so far the pauses were of seconds.
+    let (before, begin) = (ended(), Instant::now());
+    for n in 1..=2 {
+        bus.kill();
+        wait_for("the end of the connection", 10, || (ended() == before + n).then_some(()))?;
+        bus.launch()?;
+        bus.daemon_there()?;
+    }
+    ensure!(begin.elapsed() < patient(3), "it came back after {:?}", begin.elapsed());
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,6 +106,7 @@ pub struct Bus {
     /// What was told of.
     told: Arc<Told>,
     named: watch::Sender<bool>,
+    had_name: AtomicBool,
     out: mpsc::Sender<Outgoing>,
     waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
 }
@@ -123,6 +124,7 @@ impl Bus {
             turns: Arc::default(),
             told,
             named: watch::Sender::new(false),
+            had_name: AtomicBool::new(false),
             out,
             waiting: Mutex::default(),
         }
@@ -133,8 +135,14 @@ impl Bus {
         *self.named.borrow()
     }
 
+    /// Whether it ever was.
+    pub fn had_name(&self) -> bool {
+        self.had_name.load(Ordering::Relaxed)
+    }
+
     /// The bus tells whether it is.
     pub fn set_name(&self, is_ours: bool) {
+        self.had_name.fetch_or(is_ours, Ordering::Relaxed);
         self.named.send_replace(is_ours);
     }
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use zbus::export::futures_core::Stream;
@@ -14,7 +14,7 @@ use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
 use crate::api::audit::{self, About};
-use crate::api::dbus::bus::{BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
+use crate::api::dbus::bus::{AskError, BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::{Method, Properties};
@@ -41,31 +41,78 @@ const SET: &str = "org.freedesktop.DBus.Properties.Set";
 /// Serves for ever.
 pub async fn run(engine: Arc<Engine>, address: Address) {
     let mut pause = FIRST_PAUSE;
-    let mut said = String::new();
+    let mut said = None;
     // The first bus is also told what the daemon found out at its start.
     let told = Arc::new(Told::since(engine.publisher.began()));
     loop {
-        let begin = Instant::now();
-        let why = match connect(&address).await {
+        let (served, why) = match connect(&address).await {
             Ok(connection) => serve(&engine, &told, connection).await,
-            Err(e) => e,
+            Err(e) => (false, e),
         };
-        if begin.elapsed() > LONGEST_PAUSE {
-            pause = FIRST_PAUSE;
+        if served {
+            (pause, said) = (FIRST_PAUSE, None);
         }
         // The same again and again is said once.
-        if why == said {
+        if said.as_ref().is_some_and(|before| why.is_like(before)) {
             tracing::debug!("no D-Bus: {why}");
         } else {
-            tracing::info!("no D-Bus: {why}; trying again");
-            said = why;
+            match &why {
+                // Nothing but another policy of the bus mends that.
+                Trouble::Refused { .. } => tracing::warn!("no D-Bus: {why}; trying again"),
+                _ => tracing::info!("no D-Bus: {why}; trying again"),
+            }
+            said = Some(why);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-async fn connect(address: &Address) -> Result<Connection, String> {
+/// Why there is no bus.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+enum Trouble {
+    /// There is no connection, or it ended.
+    #[error("{0}")]
+    Connection(String),
+    /// The bus does not let us do something.
+    #[error("cannot {what}: {message} ({error})")]
+    Refused {
+        /// Do what.
+        what: String,
+        /// Name of the error.
+        error: String,
+        /// What the bus says of it.
+        message: String,
+    },
+}
+
+impl Trouble {
+    /// An answer that was none.
+    fn asking(what: &str, error: AskError) -> Self {
+        match error {
+            AskError::Refused(error, message) => Self::Refused { what: what.to_owned(), error, message },
+            other => Self::Connection(format!("cannot {what}: {other}")),
+        }
+    }
+
+    /// Whether it says nothing new. What a bus says has the unique name of the connection in it, another one each time.
+    fn is_like(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Refused { what, error, .. }, Self::Refused { what: w, error: e, .. }) => {
+                (what, error) == (w, e)
+            }
+            _ => self == before,
+        }
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self::Connection(why)
+    }
+}
+
+async fn connect(address: &Address) -> Result<Connection, Trouble> {
     let builder = match address {
         Address::At(at) => zbus::connection::Builder::address(at.as_str()),
         Address::System | Address::None => zbus::connection::Builder::system(),
@@ -73,13 +120,13 @@ async fn connect(address: &Address) -> Result<Connection, String> {
     let builder = builder.max_queued(NonZeroUsize::new(UNREAD).unwrap_or(NonZeroUsize::MIN));
     match tokio::time::timeout(PATIENCE, builder.build()).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(e)) => Err(format!("cannot connect to the bus: {e}")),
-        Err(_) => Err("the bus does not answer".into()),
+        Ok(Err(e)) => Err(format!("cannot connect to the bus: {e}").into()),
+        Err(_) => Err("the bus does not answer".to_owned().into()),
     }
 }
 
-/// Serves until the connection ends; why it did.
-async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -> String {
+/// Serves until the connection ends; whether it ever had the name, and why it ended.
+async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -> (bool, Trouble) {
     let mut incoming = MessageStream::from(&connection);
     let (out, queue) = mpsc::channel(QUEUE);
     let bus = Arc::new(Bus::new(engine.clone(), told.clone(), out));
@@ -92,10 +139,10 @@ async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -
         tokio::select! {
             message = next(&mut incoming) => match message {
                 Some(Ok(message)) => take(&bus, message),
-                Some(Err(e)) => break format!("the connection to the bus ended: {e}"),
-                None => break "the connection to the bus ended".into(),
+                Some(Err(e)) => break format!("the connection to the bus ended: {e}").into(),
+                None => break "the connection to the bus ended".to_owned().into(),
             },
-            why = &mut writing => break why,
+            why = &mut writing => break why.into(),
             done = &mut introducing, if !introduced => match done {
                 Ok(Ok(waits)) => {
                     introduced = true;
@@ -107,14 +154,14 @@ async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -
                     }
                 }
                 Ok(Err(why)) => break why,
-                Err(e) => break e.to_string(),
+                Err(e) => break e.to_string().into(),
             },
         }
     };
     introducing.abort();
     telling.abort();
     telling_of_networks.abort();
-    why
+    (bus.had_name(), why)
 }
 
 async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
@@ -134,14 +181,14 @@ async fn write(connection: &Connection, mut queue: mpsc::Receiver<Outgoing>, tol
 }
 
 /// Takes the name, and asks to be told who leaves. Whether the name is somebody else's, and we wait for it.
-async fn introduce(bus: Arc<Bus>) -> Result<bool, String> {
+async fn introduce(bus: Arc<Bus>) -> Result<bool, Trouble> {
     let rule = "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
                 member='NameOwnerChanged',arg2=''";
     let asked = bus.ask(BUS, "AddMatch", &rule, PATIENCE).await;
-    asked.map_err(|e| format!("cannot watch names on the bus: {e}"))?;
+    asked.map_err(|e| Trouble::asking("watch names on the bus", e))?;
     // Without flags we wait in line if somebody else has the name.
     let answer = bus.ask(BUS, "RequestName", &(NAME, 0u32), PATIENCE).await;
-    let answer = answer.map_err(|e| format!("cannot take the name '{NAME}': {e}"))?;
+    let answer = answer.map_err(|e| Trouble::asking(&format!("take the name '{NAME}'"), e))?;
     // That it is ours, now or after a while, is told by NameAcquired.
     Ok(answer.body().deserialize::<u32>().is_ok_and(|answer| answer == 2))
 }
@@ -316,4 +363,24 @@ fn find(object: Object, interface: Option<&str>, member: &str) -> Result<Method,
         return Err(Refusal::Protocol("UnknownInterface", format!("no such interface '{name}'")));
     }
     Method::find(name, member).flatten().ok_or_else(|| unknown(member, name))
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_same_refusal_to_another_connection_is_nothing_new() {
+        let refused = |error: &str, message: &str| {
+            Trouble::asking("take the name 'x'", AskError::Refused(error.to_owned(), message.to_owned()))
+        };
+        let first = refused("org.freedesktop.DBus.Error.AccessDenied", "Connection \":1.0\" is not allowed");
+        assert!(refused("org.freedesktop.DBus.Error.AccessDenied", "Connection \":1.1\"").is_like(&first));
+        assert!(!refused("org.freedesktop.DBus.Error.LimitsExceeded", "Connection \":1.0\"").is_like(&first));
+        let ended = Trouble::from("the connection to the bus ended".to_owned());
+        assert!(!ended.is_like(&first));
+        assert!(ended.is_like(&ended.clone()));
+        let late = Trouble::asking("take the name 'x'", AskError::Gone);
+        assert_eq!(late.to_string(), "cannot take the name 'x': the connection to the bus ended");
+    }
 }
