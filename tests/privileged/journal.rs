@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,15 @@ fn told() -> Outcome {
     daemon.define("t-story", &domain_xml("t-story", &root, &["/bin/sleep", "1000"], ""))?;
     let uuid = daemon.ok(&["domuuid", "t-story"])?.trim().to_owned();
     daemon.ok(&["start", "t-story"])?;
+    let device = |source: &Path| {
+        let source = source.display();
+        format!("<filesystem type='mount'><source dir='{source}'/><target dir='/mnt'/></filesystem>")
+    };
+    let missing = daemon.file("missing.xml", &device(&daemon.work().join("missing")))?;
+    daemon.virsh(&["attach-device", "t-story", &missing])?.fails()?;
+    let there = daemon.file("there.xml", &device(daemon.work()))?;
+    daemon.ok(&["attach-device", "t-story", &there])?;
+    daemon.ok(&["detach-device", "t-story", &there])?;
     daemon.ok(&["destroy", "t-story"])?;
     daemon.ok(&["undefine", "t-story"])?;
     daemon.virsh(&["destroy", "t-story"])?.fails()?;
@@ -102,6 +112,8 @@ fn told() -> Outcome {
         ("domain 't-story': defined (added)", None, None),
         ("io.berth.Domain.Start of 't-story': done", None, said("io.berth.Domain.Start")),
         ("domain 't-story': started (booted)", said("start"), None),
+        ("domain 't-story': deviceAdded (/mnt)", said("change"), None),
+        ("domain 't-story': deviceRemoved (/mnt)", said("change"), None),
         ("io.berth.Domain.Destroy of 't-story': done", None, said("io.berth.Domain.Destroy")),
         ("domain 't-story': stopped (destroyed): destroyed", said("stop"), None),
         ("io.berth.Domain.Undefine of 't-story': done", None, said("io.berth.Domain.Undefine")),
@@ -112,6 +124,11 @@ fn told() -> Outcome {
         ensure_eq!(field(&entry, "BERTH_OPERATION"), operation, "the operation of '{message}'");
         ensure_eq!(field(&entry, "BERTH_METHOD"), method, "the method of '{message}'");
     }
+    let failed =
+        |e: &&Entry| e.get("MESSAGE").is_some_and(|m| m[0].contains("a change of its devices failed: "));
+    let failed = seen.iter().find(failed).ok_or_else(|| format!("no failure in {seen:?}"))?;
+    ensure_eq!(field(failed, "BERTH_OPERATION"), said("change"), "the operation of a change that failed");
+    ensure_eq!(field(failed, "BERTH_DOMAIN"), said("t-story"), "the domain of a change that failed");
     ensure!(!daemon.log().contains("started (booted)"), "the log is in the journal and in lines");
     Ok(())
 }

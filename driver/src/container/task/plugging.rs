@@ -139,6 +139,13 @@ impl Task {
     }
 
     pub(super) async fn plugged(&mut self, run: u64, plugged: Plugged) {
+        // What is taken up afterwards has operations of its own.
+        self.settle_plug(run, plugged).instrument(operation_span("change")).await;
+        self.unpark().await;
+    }
+
+    /// Takes over what came of a change, and tells of it.
+    async fn settle_plug(&mut self, run: u64, plugged: Plugged) {
         self.lifecycle = self.lifecycle.after(Fact::ChangeEnded);
         if let (Some(live), Some(active)) = (plugged.live, self.active.as_mut().filter(|_| run == self.run)) {
             active.run.live = live;
@@ -157,12 +164,14 @@ impl Task {
         if let Some(next) = plugged.next {
             self.next = Some(next);
         }
+        if let Err(e) = &plugged.result {
+            tracing::warn!("domain '{}': a change of its devices failed: {e}", self.entry.name);
+        }
         let plugging = self.plugging.take();
         self.publish(Vec::new()).await;
         if let Some(plugging) = plugging {
             answer(plugging.reply, plugged.result.map(|()| Answer::Done));
         }
-        self.unpark().await;
     }
 
     /// Puts the interfaces of a network that runs again back on its bridge.
