@@ -114,11 +114,12 @@ async fn daemon(
     bus: dbus::Address,
 ) -> Result<(), String> {
     let failed = |what: &'static str| move |e: std::io::Error| format!("cannot {what}: {e}");
+    // Before anything else: each of them ends a process that does not wait for it, and SIGHUP never ends this one.
+    let hangups = signal(SignalKind::hangup()).map_err(failed("wait for signals"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("wait for signals"))?;
     let run_folder = parts.layout.run().to_owned();
     let engine = Engine::new(parts).map_err(failed("start"))?;
-    service::reload(engine.clone(), settings).map_err(failed("wait for signals"))?;
     engine.end_abandoned().await.map_err(failed("end what was being started"))?;
     let report = engine.recover().await.map_err(failed("find the domains again"))?;
     tracing::info!(
@@ -142,6 +143,7 @@ async fn daemon(
     let serving = tokio::spawn(serve(engine.clone(), listener));
     engine.autostart().await.map_err(failed("start what starts with the host"))?;
     service::ready(&engine);
+    tokio::spawn(service::reload(engine.clone(), settings, hangups));
     tracing::info!("ready");
     tokio::select! {
         served = serving => match served {

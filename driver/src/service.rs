@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -62,13 +62,7 @@ async fn watch(engine: Arc<Engine>, limit: Duration) {
 
 /// At each SIGHUP, reads the settings again and makes the rules of networks once more. Settings that cannot be used are
 /// reported, and the old ones stay.
-pub fn reload(engine: Arc<Engine>, settings: Settings) -> std::io::Result<()> {
-    let hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(reloading(engine, settings, hangups));
-    Ok(())
-}
-
-async fn reloading(engine: Arc<Engine>, settings: Settings, mut hangups: Signal) {
+pub async fn reload(engine: Arc<Engine>, settings: Settings, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         let again = settings.clone();
         let read = blocking(move || Ok(again.load())).await;

@@ -9,6 +9,7 @@ mod house;
 mod interfaces;
 mod invariants;
 mod networks;
+mod service;
 mod wire;
 
 use berth_tests::{daemon, suite};
@@ -19,6 +20,7 @@ fn main() {
         interfaces::TESTS,
         invariants::TESTS,
         wire::TESTS,
+        service::TESTS,
         command::TESTS,
         definitions::TESTS,
         devices::TESTS,
