@@ -143,7 +143,7 @@ async fn daemon(
     let serving = tokio::spawn(serve(engine.clone(), listener));
     engine.autostart().await.map_err(failed("start what starts with the host"))?;
     service::ready(&engine);
-    tokio::spawn(service::reload(engine.clone(), settings, hangups));
+    let reloading = tokio::spawn(service::reload(engine.clone(), settings, hangups));
     tracing::info!("ready");
     tokio::select! {
         served = serving => match served {
@@ -154,6 +154,8 @@ async fn daemon(
         _ = terminate.recv() => tracing::info!("terminated; containers go on"),
         _ = interrupt.recv() => tracing::info!("interrupted; containers go on"),
     }
+    // It would say that all is ready.
+    reloading.abort();
     service::stopping();
     drop(served_page);
     Ok(())

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_domain::printable;
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
@@ -61,19 +62,30 @@ async fn watch(engine: Arc<Engine>, limit: Duration) {
 }
 
 /// At each SIGHUP, reads the settings again and makes the rules of networks once more. Settings that cannot be used are
-/// reported, and the old ones stay.
+/// reported, and the old ones stay. For a daemon that has told that it is ready, since the end of this tells the same.
 pub async fn reload(engine: Arc<Engine>, settings: Settings, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
+        match NotifyState::monotonic_usec_now() {
+            // The service manager compares that with when it asked.
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(e) => tracing::warn!("cannot tell the service manager of a reload: {e}"),
+        }
         let again = settings.clone();
         let read = blocking(move || Ok(again.load())).await;
-        match read.unwrap_or_else(|e| Err(e.to_string())) {
+        let status = match read.unwrap_or_else(|e| Err(e.to_string())) {
             Ok(config) => {
                 engine.set_config(config);
                 tracing::info!("settings were read again");
+                "settings were read again".to_owned()
             }
-            Err(e) => tracing::error!("settings stay as they were: {e}"),
-        }
+            Err(e) => {
+                tracing::error!("settings stay as they were: {e}");
+                format!("settings stay as they were: {e}")
+            }
+        };
         engine.networks.make_rules_again().await;
+        // One line is one thing told, and settings are somebody's text.
+        tell(&[NotifyState::Ready, NotifyState::Status(&printable(status))]);
     }
 }
 
