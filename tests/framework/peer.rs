@@ -46,6 +46,50 @@ pub fn open_console(address: &str, path: &str, mode: &str) -> Result<(OwnedFd, S
     })
 }
 
+/// A client that stays on the bus until it is dropped.
+pub struct Guest {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl Guest {
+    /// Comes to a bus.
+    pub fn connect(address: &str) -> Result<Self, String> {
+        let runtime = runtime()?;
+        let connection = runtime.block_on(connect(address))?;
+        Ok(Self { runtime, connection })
+    }
+
+    /// Calls a method that answers nothing of interest; `interface` is without its `org.libvirt.`.
+    pub fn call<B: serde::Serialize + zbus::wire::DynamicType>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> Result<(), String> {
+        let interface = format!("org.libvirt.{interface}");
+        let call =
+            self.connection.call_method(Some("org.libvirt"), path, Some(interface.as_str()), method, body);
+        self.runtime.block_on(call).map(drop).map_err(|e| format!("{method}: {e}"))
+    }
+
+    /// Sends a call that wants no answer, and does not wait.
+    pub fn send<B: serde::Serialize + zbus::wire::DynamicType>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> Result<(), String> {
+        let interface = format!("org.libvirt.{interface}");
+        let message = Message::method_call(path, method).destination("org.libvirt");
+        let message = message.interface(interface).with_flags(Flags::NO_REPLY_EXPECTED).build(body);
+        let message = message.map_err(|e| e.to_string())?;
+        self.runtime.block_on(self.connection.send(&message)).map_err(|e| format!("{method}: {e}"))
+    }
+}
+
 /// A call with one number: the object, the interface and the method.
 pub type Call<'a> = (&'a str, &'a str, &'a str, u32);
 

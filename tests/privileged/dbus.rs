@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::domain_xml;
 use berth_tests::host::{Traces, in_own_network};
-use berth_tests::peer::{Asked, Authority, Burst, Verdict, open_console};
+use berth_tests::peer::{Asked, Authority, Burst, Guest, Verdict, open_console};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +18,7 @@ use serde_json::json;
 
 pub const TESTS: &[Test] = &[
     ("dbus::a_container_from_its_start_to_its_end", container),
+    ("dbus::autodestroy_follows_the_caller", autodestroy),
     ("dbus::what_happened_without_a_daemon_is_told", meanwhile),
     ("dbus::the_desktop_tool_of_the_examples_works", desktop),
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
@@ -112,6 +113,44 @@ fn transient(bus: &Bus, xml: &str) -> Outcome {
     let gone = bus.domain("t-bus2");
     ensure!(gone.is_err(), "a transient domain that was destroyed: {gone:?}");
     Ok(())
+}
+
+/// VIR_DOMAIN_START_AUTODESTROY: what a caller has started ends when it leaves the bus, and when the bus ends.
+fn autodestroy() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-bad")?;
+    let xml = |name: &str| domain_xml(name, &root, &["/bin/sleep", "1000"], "");
+    for name in ["t-bad", "t-bad2"] {
+        daemon.define(name, &xml(name))?;
+    }
+    let path = bus.domain("t-bad")?;
+    let (guest, other) = (Guest::connect(&bus.address())?, Guest::connect(&bus.address())?);
+    guest.call(&path, "Domain", "Create", &2u32)?;
+    guest.call(HOST, "Connect", "DomainCreateXML", &(xml("t-bad3"), 2u32 | 16))?;
+    let none: Vec<zbus::OwnedFd> = Vec::new();
+    other.call(&bus.domain("t-bad2")?, "Domain", "CreateWithFiles", &(none, 2u32))?;
+    for name in ["t-bad", "t-bad2", "t-bad3"] {
+        ensure_eq!(daemon.state(name)?, "running (booted)".to_owned(), "the state of '{name}'");
+    }
+    drop(guest);
+    daemon.wait_state("t-bad", "shut off (destroyed)", 10)?;
+    wait_for("the end of the transient one", 10, || bus.domain("t-bad3").err())?;
+    ensure_eq!(daemon.state("t-bad2")?, "running (booted)".to_owned(), "what another has started");
+    // A run after that is nobody's.
+    bus.call(&path, "Domain", "Create", &["u", "0"])?;
+    // One that does not wait for what it asks for.
+    let created = || daemon.log().matches("by D-Bus: io.berth.Domain.Create").count();
+    let (before, hasty) = (created(), Guest::connect(&bus.address())?);
+    hasty.send(HOST, "Connect", "DomainCreateXML", &(xml("t-bad4"), 2u32))?;
+    drop(hasty);
+    // Refused or granted, it is one more of its kind.
+    wait_for("what became of it", 10, || (created() > before).then_some(()))?;
+    wait_for("its end", 10, || bus.domain("t-bad4").err())?;
+    bus.kill();
+    daemon.wait_state("t-bad2", "shut off (destroyed)", 10)?;
+    ensure_eq!(daemon.state("t-bad")?, "running (booted)".to_owned(), "what is nobody's");
+    drop(other);
+    daemon.ok(&["destroy", "t-bad"]).map(drop)
 }
 
 /// A descriptor that the bus has carried is a terminal of the container's console.

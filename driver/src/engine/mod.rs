@@ -29,6 +29,7 @@ use berth_domain::{Diagnostic, Domain};
 use berth_schemas::domain::Affect;
 use berth_schemas::name::DomainName;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::account::Meters;
 use crate::config::Config;
@@ -209,6 +210,19 @@ impl Engine {
         match self.ask(reference, Request::Start(options)).await? {
             Answer::Status(snapshot) => Ok(snapshot),
             Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),
+        }
+    }
+
+    /// Ends runs whose client is gone: domains, and their ids then.
+    pub async fn end_with_client(&self, runs: Vec<(Uuid, i32)>) {
+        for (uuid, id) in runs {
+            let reference = Reference { uuid: Some(uuid.to_string()), ..Reference::default() };
+            match self.ask(&reference, Request::Destroy(Some(id))).await {
+                Ok(_) => {}
+                // It ended before its client did.
+                Err(Failure::NoSuchDomain(_) | Failure::InvalidState { .. }) => {}
+                Err(e) => tracing::warn!("autodestroy of domain '{uuid}': {e}"),
+            }
         }
     }
 

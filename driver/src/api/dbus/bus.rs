@@ -15,6 +15,7 @@ use zbus::message::{Flags, Type};
 use zbus::wire::DynamicType;
 
 use crate::api::dbus::access::Callers;
+use crate::api::dbus::ties::Ties;
 use crate::api::dbus::turns::Turns;
 use crate::engine::Engine;
 
@@ -103,6 +104,8 @@ pub struct Bus {
     pub callers: Callers,
     /// Their calls.
     pub turns: Arc<Turns>,
+    /// What ends with them.
+    pub ties: Ties,
     /// What was told of.
     told: Arc<Told>,
     named: watch::Sender<bool>,
@@ -122,6 +125,7 @@ impl Bus {
             engine,
             callers: Callers::default(),
             turns: Arc::default(),
+            ties: Ties::default(),
             told,
             named: watch::Sender::new(false),
             had_name: AtomicBool::new(false),

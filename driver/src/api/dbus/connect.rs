@@ -14,6 +14,7 @@ use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::Connect;
 use crate::api::dbus::numbers::{self, Listed, only};
 use crate::api::dbus::objects::domain_path;
+use crate::api::dbus::ties::{self, AUTODESTROY};
 use crate::api::dbus::typed::{In, Out};
 use crate::api::dbus::{network, stats};
 use crate::container::task::StartOptions;
@@ -218,8 +219,10 @@ pub fn for_init(files: Vec<zbus::OwnedFd>) -> Result<Vec<OwnedFd>, Refusal> {
 const START_VALIDATE: u32 = 1 << 4;
 
 async fn create(c: &Call<'_>, xml: &str, descriptors: Vec<OwnedFd>, flags: u32) -> Answer {
-    only(flags, START_VALIDATE, "virDomainCreateXML")?;
-    let options = StartOptions { descriptors, autodestroy: false };
-    let created = c.bus.engine.create(xml, options).await?;
-    path(c, &created.snapshot)
+    only(flags, START_VALIDATE | AUTODESTROY, "virDomainCreateXML")?;
+    let autodestroy = flags & AUTODESTROY != 0;
+    let creating = c.bus.engine.create(xml, StartOptions { descriptors, autodestroy });
+    let creating = async { creating.await.map(|created| created.snapshot) };
+    let created = if autodestroy { ties::start(c, creating).await? } else { creating.await? };
+    path(c, &created)
 }

@@ -11,6 +11,7 @@ use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::Domain;
 use crate::api::dbus::numbers::{self, affect, affects, only, shutdown_modes};
 use crate::api::dbus::objects::{domain_reference, find_domain};
+use crate::api::dbus::ties::{self, AUTODESTROY};
 use crate::api::dbus::{stats, tuning};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
@@ -33,16 +34,11 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
         Domain::AttachDevice => change_device(c, uuid, Act::Attach, "virDomainAttachDeviceFlags").await,
         Domain::Create => {
             let flags: u32 = c.parameters()?;
-            only(flags, 0, "virDomainCreateWithFlags")?;
-            engine.start(&reference, StartOptions::default()).await?;
-            c.done()
+            start(c, uuid, Vec::new(), flags, "virDomainCreateWithFlags").await
         }
         Domain::CreateWithFiles => {
             let (files, flags): (Vec<zbus::OwnedFd>, u32) = c.parameters()?;
-            only(flags, 0, "virDomainCreateWithFiles")?;
-            let options = StartOptions { descriptors: for_init(files)?, autodestroy: false };
-            engine.start(&reference, options).await?;
-            c.done()
+            start(c, uuid, files, flags, "virDomainCreateWithFiles").await
         }
         Domain::Destroy => {
             let flags: u32 = c.parameters()?;
@@ -148,6 +144,20 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
         }
         Domain::UpdateDevice => change_device(c, uuid, Act::Update, "virDomainUpdateDeviceFlags").await,
     }
+}
+
+async fn start(c: &Call<'_>, uuid: Uuid, files: Vec<zbus::OwnedFd>, flags: u32, function: &str) -> Answer {
+    only(flags, AUTODESTROY, function)?;
+    let autodestroy = flags & AUTODESTROY != 0;
+    let (reference, options) =
+        (domain_reference(uuid), StartOptions { descriptors: for_init(files)?, autodestroy });
+    let starting = c.bus.engine.start(&reference, options);
+    if autodestroy {
+        ties::start(c, starting).await?;
+    } else {
+        starting.await?;
+    }
+    c.done()
 }
 
 /// Asks the domain, and says that it is done.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 use zbus::export::futures_core::Stream;
 use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
@@ -161,7 +162,17 @@ async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -
     introducing.abort();
     telling.abort();
     telling_of_networks.abort();
+    end(&bus, bus.ties.cut_all());
     (bus.had_name(), why)
+}
+
+/// Ends what was started by clients that are gone.
+fn end(bus: &Bus, runs: Vec<(Uuid, i32)>) {
+    if runs.is_empty() {
+        return;
+    }
+    let engine = bus.engine.clone();
+    tokio::spawn(async move { engine.end_with_client(runs).await });
 }
 
 async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
@@ -212,6 +223,7 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
             let body = message.body();
             if let Ok((name, _, "")) = body.deserialize::<(&str, &str, &str)>() {
                 bus.callers.forget(name);
+                end(bus, bus.ties.cut(name));
             }
         }
         // It is told of the connection's own name too.

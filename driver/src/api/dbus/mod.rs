@@ -18,6 +18,7 @@ mod objects;
 mod properties;
 mod signals;
 mod stats;
+mod ties;
 mod tuning;
 mod turns;
 mod typed;

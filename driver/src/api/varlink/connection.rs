@@ -17,7 +17,6 @@ use crate::api::access::{self, Method};
 use crate::api::audit::{self, About, Asker};
 use crate::api::varlink::reply::{CallError, Outbox};
 use crate::api::varlink::{domain, network, node};
-use crate::container::task;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
@@ -101,19 +100,7 @@ pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
     connection.serve().await;
     let Connection { engine, channel, autodestroy, .. } = connection;
     drop(channel);
-    end_with_client(&engine, autodestroy).await;
-}
-
-async fn end_with_client(engine: &Engine, domains: Vec<(uuid::Uuid, i32)>) {
-    for (uuid, id) in domains {
-        let reference = Reference { uuid: Some(uuid.to_string()), ..Reference::default() };
-        match engine.ask(&reference, task::Request::Destroy(Some(id))).await {
-            Ok(_) => {}
-            // It ended before its client did.
-            Err(crate::failure::Failure::NoSuchDomain(_) | crate::failure::Failure::InvalidState { .. }) => {}
-            Err(e) => tracing::warn!("autodestroy of domain '{uuid}': {e}"),
-        }
-    }
+    engine.end_with_client(autodestroy).await;
 }
 
 impl Connection {
