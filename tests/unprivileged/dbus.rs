@@ -98,6 +98,10 @@ fn client() -> Outcome {
     let xml = domain("GetXMLDesc", &["u", "2"])?;
     let (xml, printed) = (xml[0].as_str().unwrap_or_default(), daemon.ok(&["dumpxml", "--inactive", "dom"])?);
     ensure_eq!(xml.trim_end(), printed.trim_end(), "XML");
+    // SECURE, INACTIVE, UPDATE_CPU and MIGRATABLE; the others are nobody's.
+    ensure_eq!(domain("GetXMLDesc", &["u", "15"])?[0], xml, "XML with all flags");
+    let other = domain("GetXMLDesc", &["u", "16"]);
+    ensure!(other.clone().is_err_and(|e| e.contains("unsupported flags (0x10)")), "another flag: {other:?}");
     domain("SetMemory", &["tu", "131072", "2"])?;
     ensure!(daemon.ok(&["dumpxml", "dom"])?.contains("131072"), "the memory was not set");
     domain("SetMemoryParameters", &["a{sv}u", "1", "soft_limit", "t", "65536", "2"])?;

@@ -17,10 +17,13 @@ use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::engine::metadata::MetadataChange;
 
-/// virDomainXMLFlags: there is nothing secret in a document and no CPU to be updated.
+/// virDomainXMLFlags: there is nothing secret in a document, no CPU to be updated, and nothing that another host would
+/// not read.
 const XML_SECURE: u32 = 1;
 const XML_INACTIVE: u32 = 2;
 const XML_UPDATE_CPU: u32 = 4;
+const XML_MIGRATABLE: u32 = 8;
+const XML: u32 = XML_SECURE | XML_INACTIVE | XML_UPDATE_CPU | XML_MIGRATABLE;
 
 /// virDomainUndefineFlagsValues: saved images, snapshots, NVRAM and checkpoints, none of which a container ever has.
 const UNDEFINE_WHAT_IS_NEVER_THERE: u32 = 1 | 2 | 4 | 8 | 16;
@@ -76,7 +79,7 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
         Domain::GetVcpus => tuning::vcpus(c, snapshot).await,
         Domain::GetXMLDesc => {
             let flags: u32 = c.parameters()?;
-            only(flags, XML_SECURE | XML_INACTIVE | XML_UPDATE_CPU, "virDomainGetXMLDesc")?;
+            only(flags, XML, "virDomainGetXMLDesc")?;
             c.answer(&engine.xml(&snapshot, flags & XML_INACTIVE != 0)?.as_str())
         }
         Domain::HasManagedSaveImage => {
