@@ -2,7 +2,7 @@
 //!
 //! Does not know who asks.
 
-use berth_schemas::domain::{AddressSource, HostnameSource, InterfaceAddress, InterfaceAddresses};
+use berth_schemas::domain::{AddressSource, HostnameSource, InterfaceAddress, InterfaceAddresses, State};
 
 use crate::engine::Engine;
 use crate::engine::snapshot::{Run, Snapshot};
@@ -24,9 +24,7 @@ impl Engine {
             AddressSource::Arp => neighbours(run).await,
             AddressSource::Lease => Ok(leased(&self.networks, run).await),
         };
-        found.map_err(|e| {
-            Failure::Failed(format!("cannot tell the addresses of domain '{}': {e}", snapshot.name))
-        })
+        found.map_err(|e| unseen(snapshot.name.as_str(), "addresses", &e))
     }
 
     /// The host name of a domain that runs: of the source, or of the first that has one.
@@ -48,10 +46,19 @@ impl Engine {
             Ok(init) => look::hostname(init, run.id).await,
             Err(e) => Err(e),
         };
-        found.map_err(|e| {
-            Failure::Failed(format!("cannot tell the hostname of domain '{}': {e}", snapshot.name))
-        })
+        found.map_err(|e| unseen(snapshot.name.as_str(), "hostname", &e))
     }
+}
+
+/// What it means that something of a domain cannot be looked at, which ran a moment ago.
+fn unseen(name: &str, what: &str, error: &std::io::Error) -> Failure {
+    let has_ended = error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error());
+    if has_ended {
+        // Nobody has told of its end yet.
+        return Failure::InvalidState { message: "domain is not running".into(), state: State::Shutoff };
+    }
+    Failure::Failed(format!("cannot tell the {what} of domain '{name}': {error}"))
 }
 
 fn address((address, prefix): &(std::net::IpAddr, u8)) -> InterfaceAddress {
@@ -117,4 +124,33 @@ async fn leased_name(networks: &Networks, run: &Run) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_init_that_has_ended_does_not_run() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let not_running =
+            Failure::InvalidState { message: "domain is not running".into(), state: State::Shutoff };
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        // It stays a zombie until it is waited for.
+        let status = || std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+        while !status().contains(") Z ") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for zombie in [true, false] {
+            let error = look::hostname(pid, own).await.expect_err("it has ended");
+            assert_eq!(unseen("web", "hostname", &error), not_running, "zombie: {zombie}, {error}");
+            let error = look::inside(pid, own).await.expect_err("it has ended");
+            assert_eq!(unseen("web", "addresses", &error), not_running, "zombie: {zombie}, {error}");
+            child.wait().expect("its end");
+        }
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let failure = unseen("web", "addresses", &late).to_string();
+        assert_eq!(failure, "cannot tell the addresses of domain 'web': timed out");
+    }
 }
