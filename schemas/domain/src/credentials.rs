@@ -72,7 +72,8 @@ fn read(element: &Element) -> Result<Credential, String> {
     let name = element.value("name").ok_or("the attribute 'name' is missing")?;
     if !is_name(name) {
         return Err(format!(
-            "'{}' is no name of a credential: 1 to {MAX_NAME} printable ASCII characters without '/' and ':'",
+            "'{}' is no name of a credential: 1 to {MAX_NAME} printable ASCII characters without '/' and ':', \
+             and not '.' or '..'",
             name.escape_debug()
         ));
     }
@@ -87,8 +88,8 @@ fn read(element: &Element) -> Result<Credential, String> {
     Ok(Credential { name: name.to_owned(), source })
 }
 
-/// What systemd takes: systemd.exec(5), `LoadCredential=`.
+/// What systemd takes: systemd.exec(5), `LoadCredential=`. That is what can name a file and a descriptor, blanks too.
 fn is_name(name: &str) -> bool {
-    let is_good = |byte: u8| byte.is_ascii_graphic() && !b"/:".contains(&byte);
+    let is_good = |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !b"/:".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_good) && !matches!(name, "." | "..")
 }

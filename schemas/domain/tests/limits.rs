@@ -102,7 +102,7 @@ fn pressure_is_a_percentage_of_each_resource() {
 fn credentials_have_a_name_and_one_source() {
     let xml = with(
         "<berth:credential name='a.b@c' file='/srv/x'/><berth:credential name='d' value='v &amp; w'/>\
-         <berth:credential name='empty' value=''/>",
+         <berth:credential name='empty' value=''/><berth:credential name=' two  words ' value='x'/>",
     );
     let parsed = berth_domain::parse(&xml, &common::host()).expect("good");
     assert_eq!(parsed.warnings, Vec::new());
@@ -112,6 +112,7 @@ fn credentials_have_a_name_and_one_source() {
         of("a.b@c", CredentialSource::File("/srv/x".into())),
         of("d", value("v & w")),
         of("empty", value("")),
+        of(" two  words ", value("x")),
     ];
     assert_eq!(parsed.domain.credentials(), wanted);
     let again = berth_domain::parse(&parsed.domain.to_xml(), &common::host()).expect("good");
@@ -122,7 +123,13 @@ fn credentials_have_a_name_and_one_source() {
         ("<berth:credential name='' value='v'/>", "'' is no name of a credential"),
         ("<berth:credential name='..' value='v'/>", "'..' is no name of a credential"),
         ("<berth:credential name='a/b' value='v'/>", "'a/b' is no name of a credential"),
-        ("<berth:credential name='a b' value='v'/>", "'a b' is no name of a credential"),
+        (
+            "<berth:credential name='.' value='v'/>",
+            "'.' is no name of a credential: 1 to 255 printable ASCII characters without '/' and ':', and not '.' or '..'",
+        ),
+        ("<berth:credential name='a&#9;b' value='v'/>", "'a\\tb' is no name of a credential"),
+        ("<berth:credential name='a:b' value='v'/>", "'a:b' is no name of a credential"),
+        ("<berth:credential name='ä' value='v'/>", "'ä' is no name of a credential"),
         ("<berth:credential name='a'/>", both),
         ("<berth:credential name='a' file='/x' value='v'/>", both),
         ("<berth:credential name='a' file='x'/>", "the path 'x' is not absolute"),
