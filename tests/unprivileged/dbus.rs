@@ -230,6 +230,30 @@ fn errors() -> Outcome {
             &["no"][..],
             "org.libvirt.Error: Domain not found: ",
         ),
+        (
+            HOST,
+            "org.libvirt.Connect.DomainLookupByUUID",
+            &["xx"],
+            "org.libvirt.Error: invalid argument: uuidstr in virDomainLookupByUUIDString must be a valid UUID",
+        ),
+        (
+            HOST,
+            "org.libvirt.Connect.DomainLookupByUUID",
+            &["00000000-0000-0000-0000-000000000001"],
+            "org.libvirt.Error: Domain not found: no domain with matching uuid '00000000-",
+        ),
+        (
+            HOST,
+            "org.libvirt.Connect.NetworkLookupByUUID",
+            &["xx"],
+            "org.libvirt.Error: invalid argument: uuidstr in virNetworkLookupByUUIDString must be a valid UUID",
+        ),
+        (
+            HOST,
+            "org.libvirt.Connect.DomainDefineXML",
+            &["<domain type='kvm'><name>k</name></domain>"],
+            "org.libvirt.Error: XML error: line 1, column 9: <domain>: type 'kvm' is not 'lxc' (and 3 more)",
+        ),
         (HOST, "org.libvirt.Connect.DomainDefineXML", &["<x/>"], "org.libvirt.Error: XML error: "),
         (
             HOST,
@@ -280,6 +304,12 @@ fn errors() -> Outcome {
             "org.libvirt.Domain.SetMetadata",
             &["2", "<a/>", "", "urn:x", "2"],
             "org.libvirt.Error: invalid argument: parameter 'key' is missing",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMetadata",
+            &["1", "two\nlines", "", "", "2"],
+            "org.libvirt.Error: invalid argument: metadata title can't contain newlines",
         ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (

@@ -197,6 +197,8 @@ fn metadata() -> Outcome {
     daemon.define("meta", &plain("meta"))?;
     daemon.ok(&["desc", "meta", "A quiet", "container"])?;
     daemon.ok(&["desc", "meta", "--title", "Quiet"])?;
+    let error = daemon.virsh(&["desc", "meta", "--title", "--new-desc", "two\nlines"])?.fails()?;
+    ensure!(error.contains("invalid argument: metadata title can't contain newlines"), "{error}");
     let (uri, xml) = ("http://example.org/app/1.0", "<tag colour='blue'>42</tag>");
     daemon.ok(&["metadata", "meta", "--uri", uri, "--key", "app", "--set", xml])?;
     daemon.restart()?;
@@ -212,6 +214,11 @@ fn metadata() -> Outcome {
 
 fn unknown_elements() -> Outcome {
     let daemon = Daemon::start()?;
+    // What a domain of another driver lacks, is not what is wrong with it.
+    let file = daemon.file("kvm.xml", "<domain type='kvm'><name>k</name></domain>")?;
+    let error = daemon.virsh(&["define", &file])?.fails()?;
+    let first = error.lines().find(|l| l.starts_with("error: ") && !l.contains("Failed to define"));
+    ensure!(first.is_some_and(|l| l.contains("type 'kvm' is not 'lxc'")), "{error}");
     let xml = plain("odd")
         .replace("</os>", "</os>\n  <flux capacity='3'/>")
         .replace("<console type='pty'/>", "<console type='pty'/>\n    <memballoon model='none'/>");

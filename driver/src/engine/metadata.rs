@@ -56,7 +56,10 @@ impl MetadataChange {
         }
         match self.kind {
             MetadataKind::Title if value.as_ref().is_some_and(|v| v.contains('\n')) => {
-                return Err(Failure::Failed("a title must be a single line".into()));
+                return Err(Failure::InvalidValue {
+                    parameter: "value",
+                    message: "metadata title can't contain newlines".into(),
+                });
             }
             MetadataKind::Title => domain.title = value,
             MetadataKind::Description => domain.description = value,

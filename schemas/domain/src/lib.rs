@@ -123,7 +123,7 @@ impl Parsed {
 /// A document that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong with it, in document order; at least one and at most twenty.
+    /// What is wrong with it, in document order, but a type that is not 'lxc' first; at least one and at most twenty.
     pub diagnostics: Vec<Diagnostic>,
 }
 

@@ -56,6 +56,7 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
         }
         Connect::DomainLookupByUUID => {
             let uuid: String = c.parameters()?;
+            Refusal::unless_uuid(&uuid, "virDomainLookupByUUIDString")?;
             let reference = Reference { uuid: Some(uuid.clone()), ..Reference::default() };
             lookup(c, &reference, &format!("uuid '{uuid}'"))
         }

@@ -4,6 +4,7 @@
 //! Does not know any call.
 
 use berth_schemas::node;
+use uuid::Uuid;
 
 use crate::engine::controls::UNSUPPORTED_ARGUMENT;
 use crate::failure::Failure;
@@ -75,6 +76,12 @@ impl Refusal {
     /// A parameter that cannot be.
     pub fn invalid(what: impl std::fmt::Display) -> Self {
         Self::Said(format!("invalid argument: {what}"))
+    }
+
+    /// A UUID in a text for one of libvirt's functions. That nobody has it is another matter.
+    pub fn unless_uuid(text: &str, function: &str) -> Result<(), Self> {
+        let bad = |_| Self::invalid(format!("uuidstr in {function} must be a valid UUID"));
+        Uuid::parse_str(text).map(drop).map_err(bad)
     }
 
     /// Parameters that do not have the method's types, or cannot be read.

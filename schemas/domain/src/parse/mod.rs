@@ -47,7 +47,10 @@ pub(crate) fn document(xml: &str, host: &Host) -> Result<Parsed, ParseError> {
         }
     }
     let place = |d: &Diagnostic| (d.line, d.column);
-    errors.sort_by_key(place);
+    // Of a domain for another driver nothing else matters as much, wherever that stands.
+    let kind = root.attrs.iter().find(|a| root.name == "domain" && a.name == "type");
+    let kind = kind.map(|a| (a.pos.line, a.pos.column));
+    errors.sort_by_key(|d| (Some(place(d)) != kind, place(d)));
     errors.truncate(MAX_ERRORS);
     warnings.sort_by_key(place);
     match domain {

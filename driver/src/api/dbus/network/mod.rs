@@ -99,6 +99,7 @@ pub fn by_name(c: &Call<'_>) -> Answer {
 /// `NetworkLookupByUUID`
 pub fn by_uuid(c: &Call<'_>) -> Answer {
     let uuid: String = c.parameters()?;
+    Refusal::unless_uuid(&uuid, "virNetworkLookupByUUIDString")?;
     let nobody = |_| Refusal::Said(format!("Network not found: no network with matching uuid '{uuid}'"));
     let reference = NetworkRef { uuid: Some(uuid.clone()), name: None };
     let found = c.bus.engine.networks.find(&reference).map_err(nobody)?;
