@@ -35,9 +35,16 @@ def message(error):
     return error.message.removeprefix("GDBus.Error:")
 
 
+class Ended(Exception):
+    """There is no bus any more, and the next one is another."""
+
+
 class Desktop:
     def __init__(self):
         self.bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+        # GDBus would end this process with a signal, and nobody would know why.
+        self.bus.set_exit_on_close(False)
+        self.bus.connect("closed", self.closed)
         self.loop = GLib.MainLoop()
         self.wanted = None
         self.names = {}
@@ -84,6 +91,15 @@ class Desktop:
         if (path, event) == self.wanted:
             self.loop.quit()
 
+    def closed(self, _bus, _by_peer, _error):
+        self.loop.quit()
+
+    def wait(self):
+        """Until something quits the loop."""
+        self.loop.run()
+        if self.bus.is_closed():
+            raise Ended
+
     def owner_changed(self, _bus, _sender, _path, _interface, _signal, parameters):
         _name, _old, new = parameters.unpack()
         if not new:
@@ -107,15 +123,19 @@ class Desktop:
             return GLib.SOURCE_CONTINUE
 
         timer = GLib.timeout_add_seconds(PATIENCE, too_late)
-        self.loop.run()
-        GLib.source_remove(timer)
+        try:
+            self.wait()
+        finally:
+            GLib.source_remove(timer)
         return came[0]
 
     def shut_down(self, path):
         for _ in range(PATIENCE):
             try:
                 return self.do(path, "Shutdown", STOPPED)
-            except GLib.Error:
+            except GLib.Error as error:
+                if self.bus.is_closed():
+                    raise Ended from error
                 # An init that has only begun may not listen yet.
                 time.sleep(1)
         return False
@@ -135,11 +155,13 @@ def main(words):
         desktop = Desktop()
         desktop.show()
         if words == ["--watch"]:
-            desktop.loop.run()
+            desktop.wait()
         elif words:
             return desktop.use(words[0])
     except GLib.Error as error:
         return message(error)
+    except Ended:
+        return "the bus has ended"
     except KeyboardInterrupt:
         pass
     return None

@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::errors_have_one_name", errors),
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
+    ("dbus::the_desktop_tool_says_that_the_bus_has_ended", tool_ends),
     ("dbus::changes_that_a_slow_bus_missed_are_told", missed),
     ("dbus::a_bus_that_was_away_is_told_what_happened", told_late),
     ("dbus::what_is_forgotten_before_the_bus_comes_is_counted", told_too_late),
@@ -449,6 +450,28 @@ fn bus_restarts() -> Outcome {
     );
     kill(Pid::from_raw(bus.pid()), Signal::SIGCONT).map_err(|e| e.to_string())?;
     bus.daemon_there()
+}
+
+/// And does not go by a signal.
+fn tool_ends() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    daemon.define("dom", &plain("dom"))?;
+    // Debian's own interpreter, whatever else is first on PATH.
+    let mut tool = std::process::Command::new("/usr/bin/python3");
+    tool.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/desktop.py")).arg("--watch");
+    tool.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address());
+    tool.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = tool.spawn().map_err(|e| format!("cannot run the desktop tool: {e}"))?;
+    let out = child.stdout.as_mut().ok_or("no output")?;
+    let mut line = String::new();
+    let listed = std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line);
+    bus.kill();
+    let ended = child.wait_with_output().map_err(|e| format!("the desktop tool: {e}"))?;
+    listed.map_err(|e| format!("the list: {e}"))?;
+    ensure_eq!(line, "dom: shut off\n", "the list");
+    ensure_eq!(ended.status.code(), Some(1), "how it ended");
+    ensure_eq!(String::from_utf8_lossy(&ended.stderr), "the bus has ended\n", "what it says");
+    Ok(())
 }
 
 /// More changes than are remembered, while the bus takes nothing.
