@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("guests::of_networks_on_the_hosts_interfaces", || in_own_network(direct)),
     ("guests::survive_kills_of_everybody_else", || in_own_network(killed)),
     ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
+    ("guests::start_no_network_that_was_ended", || in_own_network(ended)),
     ("guests::get_nowhere_without_their_network", || in_own_network(cut_off)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
@@ -414,6 +415,33 @@ fn reconnected() -> Outcome {
 }
 
 /// A network that ends leaves its guests' ends on the host: they are no interfaces by which the host can be reached.
+/// A network that is started when needed, and was ended while a guest runs, is not started for that guest.
+fn ended() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    define(&daemon, "t-ea", &interface("default", ""))?;
+    define(&daemon, "t-eb", &interface("default", ""))?;
+    daemon.ok(&["start", "t-ea"])?;
+    let at_a = address(&daemon, "t-ea")?;
+    let runs = |daemon: &Daemon| Ok::<_, String>(daemon.ok(&["net-list", "--name"])?.contains("default"));
+    // A daemon that was killed while it ran finds it and its ports.
+    daemon.restart()?;
+    ensure!(runs(&daemon)?, "a network that ran does not after a kill");
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='1'"), "the port after a kill");
+    daemon.ok(&["net-destroy", "default"])?;
+    daemon.restart()?;
+    ensure!(!runs(&daemon)?, "a network that was ended runs after a restart");
+    ensure!(run(&["ip", "-o", "link", "show", "berth0"]).is_err(), "its bridge is there");
+    // Somebody who needs it starts it, for all.
+    daemon.ok(&["start", "t-eb"])?;
+    ensure!(runs(&daemon)?, "a network that is needed does not run");
+    let heard = wait_for("the guest that ran", 10, || lab::hears(&format!("{at_a}:80")).ok())?;
+    ensure_eq!(heard.trim(), "t-ea", "from the host");
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='2'"), "the ports");
+    daemon.ok(&["destroy", "t-ea"])?;
+    daemon.ok(&["destroy", "t-eb"])?;
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
 fn cut_off() -> Outcome {
     let daemon = Daemon::start()?;
     let _outside = outside("10.25.0.0/24")?;

@@ -162,6 +162,15 @@ impl From<&PortForward> for Door {
     }
 }
 
+/// Why a port is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// An interface is made, or is to be another one.
+    New,
+    /// The interface is there: the daemon was away, or the network.
+    Again,
+}
+
 /// What the interface of a port has to be connected to. What the interface's own element says goes before.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Connection {
@@ -541,16 +550,17 @@ impl Networks {
         Ok(all)
     }
 
-    /// Takes a port of a network, which is started if it is one that starts when needed. The same port taken again is
-    /// the same port: a restarted daemon takes the ports of all domains that run.
+    /// Takes a port of a network, which is started for a new one if it starts when needed. The same port taken again is
+    /// the same port: a restarted daemon takes the ports of all domains that run, but starts nothing that was ended.
     pub async fn plug(
         &self,
         network: &str,
         portgroup: Option<&str>,
         port: &Port,
+        claim: Claim,
     ) -> Result<Connection, NetworkError> {
         let entry = self.0.registry.find(&NetworkRef::by_name(network))?;
-        let request = Request::Plug { portgroup: portgroup.map(str::to_owned), port: port.clone() };
+        let request = Request::Plug { portgroup: portgroup.map(str::to_owned), port: port.clone(), claim };
         match self.ask(&entry, request).await? {
             Answer::Connection(connection) => Ok(connection),
             _ => Err(NetworkError::Failed(format!("network '{network}' gave no port"))),

@@ -18,12 +18,18 @@ use crate::network::lifecycle::Ask;
 use crate::network::making;
 use crate::network::record::Taken;
 use crate::network::{
-    BridgePort, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
+    BridgePort, Claim, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
 };
 
 impl Task {
-    pub(super) async fn plug(&mut self, portgroup: Option<&str>, port: Port) -> Result<Answer, NetworkError> {
-        if self.live.is_none()
+    pub(super) async fn plug(
+        &mut self,
+        portgroup: Option<&str>,
+        port: Port,
+        claim: Claim,
+    ) -> Result<Answer, NetworkError> {
+        if claim == Claim::New
+            && self.live.is_none()
             && let Some(next) = self.next.clone().filter(|n| n.starts_on_demand())
         {
             self.start((*next).clone()).await?;
