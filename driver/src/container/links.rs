@@ -279,7 +279,9 @@ fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
     };
     let address = interface.ip.addresses.iter().find_map(|a| v4(a.address));
     let address6 = interface.ip.addresses.iter().find_map(|a| v6(a.address));
-    Port { address, address6, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
+    let is_first = |a: &IpAddr| address.map(IpAddr::V4) == Some(*a) || address6.map(IpAddr::V6) == Some(*a);
+    let others = interface.ip.addresses.iter().map(|a| a.address).filter(|a| !is_first(a)).collect();
+    Port { address, address6, others, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
 }
 
 /// The interface of a definition that has a hardware address.

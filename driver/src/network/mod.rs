@@ -11,6 +11,7 @@ pub mod leases;
 pub mod lifecycle;
 mod making;
 mod nft;
+mod occupied;
 mod record;
 mod registry;
 pub mod rules;
@@ -112,6 +113,9 @@ pub struct Port {
     /// Likewise of IPv6.
     #[serde(default)]
     pub address6: Option<Ipv6Addr>,
+    /// Those that it has besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<IpAddr>,
     /// Whether it is kept from other isolated ones, where its own element says so.
     #[serde(default)]
     pub isolated: Option<bool>,
@@ -137,6 +141,12 @@ pub struct Door {
 }
 
 impl Port {
+    /// All addresses that it has by its document.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.address.map(IpAddr::V4).into_iter();
+        v4.chain(self.address6.map(IpAddr::V6)).chain(self.others.iter().copied())
+    }
+
     /// What leads to it, as a network's document would have it.
     pub fn forwards(&self) -> impl Iterator<Item = PortForward> {
         self.doors.iter().map(|door| PortForward {
