@@ -13,6 +13,8 @@ pub const TESTS: &[Test] = &[
     ("guests::of_networks_on_the_hosts_interfaces", || in_own_network(direct)),
     ("guests::survive_kills_of_everybody_else", || in_own_network(killed)),
     ("guests::find_their_network_when_it_runs_again", || in_own_network(reconnected)),
+    ("guests::start_no_network_that_was_ended", || in_own_network(ended)),
+    ("guests::have_no_address_of_somebody_else", || in_own_network(occupied)),
     ("guests::get_nowhere_without_their_network", || in_own_network(cut_off)),
     ("guests::addresses_are_told_on_the_bus", || in_own_network(bus)),
     ("guests::have_ports_of_the_host", || in_own_network(ports)),
@@ -414,6 +416,98 @@ fn reconnected() -> Outcome {
 }
 
 /// A network that ends leaves its guests' ends on the host: they are no interfaces by which the host can be reached.
+/// A network that is started when needed, and was ended while a guest runs, is not started for that guest.
+fn ended() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    define(&daemon, "t-ea", &interface("default", ""))?;
+    define(&daemon, "t-eb", &interface("default", ""))?;
+    daemon.ok(&["start", "t-ea"])?;
+    let at_a = address(&daemon, "t-ea")?;
+    let runs = |daemon: &Daemon| Ok::<_, String>(daemon.ok(&["net-list", "--name"])?.contains("default"));
+    // A daemon that was killed while it ran finds it and its ports.
+    daemon.restart()?;
+    ensure!(runs(&daemon)?, "a network that ran does not after a kill");
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='1'"), "the port after a kill");
+    daemon.ok(&["net-destroy", "default"])?;
+    daemon.restart()?;
+    ensure!(!runs(&daemon)?, "a network that was ended runs after a restart");
+    ensure!(run(&["ip", "-o", "link", "show", "berth0"]).is_err(), "its bridge is there");
+    // Somebody who needs it starts it, for all.
+    daemon.ok(&["start", "t-eb"])?;
+    ensure!(runs(&daemon)?, "a network that is needed does not run");
+    let heard = wait_for("the guest that ran", 10, || lab::hears(&format!("{at_a}:80")).ok())?;
+    ensure_eq!(heard.trim(), "t-ea", "from the host");
+    ensure!(daemon.ok(&["net-dumpxml", "default"])?.contains("connections='2'"), "the ports");
+    daemon.ok(&["destroy", "t-ea"])?;
+    daemon.ok(&["destroy", "t-eb"])?;
+    daemon.ok(&["net-destroy", "default"]).map(drop)
+}
+
+/// An address of a document is the guest's alone.
+fn occupied() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    network(
+        &daemon,
+        "own",
+        "<bridge name='own0'/><ip address='10.26.0.1' prefix='24'><dhcp><range start='10.26.0.2' end='10.26.0.20'/></dhcp></ip>",
+    )?;
+    daemon.ok(&["net-start", "own"])?;
+    let with = |ip: &str, n: u8| interface("own", &format!("<mac address='52:54:00:26:00:{n:02x}'/>{ip}"));
+    let ip = |address: &str| format!("<ip address='{address}' prefix='24'/>");
+    define(&daemon, "t-oa", &with("", 2))?;
+    define(&daemon, "t-ob", &with(&ip("10.26.0.30"), 3))?;
+    daemon.ok(&["start", "t-oa"])?;
+    daemon.ok(&["start", "t-ob"])?;
+    let leased = address(&daemon, "t-oa")?;
+    let refused = |address: &str, why: &str| -> Outcome {
+        define(&daemon, "t-oc", &with(&format!("{}{}", ip("10.99.0.1"), ip(address)), 4))?;
+        let error = daemon.virsh(&["start", "t-oc"])?.fails()?;
+        let message = format!("a guest of network 'own' cannot have its <ip>: the address '{address}' {why}");
+        ensure!(error.contains(&message), "{address}: {error}");
+        Ok(())
+    };
+    refused("10.26.0.1", "is the host's own")?;
+    refused("10.26.0.255", "is that of the network, or of all its guests")?;
+    refused("10.26.0.30", "is that of the running domain 't-ob'")?;
+    refused(&leased, "was given to the running domain 't-oa' by DHCP")?;
+    // Nor by an interface that is attached; the address of a domain that has ended is free.
+    define(&daemon, "t-od", "")?;
+    daemon.ok(&["start", "t-od"])?;
+    let file = daemon.file("oc.interface", &with(&ip("10.26.0.30"), 5))?;
+    let error = daemon.virsh(&["attach-device", "t-od", &file, "--live"])?.fails()?;
+    ensure!(error.contains("is that of the running domain 't-ob'"), "attached: {error}");
+    daemon.ok(&["destroy", "t-ob"])?;
+    daemon.ok(&["attach-device", "t-od", &file, "--live"])?;
+    // A lease of one that has ended is taken back.
+    daemon.ok(&["destroy", "t-oa"])?;
+    let has = |text: &str| text.lines().any(|l| l.contains(&format!(" {leased}/24 ")));
+    ensure!(has(&daemon.ok(&["net-dhcp-leases", "own"])?), "no lease before");
+    define(&daemon, "t-oc", &with(&ip(&leased), 4))?;
+    daemon.ok(&["start", "t-oc"])?;
+    ensure!(
+        !daemon.ok(&["net-dhcp-leases", "own", "52:54:00:26:00:02"])?.contains("ipv4"),
+        "the lease is there"
+    );
+    daemon.ok(&["start", "t-oa"])?;
+    ensure!(address(&daemon, "t-oa")? != leased, "two guests have {leased}");
+    // Who runs keeps what it has, whatever the network becomes.
+    daemon.ok(&["net-destroy", "own"])?;
+    let text = daemon.ok(&["net-dumpxml", "own", "--inactive"])?.replace("10.26.0.1'", &format!("{leased}'"));
+    let file = daemon.file("own.net", &text)?;
+    daemon.ok(&["net-define", &file])?;
+    daemon.ok(&["net-start", "own"])?;
+    wait_for("the ports", 5, || {
+        daemon.ok(&["net-dumpxml", "own"]).ok()?.contains("connections='3'").then_some(())
+    })?;
+    ensure!(daemon.log().contains("with an <ip> that it cannot have"), "no remark: {}", daemon.log());
+    daemon.restart()?;
+    ensure!(daemon.ok(&["net-dumpxml", "own"])?.contains("connections='3'"), "the ports after a restart");
+    for name in ["t-oa", "t-oc", "t-od"] {
+        daemon.ok(&["destroy", name])?;
+    }
+    daemon.ok(&["net-destroy", "own"]).map(drop)
+}
+
 fn cut_off() -> Outcome {
     let daemon = Daemon::start()?;
     let _outside = outside("10.25.0.0/24")?;

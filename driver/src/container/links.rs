@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::host::links::spec::{LinkKind, LinkSpec, spec};
 use crate::host::links::{Link, LinkError, inside_names, names_of_hostdevs};
-use crate::network::{Connection, Door, Port};
+use crate::network::{Claim, Connection, Door, Port};
 
 /// Whose links they are.
 #[derive(Debug, Clone, Copy)]
@@ -98,12 +98,13 @@ pub async fn resolve(
     engine: &Engine,
     owner: Owner<'_>,
     interface: &Interface,
+    claim: Claim,
 ) -> Result<LinkSpec, LinkError> {
     let InterfaceSource::Network { network, portgroup } = &interface.source else {
         return Ok(spec(interface, None));
     };
     let port = port_of(owner, interface);
-    let connection = engine.networks.plug(network, portgroup.as_deref(), &port).await;
+    let connection = engine.networks.plug(network, portgroup.as_deref(), &port, claim).await;
     let connection = connection.map_err(|e| LinkError {
         operation: "take a port of the network",
         name: network.clone(),
@@ -144,7 +145,7 @@ pub async fn make(
             detail: Some(format!("the running domain '{other}' has it")),
         });
     }
-    let spec = resolve(engine, owner, interface).await?;
+    let spec = resolve(engine, owner, interface, Claim::New).await?;
     engine.links.make(link, &spec, owner.uuid, network).await?;
     note_kind(link, &spec);
     Ok(())
@@ -166,7 +167,27 @@ pub async fn change(
     interface: &Interface,
     link: &mut Link,
 ) -> Result<(), LinkError> {
-    let spec = resolve(engine, owner, interface).await?;
+    change_by(engine, owner, interface, link, Claim::New).await
+}
+
+/// The same after a change that another daemon has begun.
+pub async fn change_again(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+    link: &mut Link,
+) -> Result<(), LinkError> {
+    change_by(engine, owner, interface, link, Claim::Again).await
+}
+
+async fn change_by(
+    engine: &Engine,
+    owner: Owner<'_>,
+    interface: &Interface,
+    link: &mut Link,
+    claim: Claim,
+) -> Result<(), LinkError> {
+    let spec = resolve(engine, owner, interface, claim).await?;
     engine.links.change(link, &spec).await?;
     note_kind(link, &spec);
     Ok(())
@@ -196,7 +217,8 @@ pub async fn release(engine: &Engine, owner: Owner<'_>, links: &[Link]) -> Vec<S
 }
 
 /// Takes the ports of networks again that a domain that runs has had, and puts ends on the host back on their bridges:
-/// the daemon was away, or the network. Only those of one network if one is given. Answers whether anything was changed.
+/// the daemon was away, or the network. Only those of one network if one is given; none is started for it. Answers whether
+/// anything was changed.
 pub async fn take_again(
     engine: &Engine,
     owner: Owner<'_>,
@@ -226,7 +248,7 @@ pub async fn connect_again(
     interface: &Interface,
     link: &mut Link,
 ) -> Result<bool, LinkError> {
-    let spec = resolve(engine, owner, interface).await?;
+    let spec = resolve(engine, owner, interface, Claim::Again).await?;
     if engine.links.is_connected(link, &spec).await? {
         return Ok(false);
     }
@@ -258,7 +280,9 @@ fn port_of(owner: Owner<'_>, interface: &Interface) -> Port {
     };
     let address = interface.ip.addresses.iter().find_map(|a| v4(a.address));
     let address6 = interface.ip.addresses.iter().find_map(|a| v6(a.address));
-    Port { address, address6, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
+    let is_first = |a: &IpAddr| address.map(IpAddr::V4) == Some(*a) || address6.map(IpAddr::V6) == Some(*a);
+    let others = interface.ip.addresses.iter().map(|a| a.address).filter(|a| !is_first(a)).collect();
+    Port { address, address6, others, isolated: interface.isolated, doors, ..port(owner, &interface.mac) }
 }
 
 /// The interface of a definition that has a hardware address.

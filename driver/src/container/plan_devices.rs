@@ -2,12 +2,10 @@
 //!
 //! Each function takes one device, so that it can also be asked for one that comes while the container runs.
 
-use std::net::IpAddr;
-
 use berth_domain::Domain;
 use berth_domain::model::{
     Disk, DiskDevice, DiskSource, Filesystem, FsSource, Hostdev, HostdevSource, Interface, InterfaceSource,
-    IpConfig, UsbAddress, UsbId,
+    IpConfig, UsbAddress, UsbId, usual_prefix,
 };
 use berth_schemas::controller::{
     PlanAddress, PlanBacking, PlanDevice, PlanDeviceKind, PlanHostInterface, PlanImage, PlanRoute,
@@ -202,37 +200,17 @@ fn addresses(ip: &IpConfig) -> Vec<PlanAddress> {
 fn routes(ip: &IpConfig) -> Vec<PlanRoute> {
     let route = |r: &berth_domain::model::Route| PlanRoute {
         network: r.address.to_string(),
-        prefix: r.prefix.or_else(|| r.netmask.map(bits)).unwrap_or_else(|| usual_prefix(r.address)).into(),
+        prefix: r.prefix_length().into(),
         gateway: r.gateway.to_string(),
         metric: r.metric.map(Into::into),
     };
     ip.routes.iter().map(route).collect()
 }
 
-/// Of an address without one, as libvirt has it: the whole for "all addresses", the class of old for IPv4, 64 for IPv6.
-pub fn usual_prefix(address: IpAddr) -> u8 {
-    match address {
-        any if any.is_unspecified() => 0,
-        IpAddr::V4(v4) => match v4.octets()[0] {
-            0..=127 => 8,
-            128..=191 => 16,
-            _ => 24,
-        },
-        IpAddr::V6(_) => 64,
-    }
-}
-
-/// Bits of the network in a mask.
-pub fn bits(mask: IpAddr) -> u8 {
-    let ones = match mask {
-        IpAddr::V4(v4) => v4.to_bits().leading_ones(),
-        IpAddr::V6(v6) => v6.to_bits().leading_ones(),
-    };
-    ones as u8
-}
-
 #[cfg(test)]
 mod test {
+    use berth_domain::model::bits;
+
     use super::*;
 
     fn plugged(device: u32, product: u16) -> UsbDevice {
@@ -279,5 +257,39 @@ mod test {
         assert_eq!([of("10.1.1.1"), of("172.16.0.1"), of("192.0.2.1"), of("0.0.0.0")], [8, 16, 24, 0]);
         assert_eq!([of("fd00::1"), of("::")], [64, 0]);
         assert_eq!(bits("255.255.254.0".parse().expect("mask")), 23);
+    }
+
+    #[test]
+    fn a_route_to_a_host_is_one() {
+        let of = |route: &str| {
+            let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/x".into() };
+            let text = format!("<interface type='ethernet'><route {route}/></interface>");
+            let parsed =
+                berth_domain::parse_device(&text, &host).map_err(|e| e.diagnostics[0].message.clone());
+            parsed.map(|p| match p.device {
+                berth_domain::Device::Interface(interface, _) => routes(&interface.ip).remove(0).prefix,
+                other => panic!("{other:?}"),
+            })
+        };
+        // The first one is in libvirt's documentation.
+        assert_eq!(of("family='ipv4' address='192.168.122.8' gateway='192.168.122.1'"), Ok(32));
+        assert_eq!(of("address='192.168.122.0' gateway='192.168.122.1'"), Ok(24));
+        assert_eq!(of("address='10.0.0.0' gateway='192.168.122.1'"), Ok(8));
+        assert_eq!(of("address='10.1.0.0' gateway='192.168.122.1'"), Ok(32));
+        assert_eq!(of("address='0.0.0.0' gateway='192.168.122.1'"), Ok(0));
+        assert_eq!(of("address='fd00::' gateway='fd01::1'"), Ok(64));
+        assert_eq!(of("address='fd00::8' gateway='fd01::1'"), Ok(128));
+        assert_eq!(of("address='10.1.0.0' prefix='16' gateway='192.168.122.1'"), Ok(16));
+        assert_eq!(of("address='10.1.0.0' netmask='255.255.128.0' gateway='192.168.122.1'"), Ok(17));
+        for (route, message) in [
+            (
+                "address='10.1.0.0' netmask='255.0.0.0'",
+                "'10.1.0.0' is not the address of a network with the prefix 8",
+            ),
+            ("address='10.0.0.0' netmask='255.0.255.0'", "'255.0.255.0' is not a netmask"),
+            ("address='10.0.0.1' prefix='0'", "'10.0.0.1' is not the address of a network with the prefix 0"),
+        ] {
+            assert_eq!(of(&format!("{route} gateway='192.168.122.1'")), Err(message.to_owned()));
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::container::links::{self, Owner};
 use crate::container::plug::{self, LinkChange};
 use crate::engine::Engine;
 use crate::engine::record::{Pending, Record};
+use crate::network::Claim;
 
 type Next = Option<(Arc<Domain>, bool)>;
 
@@ -44,14 +45,14 @@ impl Engine {
                 LinkChange::Gone(link.mac).apply(&mut record.links);
             }
             (Step::Replace(_), _, Some(interface)) => {
-                if let Err(e) = links::change(self, owner, interface, &mut link).await {
+                if let Err(e) = links::change_again(self, owner, interface, &mut link).await {
                     tracing::warn!("domain '{name}': a change of an interface is not whole: {e}");
                 }
                 LinkChange::There(link).apply(&mut record.links);
             }
             (Step::Attach(_), true, interface) => {
                 if let Some(interface) = interface
-                    && let Ok(spec) = links::resolve(self, owner, interface).await
+                    && let Ok(spec) = links::resolve(self, owner, interface, Claim::Again).await
                 {
                     links::note_kind(&mut link, &spec);
                 }

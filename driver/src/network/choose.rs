@@ -123,7 +123,7 @@ pub fn guest_address(
     let said = dhcp.hosts.iter().filter_map(|h| h.ip);
     // Ranges may have the host's own address in them.
     let own = network.ips.iter().map(|ip| ip.address);
-    let theirs = ports.iter().filter_map(|p| p.address.map(IpAddr::V4));
+    let theirs = ports.iter().flat_map(|p| p.addresses());
     let always: BTreeSet<IpAddr> = said.chain(own).chain(theirs).collect();
     let mut reserved = always.clone();
     reserved.extend(fixed.values().map(|a| IpAddr::V4(*a)));

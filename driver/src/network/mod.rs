@@ -11,6 +11,7 @@ pub mod leases;
 pub mod lifecycle;
 mod making;
 mod nft;
+mod occupied;
 mod record;
 mod registry;
 pub mod rules;
@@ -112,6 +113,9 @@ pub struct Port {
     /// Likewise of IPv6.
     #[serde(default)]
     pub address6: Option<Ipv6Addr>,
+    /// Those that it has besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<IpAddr>,
     /// Whether it is kept from other isolated ones, where its own element says so.
     #[serde(default)]
     pub isolated: Option<bool>,
@@ -137,6 +141,12 @@ pub struct Door {
 }
 
 impl Port {
+    /// All addresses that it has by its document.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.address.map(IpAddr::V4).into_iter();
+        v4.chain(self.address6.map(IpAddr::V6)).chain(self.others.iter().copied())
+    }
+
     /// What leads to it, as a network's document would have it.
     pub fn forwards(&self) -> impl Iterator<Item = PortForward> {
         self.doors.iter().map(|door| PortForward {
@@ -160,6 +170,15 @@ impl From<&PortForward> for Door {
             port: from.port,
         }
     }
+}
+
+/// Why a port is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// An interface is made, or is to be another one.
+    New,
+    /// The interface is there: the daemon was away, or the network.
+    Again,
 }
 
 /// What the interface of a port has to be connected to. What the interface's own element says goes before.
@@ -541,16 +560,17 @@ impl Networks {
         Ok(all)
     }
 
-    /// Takes a port of a network, which is started if it is one that starts when needed. The same port taken again is
-    /// the same port: a restarted daemon takes the ports of all domains that run.
+    /// Takes a port of a network, which is started for a new one if it starts when needed. The same port taken again is
+    /// the same port: a restarted daemon takes the ports of all domains that run, but starts nothing that was ended.
     pub async fn plug(
         &self,
         network: &str,
         portgroup: Option<&str>,
         port: &Port,
+        claim: Claim,
     ) -> Result<Connection, NetworkError> {
         let entry = self.0.registry.find(&NetworkRef::by_name(network))?;
-        let request = Request::Plug { portgroup: portgroup.map(str::to_owned), port: port.clone() };
+        let request = Request::Plug { portgroup: portgroup.map(str::to_owned), port: port.clone(), claim };
         match self.ask(&entry, request).await? {
             Answer::Connection(connection) => Ok(connection),
             _ => Err(NetworkError::Failed(format!("network '{network}' gave no port"))),

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use berth_domain::model::{
     Bandwidth, DirectMode, Interface, InterfaceSource, IpConfig, Rate, VirtualPort, Vlan, VlanMode, VlanTag,
+    usual_prefix,
 };
 
 use super::bandwidth::{Bucket, Given};
-use crate::container::plan_devices::{bits, usual_prefix};
 use crate::network::Connection;
 
 /// A hardware address.
@@ -147,7 +147,7 @@ fn pair(
     };
     let route = |r: &berth_domain::model::Route| HostRoute {
         network: r.address,
-        prefix: r.prefix.or_else(|| r.netmask.map(bits)).unwrap_or_else(|| usual_prefix(r.address)),
+        prefix: r.prefix_length(),
         gateway: r.gateway,
         metric: r.metric,
     };

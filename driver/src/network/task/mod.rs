@@ -21,7 +21,7 @@ use super::lifecycle::{Ask, Denial, Lifecycle};
 use super::making::{self, Plan};
 use super::record::{self, Phase, Record, Taken};
 use super::watch;
-use super::{Affected, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
+use super::{Affected, Claim, Connection, Entry, NetworkError, PartChange, Port, Shared, Snapshot};
 use crate::engine::publish::blocking;
 use crate::host::process::Process;
 use crate::killpoint;
@@ -58,6 +58,8 @@ pub(super) enum Request {
         portgroup: Option<String>,
         /// Whose.
         port: Port,
+        /// Why.
+        claim: Claim,
     },
     /// Give it back.
     Unplug(Port),
@@ -309,7 +311,7 @@ impl Task {
                 Ok(Answer::Done)
             }
             Request::Update(change) => self.update(*change).await,
-            Request::Plug { portgroup, port } => self.plug(portgroup.as_deref(), port).await,
+            Request::Plug { portgroup, port, claim } => self.plug(portgroup.as_deref(), port, claim).await,
             Request::Unplug(port) => self.unplug(&port).await,
         }
     }

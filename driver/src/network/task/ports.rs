@@ -3,7 +3,8 @@
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::time::SystemTime;
 
 use berth_domain::model::DirectMode;
 use berth_domain::network::model::Portgroup;
@@ -16,14 +17,21 @@ use crate::host::listening;
 use crate::network::leases::{self, Lease};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
+use crate::network::occupied::{self, Others};
 use crate::network::record::Taken;
 use crate::network::{
-    BridgePort, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
+    BridgePort, Claim, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
 };
 
 impl Task {
-    pub(super) async fn plug(&mut self, portgroup: Option<&str>, port: Port) -> Result<Answer, NetworkError> {
-        if self.live.is_none()
+    pub(super) async fn plug(
+        &mut self,
+        portgroup: Option<&str>,
+        port: Port,
+        claim: Claim,
+    ) -> Result<Answer, NetworkError> {
+        if claim == Claim::New
+            && self.live.is_none()
             && let Some(next) = self.next.clone().filter(|n| n.starts_on_demand())
         {
             self.start((*next).clone()).await?;
@@ -38,7 +46,15 @@ impl Task {
         match there {
             None => {
                 self.check_doors(&live, &port).await?;
+                let back = self.check_addresses(&live, &port, claim).await?;
                 self.choose_address(&live, &port).await?;
+                // A guest that is no more may have had one of them.
+                let here = |mac: &str| self.ports.iter().any(|t| t.port.mac == mac) || port.mac == mac;
+                self.fixed.retain(|mac, a| here(mac) || !port.addresses().any(|own| own == IpAddr::V4(*a)));
+                for address in back {
+                    self.take_back(address, &format!("domain '{}' has it by its document", port.name))
+                        .await?;
+                }
                 self.ports.push(Taken { port, dev, portgroup: group });
                 self.note().await;
                 self.publish();
@@ -116,6 +132,43 @@ impl Task {
         }
     }
 
+    /// Whether the addresses that a guest has by its document are nobody else's; those that are to be taken back from who
+    /// does not use them. A guest that runs already has them, whoever else may.
+    async fn check_addresses(
+        &self,
+        live: &Network,
+        port: &Port,
+        claim: Claim,
+    ) -> Result<Vec<IpAddr>, NetworkError> {
+        if port.addresses().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let leases = read_leases(&self.shared, self.entry.uuid).await;
+        let ports: Vec<&Port> = self.ports.iter().map(|t| &t.port).collect();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let others = Others {
+            ports: &ports,
+            fixed: &self.fixed,
+            leases: &leases,
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+        };
+        let name = &self.entry.name;
+        match (occupied::check(live, port, others), claim) {
+            (Ok(back), Claim::New) => Ok(back),
+            (Ok(_), Claim::Again) => Ok(Vec::new()),
+            (Err(why), Claim::New) => {
+                Err(NetworkError::Failed(format!("a guest of network '{name}' cannot have its <ip>: {why}")))
+            }
+            (Err(why), Claim::Again) => {
+                tracing::warn!(
+                    "network '{name}' has domain '{}' with an <ip> that it cannot have: {why}",
+                    port.name
+                );
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// Whether ports of the host lead nowhere yet, but by the document of this network itself, and no program of the host
     /// listens on them: what leads to somebody is not taken away from it.
     pub(super) async fn check_forwards(&self, wanted: Vec<PortForward>) -> Result<(), NetworkError> {
@@ -179,7 +232,7 @@ impl Task {
             Some(address) => {
                 let others = |l: &Lease| l.ip == IpAddr::V4(address) && l.mac.as_deref() != Some(&port.mac);
                 if leases.iter().any(others) {
-                    self.take_back(address).await?;
+                    self.take_back(address.into(), "no other one is left").await?;
                 }
                 // A guest that is no more may have had it.
                 self.fixed.retain(|_, a| *a != address);
@@ -197,11 +250,9 @@ impl Task {
 
     /// dnsmasq gives nobody an address that it has given to another, and forgets no lease while it runs. It is started again
     /// when it is told of the guest.
-    async fn take_back(&mut self, address: Ipv4Addr) -> Result<(), NetworkError> {
+    async fn take_back(&mut self, address: IpAddr, why: &str) -> Result<(), NetworkError> {
         let name = &self.entry.name;
-        tracing::warn!(
-            "network '{name}': no address is left, so {address} is taken from one that is no guest of a port"
-        );
+        tracing::warn!("network '{name}': the address {address} is taken back: {why}");
         let failed = |e: io::Error| {
             NetworkError::Failed(format!("cannot take the address {address} of network '{name}' back: {e}"))
         };
@@ -211,7 +262,7 @@ impl Task {
         let path = self.shared.files(self.entry.uuid).leases;
         let written = blocking(move || {
             let text = files::read_text(&path)?;
-            files::overwrite(&path, &leases::without(&text, address.into()))
+            files::overwrite(&path, &leases::without(&text, address))
         });
         let written = written.await.map_err(failed);
         // Its end was expected.

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::{Extra, closed};
+use crate::network::network_address;
 use crate::tree::Pos;
 
 closed! {
@@ -154,6 +155,43 @@ pub struct Route {
     pub metric: Option<u32>,
     /// What is unknown inside.
     pub extra: Extra,
+}
+
+impl Route {
+    /// Length of the prefix. Without one it is the usual one, or the whole where that would leave bits of a host: the
+    /// kernel takes no route to such a network, and an address of a host is what the document has.
+    pub fn prefix_length(&self) -> u8 {
+        if let Some(said) = self.prefix.or_else(|| self.netmask.map(bits)) {
+            return said;
+        }
+        match usual_prefix(self.address) {
+            usual if network_address(self.address, usual) == self.address => usual,
+            _ if self.address.is_ipv6() => 128,
+            _ => 32,
+        }
+    }
+}
+
+/// Of an address without one, as libvirt has it: the whole for "all addresses", the class of old for IPv4, 64 for IPv6.
+pub fn usual_prefix(address: IpAddr) -> u8 {
+    match address {
+        any if any.is_unspecified() => 0,
+        IpAddr::V4(v4) => match v4.octets()[0] {
+            0..=127 => 8,
+            128..=191 => 16,
+            _ => 24,
+        },
+        IpAddr::V6(_) => 64,
+    }
+}
+
+/// Bits of the network in a mask.
+pub fn bits(mask: IpAddr) -> u8 {
+    let ones = match mask {
+        IpAddr::V4(v4) => v4.to_bits().leading_ones(),
+        IpAddr::V6(v6) => v6.to_bits().leading_ones(),
+    };
+    u8::try_from(ones).unwrap_or(u8::MAX)
 }
 
 /// `<bandwidth>`.

@@ -21,7 +21,7 @@ pub use devices::{
 };
 pub use interface::{
     Bandwidth, DirectMode, Filterref, Interface, InterfaceKind, InterfaceSource, IpAddress, IpConfig, Rate,
-    Route, VirtualPort, Vlan, VlanMode, VlanTag,
+    Route, VirtualPort, Vlan, VlanMode, VlanTag, bits, usual_prefix,
 };
 pub use os::{
     Capabilities, CapabilitiesPolicy, Capability, Clock, ClockOffset, Features, InitEnv, LifecycleAction,

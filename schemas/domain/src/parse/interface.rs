@@ -2,7 +2,7 @@
 //!
 //! Does not know which networks, bridges and names are taken.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uuid::Uuid;
 
@@ -10,8 +10,9 @@ use super::alias;
 use crate::model::interface::MAX_ADDRESSES;
 use crate::model::{
     Bandwidth, DirectMode, Filterref, Interface, InterfaceKind, InterfaceSource, IpAddress, IpConfig, Rate,
-    Route, VirtualPort, Vlan, VlanTag,
+    Route, VirtualPort, Vlan, VlanTag, bits,
 };
+use crate::network::network_address;
 use crate::tree::Element;
 use crate::walk::Walk;
 
@@ -270,6 +271,11 @@ fn address(mut w: Walk<'_>) -> Option<IpAddress> {
     Some(IpAddress { address, prefix, peer, extra: w.finish() })
 }
 
+/// The mask of all bits, of the same family.
+fn whole(mask: IpAddr) -> IpAddr {
+    if mask.is_ipv6() { Ipv6Addr::from(u128::MAX).into() } else { Ipv4Addr::BROADCAST.into() }
+}
+
 fn route(mut w: Walk<'_>) -> Option<Route> {
     w.need("address")?;
     w.need("gateway")?;
@@ -283,6 +289,14 @@ fn route(mut w: Walk<'_>) -> Option<Route> {
     }
     if [Some(gateway), netmask].into_iter().flatten().any(|other| other.is_ipv6() != address.is_ipv6()) {
         w.error("the addresses of a route must be of one family");
+    }
+    let mask = netmask.filter(|mask| mask.is_ipv6() == address.is_ipv6());
+    if let Some(mask) = mask.filter(|mask| network_address(whole(*mask), bits(*mask)) != *mask) {
+        w.error_at("netmask", format!("'{mask}' is not a netmask"));
+    } else if let Some(said) = prefix.or_else(|| mask.map(bits))
+        && network_address(address, said) != address
+    {
+        w.error_at("address", format!("'{address}' is not the address of a network with the prefix {said}"));
     }
     let metric = w.number("metric").filter(|m| *m > 0);
     Some(Route { address, netmask, prefix, gateway, metric, extra: w.finish() })
