@@ -362,7 +362,7 @@ fn metadata() {
     client.good("SetMetadata", &set);
     assert_eq!(
         client.bad("SetMetadata", &json!({ "name": "meta", "kind": "title", "value": "a\nb" })).0,
-        "Failed"
+        "InvalidValue"
     );
     assert_eq!(
         client.bad("SetMetadata", &json!({ "name": "meta", "kind": "element", "value": "<a/>" })).0,

@@ -325,7 +325,9 @@ mod test {
 
     #[test]
     fn contradictions_and_missing_devices_are_errors() {
-        let less = domain("<memtune><swap_hard_limit>1</swap_hard_limit></memtune>");
+        // No document gets as far.
+        let mut less = domain("<memtune><swap_hard_limit>65536</swap_hard_limit></memtune>");
+        less.memtune.iter_mut().for_each(|m| m.swap_hard_limit = Some(1));
         let e = Limits::of(&less, &Numbers::new()).expect_err("refused");
         assert!(e.contains("<swap_hard_limit>"), "{e}");
         let device =
