@@ -104,6 +104,9 @@ fn rules() -> Outcome {
     as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &first_pid])?.ok()?;
     drop(first);
     wait_for("the end with the namespace", 10, || ends().ok().filter(|e| e.len() == 2))?;
+    wait_for("the port with the end", 5, || {
+        daemon.ok(&["net-dumpxml", "lab"]).ok()?.contains("<network connections='2'>").then_some(())
+    })?;
     let second = rootless()?;
     as_nobody(&daemon, &[], &["net-plug", "lab", "--pid", &second.pid().to_string()])?.ok()?;
     ensure!(daemon.ok(&["net-dumpxml", "lab"])?.contains("<network connections='3'>"), "the ports");

@@ -19,11 +19,12 @@ use crate::container::links::{self, Owner, TRIES};
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::files;
+use crate::host::links::gone::Gone;
 use crate::host::links::{Link, LinkError};
 use crate::killpoint;
 use crate::network::{NetworkError, NetworkRef};
 
-/// How often it is looked whether namespaces are gone.
+/// How often it is looked whether namespaces are gone, besides what the kernel tells.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Name inside, where the caller has no wish.
@@ -279,12 +280,24 @@ impl Engine {
         Ok(all.values().map(|l| l.owner).collect())
     }
 
-    /// Looks from time to time whether namespaces are gone.
+    /// Looks whether namespaces are gone when interfaces go, and from time to time.
     pub fn watch_lent(self: &Arc<Self>) {
         let engine = Arc::downgrade(self);
+        let told = |e: io::Error| {
+            tracing::warn!("interfaces of net-plug that go are noticed late: {e}");
+        };
         tokio::spawn(async move {
+            let mut gone = Gone::listen().map_err(told).ok();
             loop {
-                tokio::time::sleep(PAUSE).await;
+                match &mut gone {
+                    Some(listener) => {
+                        if let Ok(Err(e)) = tokio::time::timeout(PAUSE, listener.some()).await {
+                            told(e);
+                            gone = None;
+                        }
+                    }
+                    None => tokio::time::sleep(PAUSE).await,
+                }
                 let Some(engine) = engine.upgrade() else { return };
                 let mut all = engine.lending.0.lock().await;
                 engine.take_back(&mut all).await;

@@ -242,6 +242,11 @@ fn is_word(name: &str) -> bool {
     is_time || name.parse::<IpAddr>().is_ok() || ["ignore", "infinite", "deprecated"].contains(&name)
 }
 
+/// Whether a guest of the document is known by its name alone.
+fn is_name_alone(host: &DhcpHost) -> bool {
+    host.mac.is_none() && host.id.is_none()
+}
+
 /// Guests with a name or an address of their own: the document's, and those that have a port. `fixed` are addresses
 /// that were chosen, by hardware address.
 pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Addr>) -> String {
@@ -249,7 +254,15 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
     let mut seen: Vec<String> = Vec::new();
     let all = network.ips.iter().filter_map(|ip| ip.dhcp.as_ref()).flat_map(|d| &d.hosts);
     let said: Vec<&DhcpHost> = all.collect();
+    let has_own_line = |port: &Port| said.iter().any(|h| h.mac.as_ref() == Some(&port.mac));
+    let guests: Vec<&Port> = ports.iter().filter(|p| !has_own_line(p)).collect();
     for host in &said {
+        // The line of the guest with that name has what is said of it: dnsmasq takes the first of several.
+        let is_here = |p: &&Port| guest_name(p).is_some() && guest_name(p) == host.name;
+        let is_taken = said.iter().any(|o| !is_name_alone(o) && o.name == host.name);
+        if is_name_alone(host) && !is_taken && guests.iter().any(is_here) {
+            continue;
+        }
         let port = ports.iter().find(|p| host.mac.as_ref() == Some(&p.mac));
         let name = host.name.clone().filter(|n| !is_word(n)).or_else(|| port.and_then(guest_name));
         seen.extend(name.clone());
@@ -260,19 +273,22 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         out.push_str(&words.join(","));
         out.push('\n');
     }
-    for port in ports {
-        if said.iter().any(|h| h.mac.as_ref() == Some(&port.mac)) {
-            continue;
-        }
+    for port in guests {
         // The second interface of a domain must not take the name from the first.
         let name = guest_name(port).filter(|name| !seen.contains(name));
         seen.extend(name.clone());
-        let ip =
-            own_address(network, port).or_else(|| fixed.get(&port.mac).copied()).map(|ip| ip.to_string());
+        let of_name = |h: &&&DhcpHost| is_name_alone(h) && name.is_some() && h.name == name;
+        let hosts: Vec<&&DhcpHost> = said.iter().filter(of_name).collect();
+        let of_family = |v6: bool| hosts.iter().filter_map(|h| h.ip).find(|ip| ip.is_ipv6() == v6);
+        let own = own_address(network, port).or_else(|| fixed.get(&port.mac).copied()).map(IpAddr::V4);
+        let ip = own.or_else(|| of_family(false)).map(|ip| ip.to_string());
         if name.is_none() && ip.is_none() {
             continue;
         }
-        let words: Vec<String> = [Some(port.mac.clone()), ip, name].into_iter().flatten().collect();
+        let v6 = of_family(true).map(|ip| format!("[{ip}]"));
+        let lease = hosts.iter().find_map(|h| h.lease).map(lease_text);
+        let words: Vec<String> =
+            [Some(port.mac.clone()), ip, v6, name, lease].into_iter().flatten().collect();
         out.push_str(&words.join(","));
         out.push('\n');
     }
@@ -299,7 +315,9 @@ pub fn addresses(network: &Network, ports: &[Port]) -> String {
     for port in ports {
         let Some(name) = dns_name(port).filter(|n| !n.eq_ignore_ascii_case(PROXY_NAME)) else { continue };
         let own = own_addresses(network, port);
-        let others = guests.clone().filter(|h| h.mac.as_ref() != Some(&port.mac));
+        let differs = |ip: IpAddr| own.iter().any(|o| o.is_ipv6() == ip.is_ipv6() && *o != ip);
+        let is_other = |h: &&DhcpHost| !is_name_alone(h) || h.ip.is_some_and(differs);
+        let others = guests.clone().filter(|h| h.mac.as_ref() != Some(&port.mac)).filter(is_other);
         let taken = others.filter_map(|h| h.name.as_ref()).any(|n| n.eq_ignore_ascii_case(&name));
         if own.is_empty() || taken || seen.contains(&name.to_ascii_lowercase()) {
             continue;
@@ -428,5 +446,49 @@ mod test {
             "<ip address='10.77.0.1' prefix='24'><dhcp><host name='onlyname' ip='10.77.0.7'/></dhcp></ip>",
         );
         assert_eq!(hosts(&lan, &[], &BTreeMap::new()), "10.77.0.7,onlyname\n");
+    }
+
+    #[test]
+    fn a_domain_is_the_guest_that_is_known_by_its_name() {
+        let port = |name: &str, n: u8| Port {
+            name: name.into(),
+            mac: format!("52:54:00:00:00:{n:02x}"),
+            ..Port::default()
+        };
+        let lan = network(
+            "<ip address='10.66.0.1' prefix='24'><dhcp><range start='10.66.0.2' end='10.66.0.9'/></dhcp></ip>\
+             <ip family='ipv6' address='fd66::1' prefix='64'><dhcp><host name='six2' ip='fd66::222'/>\
+             <host id='0:3' name='six3' ip='fd66::333'/></dhcp></ip>",
+        );
+        let told = |ports: &[Port], fixed: &[(&str, Ipv4Addr)]| {
+            let fixed = fixed.iter().map(|(mac, ip)| ((*mac).to_owned(), *ip)).collect();
+            hosts(&lan, ports, &fixed)
+        };
+        let six3 = "id:0:3,[fd66::333],six3\n";
+        assert_eq!(
+            told(&[port("other", 1)], &[]),
+            format!("[fd66::222],six2\n{six3}52:54:00:00:00:01,other\n")
+        );
+        let line = |rest: &str| format!("{six3}52:54:00:00:00:02,{rest}\n");
+        assert_eq!(told(&[port("six2", 2)], &[]), line("[fd66::222],six2"));
+        let fixed = [("52:54:00:00:00:02", Ipv4Addr::new(10, 66, 0, 9))];
+        assert_eq!(told(&[port("six2", 2), port("six2", 3)], &fixed), line("10.66.0.9,[fd66::222],six2"));
+        // Not where the document says who has the name.
+        let both = network(
+            "<ip address='10.66.0.1' prefix='24'><dhcp><host mac='52:54:00:00:00:09' name='six2'/></dhcp></ip>\
+             <ip family='ipv6' address='fd66::1' prefix='64'><dhcp><host name='six2' ip='fd66::222'/></dhcp></ip>",
+        );
+        let lines = "52:54:00:00:00:09,six2\n[fd66::222],six2\n";
+        assert_eq!(hosts(&both, &[port("six2", 2)], &BTreeMap::new()), lines);
+        // Where its address is only in its own document, too.
+        let own = |name: &str, v6: &str| {
+            addresses(
+                &lan,
+                &[Port { address: "10.66.0.7".parse().ok(), address6: v6.parse().ok(), ..port(name, 2) }],
+            )
+        };
+        assert_eq!(own("six2", ""), "10.66.0.7\tsix2\n");
+        assert_eq!(own("six2", "fd66::222"), "10.66.0.7\tsix2\nfd66::222\tsix2\n");
+        assert_eq!((own("six2", "fd66::5"), own("six3", "")), (String::new(), String::new()));
     }
 }

@@ -240,6 +240,25 @@ fn one_mistake_is_one_error() {
     }
 }
 
+/// Nobody can have the first and the last address of a network of IPv4.
+#[test]
+fn a_host_is_no_edge_of_its_network() {
+    let host = |address: &str| format!("<host mac='52:54:00:00:00:01' ip='{address}'/>");
+    let dhcp = |address: &str| {
+        let dhcp = format!("<dhcp>{}</dhcp>", host(address));
+        let ip = format!("<ip address='10.1.1.1' prefix='24'>{dhcp}</ip>");
+        parse_network(&format!("<network><name>x</name>{ip}</network>")).map_err(|e| e.to_string())
+    };
+    for address in ["10.1.1.255", "10.1.1.0"] {
+        let error = dhcp(address).unwrap_err();
+        let message = format!("the address '{address}' is that of the network, or of all its guests");
+        assert!(error.contains(&message), "{error}");
+        let part = parse_part(&host(address), PartKind::DhcpHost).unwrap();
+        let update = dhcp("10.1.1.254").unwrap().network.updated(Change::Modify, &part, None);
+        assert!(update.unwrap_err().to_string().contains(&message));
+    }
+}
+
 /// libvirt prints the device of a network with a bridge of its own twice.
 #[test]
 fn the_way_out_is_said_in_any_of_libvirts_forms() {

@@ -5,6 +5,7 @@
 //! when that is, nor how the container's end gets there.
 
 pub mod bandwidth;
+pub mod gone;
 mod kernel;
 pub mod look;
 pub mod spec;

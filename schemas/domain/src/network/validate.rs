@@ -290,6 +290,8 @@ impl Network {
                     wrong(format!("the address '{address}' is not of the network {}/{length}", ip.address));
                 } else if address == ip.address {
                     wrong(format!("the address '{address}' is the host's own"));
+                } else if is_edge(address, length) {
+                    wrong(format!("the address '{address}' is that of the network, or of all its guests"));
                 }
             }
             let before = &dhcp.hosts[..index];
