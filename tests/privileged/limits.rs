@@ -265,6 +265,11 @@ fn nested_quota() -> Outcome {
     let below =
         below.map(|e| e.path()).find(|p| p.is_dir() && p.join(max.file_name().unwrap_or_default()).exists());
     if let Some(group) = below {
+        // The container's own may save up as much as its quota, and no more.
+        let burst = group.join("cpu.max.burst");
+        if burst.exists() {
+            fs::write(&burst, "0").map_err(|e| format!("{}: {e}", burst.display()))?;
+        }
         limit(&group, 140_000, 100_000)?;
         set(15_000, 10_000)?;
         set(150_000, 100_000)?;
