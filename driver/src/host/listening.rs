@@ -33,8 +33,11 @@ pub fn in_the_way(forwards: &[PortForward]) -> Option<String> {
         let (port, protocol) = (first.port, first.protocol);
         let on =
             if first.address.is_unspecified() { String::new() } else { format!(" on {}", first.address) };
-        let hint =
-            if forward.one_host_address().is_none() { "; a 'host-address' leaves it the others" } else { "" };
+        let hint = if forward.one_host_address().is_none() {
+            "; with a 'host-address' only that one is forwarded"
+        } else {
+            ""
+        };
         Some(format!("port {port}/{protocol} cannot be forwarded: a program of the host listens{on}{hint}"))
     })
 }
@@ -165,7 +168,7 @@ mod test {
         let told = |f: PortForward| in_the_way(&[f]);
         let row = (port.saturating_sub(1), port);
         let message = format!(
-            "port {port}/tcp cannot be forwarded: a program of the host listens; a 'host-address' leaves it the others"
+            "port {port}/tcp cannot be forwarded: a program of the host listens; with a 'host-address' only that one is forwarded"
         );
         assert_eq!(told(forward(Protocol::Tcp, None, (port, port))), Some(message));
         assert!(told(forward(Protocol::Tcp, None, row)).is_some());
@@ -178,7 +181,7 @@ mod test {
         assert_eq!(told(one), Some(message));
         assert_eq!(told(forward(Protocol::Tcp, Some("127.0.0.8"), (other_port, other_port))), None);
         let udp = told(forward(Protocol::Udp, None, (heard_port, heard_port)));
-        assert!(udp.is_some_and(|m| m.contains("listens on 127.0.0.9; a 'host-address'")));
+        assert!(udp.is_some_and(|m| m.contains("listens on 127.0.0.9; with a 'host-address'")));
         assert_eq!(told(forward(Protocol::Udp, None, (heard_port - 1, heard_port))), None, "in a row");
         drop((all, other));
         assert_eq!(told(forward(Protocol::Tcp, None, (other_port, other_port))), None);

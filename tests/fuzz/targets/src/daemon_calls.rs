@@ -94,6 +94,7 @@ fn call(message: &[u8]) {
             Domain::UpdateDevice => parameters::<domain::UpdateDeviceIn>(&p),
             Domain::GetResources => parameters::<domain::GetResourcesIn>(&p),
             Domain::SetResources => parameters::<domain::SetResourcesIn>(&p),
+            Domain::TuneInterface => parameters::<domain::TuneInterfaceIn>(&p),
         }
     } else if let Some(method) = Network::from_name(&method) {
         match method {
