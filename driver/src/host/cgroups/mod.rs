@@ -33,6 +33,9 @@ pub(super) const PAYLOAD: &str = "payload";
 /// unless the domain is in a scope.
 const CONTROLLER: &str = "controller";
 
+/// Controllers of version 2 that the groups below one of ours should have.
+const GIVEN_ON: &[&str] = &["cpu", "cpuset", "io", "memory", "pids"];
+
 /// The hierarchies of this host, and how groups are called in them.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
@@ -170,11 +173,7 @@ impl Cgroups {
 
     fn create_unified(&self, groups: &Groups, member: Option<i32>) -> Result<(), CgroupError> {
         let delegate = |level: &Path| {
-            for controller in ["+cpu", "+cpuset", "+io", "+memory", "+pids"] {
-                // Not there on hybrid hosts, and not there for us where we are delegated less: a limit that needs
-                // one of them misses its file then, and says so.
-                drop(write(&level.join("cgroup.subtree_control"), controller));
-            }
+            give_on(level);
             Ok(())
         };
         match member {
@@ -475,6 +474,27 @@ impl Groups {
     }
 }
 
+/// Gives the controllers of a group on to those below it (cgroups(7), `cgroup.subtree_control`), as far as they are there:
+/// on hybrid hosts none is, and where less is delegated to us a limit that needs one of them misses its file, and says so.
+///
+/// Nothing is written that need not be: for each write, also for one that it refuses, the kernel walks through all groups
+/// of the host, which takes longer with each container that runs.
+fn give_on(group: &Path) {
+    let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+    let (there, given) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let has = |list: &str, controller: &str| list.split_whitespace().any(|c| c == controller);
+    let missing = GIVEN_ON.iter().filter(|c| has(&there, c) && !has(&given, c));
+    let missing: Vec<String> = missing.map(|c| format!("+{c}")).collect();
+    let file = group.join("cgroup.subtree_control");
+    if missing.is_empty() || write(&file, &missing.join(" ")).is_ok() {
+        return;
+    }
+    // One that is refused takes the others with it when they are written together.
+    for controller in &missing {
+        drop(write(&file, controller));
+    }
+}
+
 /// Writes to a file that the kernel made; never makes one.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     use io::Write;
@@ -513,6 +533,22 @@ mod test {
         let mut cgroups = Cgroups::of_hierarchies(dir.join("unified"), legacy.to_vec(), dir, "-1234abcd");
         cgroups.note = dir.join("note");
         cgroups
+    }
+
+    #[test]
+    fn only_missing_controllers_are_given_on() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let [there, given] = ["cgroup.controllers", "cgroup.subtree_control"].map(|f| dir.path().join(f));
+        let after = |controllers: &str, before: &str| {
+            fs::write(&there, controllers).expect("written");
+            fs::write(&given, before).expect("written");
+            give_on(dir.path());
+            fs::read_to_string(&given).expect("read")
+        };
+        // The kernel answers with all that are given on; this file shows what was written.
+        assert_eq!(after("cpuset cpu io memory hugetlb pids\n", "memory\n"), "+cpu +cpuset +io +pids");
+        assert_eq!(after("cpu memory\n", "memory cpu\n"), "memory cpu\n");
+        assert_eq!(after("", "\n"), "\n");
     }
 
     #[test]
