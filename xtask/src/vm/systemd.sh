@@ -127,7 +127,7 @@ check 'who did what is in the journal' sh -c "journalctl -t berthd -o cat | grep
 check 'and what was refused' sh -c "journalctl BERTH_UID=$(id -u other) BERTH_METHOD=io.berth.Domain.Destroy BERTH_DOMAIN=web4 -o cat | grep -q PermissionDenied"
 check 'a domain has a story' sh -c 'journalctl BERTH_DOMAIN=web1 -n 1 -o cat | grep -q .'
 check 'with who ended it' sh -c "journalctl BERTH_DOMAIN=web4 -o cat | grep -q \"^user $(id -u member), .*Destroy of 'web4': done\""
-check 'and its starts' sh -c "journalctl BERTH_DOMAIN=web1 BERTH_OPERATION=start -o cat | grep -q 'started (booted)'"
+check 'and its starts' sh -c "journalctl BERTH_DOMAIN=web3 BERTH_OPERATION=start -o cat | grep -q 'started (booted)'"
 
 # The end.
 check 'containers are stopped in order' systemctl stop berth-guests.service
