@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::the_desktop_tool_says_that_the_bus_has_ended", tool_ends),
     ("dbus::changes_that_a_slow_bus_missed_are_told", missed),
     ("dbus::a_bus_that_was_away_is_told_what_happened", told_late),
+    ("dbus::a_bus_that_was_away_is_told_of_networks", networks_late),
     ("dbus::what_is_forgotten_before_the_bus_comes_is_counted", told_too_late),
     ("dbus::events_wait_for_the_name", told_by_name),
     ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
@@ -533,6 +534,32 @@ fn told_late() -> Outcome {
     let numbers: Vec<_> = told.iter().map(|d| d[0].as_i64()).collect();
     let wanted: Vec<_> = (1..=3).map(|n| last[0].as_i64().map(|l| l + n)).collect();
     ensure_eq!(numbers, wanted, "the numbers");
+    Ok(())
+}
+
+/// The same of networks.
+fn networks_late() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    let path = format!("{HOST}/network/_5d2e7b0a_6f5b_4b36_9d3b_3c1f0a7e4c11");
+    let watch = bus.watch()?;
+    let file = daemon.file("lab.xml", LAB)?;
+    daemon.ok(&["net-define", &file])?;
+    watch.signal("NetworkEvent", |d| *d == serde_json::json!([path, 0]))?;
+    drop(watch);
+    bus.kill();
+    daemon.ok(&["net-undefine", "lab"])?;
+    daemon.ok(&["net-undefine", "default"])?;
+    let pid = Pid::from_raw(daemon.pid());
+    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    let watch = bus.launch().and_then(|()| bus.watch());
+    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
+    let watch = watch?;
+    bus.daemon_there()?;
+    daemon.ok(&["net-define", &file])?;
+    let told = watch.signals("NetworkEvent", |d| d[1] == 0)?;
+    let numbers: Vec<_> = told.iter().map(|d| (d[0] == path.as_str(), d[1].clone())).collect();
+    // What the first bus has taken is not told again.
+    ensure_eq!(numbers, [(true, 1.into()), (false, 1.into()), (true, 0.into())], "what was told: {told:?}");
     Ok(())
 }
 
