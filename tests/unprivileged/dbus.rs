@@ -351,6 +351,25 @@ fn errors() -> Outcome {
         let message = refused(&bus, path, method, words)?;
         ensure!(message.contains(says), "{method} {words:?}: '{says}' is not in '{message}'");
     }
+    // Nobody reads a hundred thousand letters, and a line of a log ends at a control character.
+    let long = "x".repeat(100_000);
+    for (path, method, words) in [
+        (HOST, "org.libvirt.Connect.DomainLookupByName", &[long.as_str()][..]),
+        (HOST, "org.libvirt.Connect.DomainDefineXML", &[&format!("<domain type='{long}'/>")]),
+        (HOST, "org.libvirt.Connect.NetworkLookupByName", &[&long]),
+        (&path, "org.libvirt.Domain.SetMemoryParameters", &[&format!("{{'{long}': <1>}}"), "2"]),
+        (&path, "org.libvirt.Domain.AttachDevice", &[&format!("<{long}/>"), "2"]),
+        (&network, "org.libvirt.Network.GetDHCPLeases", &[&long, "0"]),
+        (HOST, "org.freedesktop.DBus.Properties.Get", &["org.libvirt.Connect", &long]),
+    ] {
+        let message = refused(&bus, path, method, words)?;
+        ensure!(message.contains("xxxx…"), "{method}: {message}");
+        ensure!(message.len() < 1000, "{method} says {} bytes", message.len());
+    }
+    let lines = refused(&bus, HOST, "org.libvirt.Connect.DomainLookupByName", &["a\nforged\u{1b}[2J"])?;
+    ensure!(lines.contains("'a\\nforged\\u{1b}[2J'"), "a name of two lines: {lines}");
+    let longest = daemon.log().lines().map(str::len).max();
+    ensure!(longest < Some(1500), "a line of the log has {longest:?} bytes");
     // Who asked for what, and what became of it; not who looked.
     let told = format!(
         "user {}, process {{}}, by D-Bus: io.berth.Domain.Destroy of 'dom': Requested operation is not valid: ",
