@@ -23,7 +23,7 @@ use crate::engine::snapshot::Snapshot;
 const UNLIMITED: i64 = 9_007_199_254_740_991;
 
 /// VIR_TYPED_PARAM_STRING_OKAY: texts are always possible here.
-const STRING_OKAY: u32 = 4;
+pub const STRING_OKAY: u32 = 4;
 
 /// VIR_DOMAIN_MEM_MAXIMUM, VIR_DOMAIN_VCPU_MAXIMUM
 const MAXIMUM: u32 = 4;
@@ -34,7 +34,8 @@ const NUMA_MODES: &[&str] = &["strict", "preferred", "interleave", "restrictive"
 /// Devices that one list names at most.
 const MAX_DEVICES: usize = 256;
 
-async fn resources(c: &Call<'_>, snapshot: Arc<Snapshot>, affect: Affect) -> Result<Resources, Refusal> {
+/// What a domain may use.
+pub async fn resources(c: &Call<'_>, snapshot: Arc<Snapshot>, affect: Affect) -> Result<Resources, Refusal> {
     let engine = c.bus.engine.clone();
     Ok(blocking(move || Ok(engine.resources(&snapshot, affect))).await??)
 }
@@ -114,8 +115,9 @@ pub async fn vcpus(c: &Call<'_>, snapshot: Arc<Snapshot>) -> Answer {
     c.answer(&u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affect>) -> Answer {
-    // libvirt takes a change of nothing for done.
+/// Changes it.
+pub async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affect>) -> Answer {
+    // A list without a device.
     if change == ResourceChange::default() {
         return c.done();
     }
@@ -124,7 +126,7 @@ async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affe
 
 fn given(c: &Call<'_>, function: &str) -> Result<(In, Vec<Affect>), Refusal> {
     let (parameters, flags): (HashMap<String, OwnedVariant>, u32) = c.parameters()?;
-    Ok((In::from(parameters), affects(flags, 0, function)?))
+    Ok((In::of_call(parameters, function)?, affects(flags, 0, function)?))
 }
 
 /// `SetMemoryParameters`
