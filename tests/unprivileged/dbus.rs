@@ -115,6 +115,8 @@ fn client() -> Outcome {
     domain("SetSchedulerParameters", &["a{sv}u", "1", "cpu_shares", "t", "512", "2"])?;
     let shares = domain("GetSchedulerParameters", &["u", "2"])?;
     ensure_eq!(shares[0]["cpu_shares"]["data"]["data"], 512, "cpu_shares");
+    // VIR_DOMAIN_VCPU_HOTPLUGGABLE changes nothing.
+    domain("SetVcpus", &["uu", "1", "18"])?;
     domain("SetMetadata", &["isssu", "1", "A title", "", "", "2"])?;
     ensure_eq!(domain("GetMetadata", &["isu", "1", "", "2"])?[0], "A title", "the title");
     let stats = domain("GetStats", &["uu", "1", "0"])?;
@@ -316,6 +318,30 @@ fn errors() -> Outcome {
             "org.libvirt.Error: invalid argument: metadata title can't contain newlines",
         ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
+        (
+            HOST,
+            "org.libvirt.Connect.DomainLookupByID",
+            &["--", "-1"],
+            "org.libvirt.Error: invalid argument: id in virDomainLookupByID must be zero or greater",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetSchedulerParameters",
+            &["{'cpu_shares': <int64 -1>}", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'cpu_shares' must not be negative",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemoryParameters",
+            &["{'hard_limit': <int64 -1>}", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'hard_limit' must not be negative",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemoryParameters",
+            &["@a{sv} {}", "2"],
+            "org.libvirt.Error: invalid argument: params in virDomainSetMemoryParameters must not be NULL",
+        ),
         (
             HOST,
             "org.libvirt.Connect.NodeSetMemoryParameters",

@@ -47,6 +47,9 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
         }
         Connect::DomainLookupByID => {
             let id: i32 = c.parameters()?;
+            if id < 0 {
+                return Err(Refusal::invalid("id in virDomainLookupByID must be zero or greater"));
+            }
             let reference = Reference { id: Some(id.into()), ..Reference::default() };
             lookup(c, &reference, &format!("id {id}"))
         }

@@ -28,6 +28,9 @@ pub const STRING_OKAY: u32 = 4;
 /// VIR_DOMAIN_MEM_MAXIMUM, VIR_DOMAIN_VCPU_MAXIMUM
 const MAXIMUM: u32 = 4;
 
+/// VIR_DOMAIN_VCPU_HOTPLUGGABLE: every CPU of a container is.
+const HOTPLUGGABLE: u32 = 16;
+
 /// virDomainNumatuneMemMode, by number.
 const NUMA_MODES: &[&str] = &["strict", "preferred", "interleave", "restrictive"];
 
@@ -133,7 +136,7 @@ fn given(c: &Call<'_>, function: &str) -> Result<(In, Vec<Affect>), Refusal> {
 pub async fn set_memory(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetMemoryParameters")?;
     let mut limit = |name: &str| {
-        let number = given.number(name)?;
+        let number = given.amount(name)?;
         Ok::<_, Refusal>(number.map(|n| if n >= UNLIMITED { -1 } else { n }))
     };
     let change = ResourceChange {
@@ -150,8 +153,8 @@ pub async fn set_memory(c: &Call<'_>, uuid: Uuid) -> Answer {
 pub async fn set_scheduler(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetSchedulerParametersFlags")?;
     let change = ResourceChange {
-        cpu_shares: given.number("cpu_shares")?,
-        cpu_period: given.number("vcpu_period")?,
+        cpu_shares: given.amount("cpu_shares")?,
+        cpu_period: given.amount("vcpu_period")?,
         cpu_quota: given.number("vcpu_quota")?,
         ..ResourceChange::default()
     };
@@ -178,7 +181,7 @@ pub async fn set_numa(c: &Call<'_>, uuid: Uuid) -> Answer {
 /// `SetBlockIOParameters`
 pub async fn set_block_io(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetBlkioParameters")?;
-    let weight = given.number("weight")?.map(|n| if n == 0 { -1 } else { n });
+    let weight = given.amount("weight")?.map(|n| if n == 0 { -1 } else { n });
     let mut devices = Vec::new();
     for (name, limit) in LISTS {
         if let Some(list) = given.text(name)? {
@@ -241,7 +244,7 @@ pub async fn set_memory_size(c: &Call<'_>, uuid: Uuid) -> Answer {
 /// `SetVcpus`
 pub async fn set_vcpus(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (count, flags): (u32, u32) = c.parameters()?;
-    let affect = affects(flags, MAXIMUM, "virDomainSetVcpusFlags")?;
+    let affect = affects(flags, MAXIMUM | HOTPLUGGABLE, "virDomainSetVcpusFlags")?;
     let count = Some(i64::from(count));
     let change = match flags & MAXIMUM {
         0 => ResourceChange { vcpus: count, ..ResourceChange::default() },

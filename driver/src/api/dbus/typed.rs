@@ -72,6 +72,14 @@ impl In {
         }
     }
 
+    /// The same where libvirt's type has no negative numbers: -1, which stands for "no limit" elsewhere, means nothing here.
+    pub fn amount(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.number(name)? {
+            Some(n) if n < 0 => Err(Refusal::invalid(format!("parameter '{name}' must not be negative"))),
+            number => Ok(number),
+        }
+    }
+
     /// A text.
     pub fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         match self.0.remove(name).map(|v| bare(&v)) {
@@ -108,6 +116,9 @@ mod test {
         assert_eq!(given.number("a"), Ok(None));
         assert_eq!(given.text("b"), Ok(Some("x".into())));
         assert!(given.number("c").is_err());
+        let below = In::of_call(HashMap::from([("e".to_owned(), value(Variant::I64(-1)))]), "f");
+        let below = below.and_then(|mut given| given.amount("e")).expect_err("negative").reply().1;
+        assert_eq!(below, "invalid argument: parameter 'e' must not be negative");
         assert_eq!(given.finish().expect_err("d").reply().1, "invalid argument: parameter 'd' not supported");
     }
 
