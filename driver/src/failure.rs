@@ -1,23 +1,25 @@
 //! Why a request was not fulfilled, in the words that users read.
 //!
-//! Does not know how a failure travels; that is for the doors in `api`.
+//! What a caller has chosen in them is shown no further than somebody reads it. Does not know how a failure travels; that
+//! is for the doors in `api`.
 
 use berth_schemas::domain::State;
+use berth_schemas::words::shown;
 
 /// A request that was not fulfilled.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failure {
     /// Nobody of that name, uuid or id.
-    #[error("failed to get domain '{0}'")]
+    #[error("failed to get domain '{}'", shown(.0))]
     NoSuchDomain(String),
     /// Nobody at all.
     #[error("there are no domains")]
     Nobody,
     /// The name or the uuid is taken.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     DomainExists(String),
     /// Not now.
-    #[error("{message}")]
+    #[error("{}", shown(message))]
     InvalidState {
         /// Why not.
         message: String,
@@ -28,7 +30,7 @@ pub enum Failure {
     #[error("{}", first(.0))]
     InvalidDocument(Vec<berth_domain::Diagnostic>),
     /// The document is good but this version cannot run it.
-    #[error("{message}")]
+    #[error("{}", shown(message))]
     Unsupported {
         /// What cannot be run.
         message: String,
@@ -36,31 +38,31 @@ pub enum Failure {
         diagnostics: Vec<berth_domain::Diagnostic>,
     },
     /// A step of the start failed.
-    #[error("{}", .0.message)]
+    #[error("{}", shown(&.0.message))]
     StartFailed(Box<StartFailure>),
     /// No console of that name.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     NoSuchConsole(String),
     /// Nothing there.
     #[error("metadata not found: Requested metadata element is not present")]
     NoSuchMetadata,
     /// No such device.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     NoSuchDevice(String),
     /// There is such a device.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     DeviceExists(String),
     /// Init cannot be asked.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     NotAnswering(String),
     /// The controller did not answer in time.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     TimedOut(String),
     /// A parameter that this request needs is not there.
     #[error("parameter '{0}' is missing")]
     Missing(&'static str),
     /// A parameter has a value that the interface allows and the domain cannot have.
-    #[error("{message}")]
+    #[error("{}", shown(message))]
     InvalidValue {
         /// Its name in the varlink interface.
         parameter: &'static str,
@@ -68,7 +70,7 @@ pub enum Failure {
         message: String,
     },
     /// Anything else that went wrong.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Failed(String),
 }
 

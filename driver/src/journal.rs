@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
-use berth_domain::printable;
 use berth_schemas::name::DomainName;
+use berth_schemas::words::shown;
 use tracing::Span;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format;
@@ -34,7 +34,7 @@ pub fn start(level: &str) -> Result<(), String> {
     let none = format!("{SPANS}=off").parse().map_err(|e| format!("cannot log without spans: {e}"))?;
     let message = format::debug_fn(|writer, field, value| match field.name() {
         // Whoever chose a name in it must not write lines of their own.
-        "message" => write!(writer, "{}", printable(format!("{value:?}"))),
+        "message" => write!(writer, "{}", shown(&format!("{value:?}"))),
         _ => Ok(()),
     });
     tracing_subscriber::fmt()
@@ -88,7 +88,7 @@ mod test {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(printable("domain 'web': started (booted)".into()), "domain 'web': started (booted)");
-        assert_eq!(printable("x\nINFO audit: y\r\u{1b}[2Jä".into()), "x\\nINFO audit: y\\r\\u{1b}[2Jä");
+        assert_eq!(shown("domain 'web': started (booted)"), "domain 'web': started (booted)");
+        assert_eq!(shown("x\nINFO audit: y\r\u{1b}[2Jä"), "x\\nINFO audit: y\\r\\u{1b}[2Jä");
     }
 }

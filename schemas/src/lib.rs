@@ -1,7 +1,8 @@
 //! The contracts of Berth: what its programs say to each other, and the words they use for it.
 //!
 //! The varlink interfaces in `varlink/` are the source; the types under [`node`], [`domain`], [`network`] and [`controller`] are
-//! generated from them (`cargo xtask gen`) and committed. [`wire`] cuts bytes into messages and back.
+//! generated from them (`cargo xtask gen`) and committed. [`wire`] cuts bytes into messages and back,
+//! [`words`] what is said of them for people.
 //!
 //! This crate does not know sockets, files, XML or any program that uses it.
 
@@ -9,6 +10,7 @@ pub mod dbus;
 pub mod name;
 pub mod service;
 pub mod wire;
+pub mod words;
 
 #[path = "generated/controller.rs"]
 pub mod controller;

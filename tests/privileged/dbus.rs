@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_tests::bus::{Bus, HOST, run};
 use berth_tests::daemon::domain_xml;
-use berth_tests::host::{Traces, in_own_network};
+use berth_tests::host::{Traces, in_own_network, ip};
 use berth_tests::peer::{Asked, Authority, Burst, Guest, Verdict, open_console};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, patient, wait_for};
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::autodestroy_follows_the_caller", autodestroy),
     ("dbus::what_happened_without_a_daemon_is_told", meanwhile),
     ("dbus::the_desktop_tool_of_the_examples_works", desktop),
+    ("dbus::an_interface_that_runs_is_limited", || in_own_network(interface_limits)),
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
@@ -231,6 +232,47 @@ fn desktop() -> Outcome {
     let unknown = tool(&["nosuch"]).err().unwrap_or_default();
     ensure!(unknown.contains("org.libvirt.Error: Domain not found: "), "what it says: {unknown}");
     Ok(())
+}
+
+/// What runs has more names for an interface, and what holds of it is not what is kept.
+fn interface_limits() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    ip("link add br0 type bridge")?;
+    ip("link set br0 up")?;
+    let root = daemon.busybox("t-rate")?;
+    let nic = "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:01'/></interface>";
+    let xml = domain_xml("t-rate", &root, &["/bin/sleep", "1000"], nic);
+    daemon.define("t-rate", &xml)?;
+    daemon.ok(&["start", "t-rate"])?;
+    let path = bus.domain("t-rate")?;
+    let domain = |method: &str, words: &[&str]| bus.call(&path, "Domain", method, words);
+    let average = |device: &str, flags: &str| {
+        let answer = domain("GetInterfaceParameters", &["su", device, flags])?;
+        Ok::<_, String>(answer[0]["inbound.average"]["data"]["data"].clone())
+    };
+    let one = ["1", "inbound.average", "u", "100"];
+    let set = |device: &str, flags: &str| {
+        domain("SetInterfaceParameters", &[&["sa{sv}u", device][..], &one, &[flags]].concat())
+    };
+    set("eth0", "1")?;
+    for (device, flags, found) in [("eth0", "0", 100), ("52:54:00:00:00:01", "1", 100)] {
+        ensure_eq!(average(device, flags)?, found, "of {device} with flags {flags}");
+    }
+    ensure_eq!(average("52:54:00:00:00:01", "2")?, 0, "what is kept");
+    ensure!(average("eth0", "2").is_err_and(|e| e.contains("Can't find device eth0")), "a name of what runs");
+    let list = daemon.ok(&["domiflist", "t-rate"])?;
+    let target = list.lines().find_map(|l| l.split_whitespace().next().filter(|w| w.starts_with("vnet")));
+    let target = target.ok_or_else(|| format!("no end on the host in {list}"))?;
+    ensure_eq!(average(target, "1")?, 100, "by its name on the host");
+    set(target, "3")?;
+    ensure_eq!(average("52:54:00:00:00:01", "2")?, 100, "what is kept afterwards");
+    domain("SetVcpus", &["uu", "1", "1"])?;
+    let map = domain("GetVcpuPinInfo", &["u", "1"])?;
+    let used = map[0][0].as_array().map(|m| m.iter().filter(|used| **used == json!(true)).count());
+    ensure_eq!(used, Some(1), "the CPUs of one vcpu in {map}");
+    domain("PinVcpu", &["uabu", "0", "1", "true", "1"])?;
+    ensure_eq!(domain("GetVcpuPinInfo", &["u", "1"])?[0][0][0], true, "the CPU that it was given");
+    domain("Destroy", &["u", "0"]).map(drop)
 }
 
 fn network() -> Outcome {

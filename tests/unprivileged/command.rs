@@ -9,6 +9,7 @@ pub const TESTS: &[Test] = &[
     ("command::prints_what_virsh_prints", literal),
     ("command::limits_are_printed_as_virsh_does", limits),
     ("command::errors_are_virshs", errors),
+    ("command::long_words_are_cut_in_what_it_says", long_words),
     ("command::define_shows_the_offending_line", snippet),
     ("command::without_a_daemon_says_so", no_daemon),
     ("command::read_only_cannot_change", read_only),
@@ -292,6 +293,51 @@ fn errors() -> Outcome {
         "{}",
         start.err
     );
+    Ok(())
+}
+
+/// Nobody reads a hundred thousand letters of a name or a value.
+fn long_words() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.define("off", &plain("off"))?;
+    let long = "x".repeat(100_000);
+    let document = plain("typo").replace("<init>/bin/sh</init>", &format!("<init>{long}</init>"));
+    let (document, option) = (daemon.file("long.xml", &document)?, format!("--{long}"));
+    for words in [
+        &["dominfo", &long][..],
+        &[&long],
+        &["list", &option],
+        &["define", &long],
+        &["define", &document],
+        &["net-info", &long],
+        &["net-update", "default", "add", "ip-dhcp-host", &long, "--config"],
+        &["domiftune", "off", &long],
+        &["domiftune", "off", &long, "--inbound", "1"],
+        &["domiftune", "off", "a0", "--inbound", &long],
+        &["domif-setlink", "off", &long, "up"],
+        &["setmem", "off", &long],
+        &["memtune", "off", "--hard-limit", &long],
+        &["schedinfo", "off", "--set", &format!("{long}=1")],
+        &["vcpupin", "off", "0", &long],
+        &["numatune", "off", "--nodeset", &long],
+        &["blkiotune", "off", "--device-weights", &format!("/{long},x")],
+        &["metadata", "off", &long],
+        &["desc", "off", "--title", &format!("{long}\n"), "--config"],
+        &["detach-disk", "off", &long],
+        &["send-process-signal", "off", "1", &long],
+        &["domstats", &long],
+        &["domiflist", &long],
+        &["console", "off", &long],
+        &["event", "--event", &long],
+        &["shutdown", "off", "--mode", &long],
+    ] {
+        let printed = daemon.virsh(words)?;
+        let begin: String = words.join(" ").chars().take(40).collect();
+        ensure_eq!(printed.status, 1, "the exit status of {begin}");
+        ensure!(printed.err.len() < 2500, "'{begin}' says {} bytes", printed.err.len());
+    }
+    let longest = daemon.log().lines().map(str::len).max();
+    ensure!(longest < Some(1500), "a line of the log has {longest:?} bytes");
     Ok(())
 }
 

@@ -17,11 +17,14 @@ pub const TESTS: &[Test] = &[
     ("dbus::clients_of_libvirt_dbus_find_what_they_know", client),
     ("dbus::networks_are_there_too", networks),
     ("dbus::errors_have_one_name", errors),
+    ("dbus::limits_of_one_interface", interface_limits),
+    ("dbus::cpus_are_pinned_together", pinned),
     ("dbus::signals_and_properties_announce_changes", signals),
     ("dbus::a_bus_that_goes_and_comes_hurts_nobody", bus_restarts),
     ("dbus::the_desktop_tool_says_that_the_bus_has_ended", tool_ends),
     ("dbus::changes_that_a_slow_bus_missed_are_told", missed),
     ("dbus::a_bus_that_was_away_is_told_what_happened", told_late),
+    ("dbus::a_bus_that_was_away_is_told_of_networks", networks_late),
     ("dbus::what_is_forgotten_before_the_bus_comes_is_counted", told_too_late),
     ("dbus::events_wait_for_the_name", told_by_name),
     ("dbus::a_name_that_is_somebody_elses_is_waited_for", name_waits),
@@ -112,6 +115,8 @@ fn client() -> Outcome {
     domain("SetSchedulerParameters", &["a{sv}u", "1", "cpu_shares", "t", "512", "2"])?;
     let shares = domain("GetSchedulerParameters", &["u", "2"])?;
     ensure_eq!(shares[0]["cpu_shares"]["data"]["data"], 512, "cpu_shares");
+    // VIR_DOMAIN_VCPU_HOTPLUGGABLE changes nothing.
+    domain("SetVcpus", &["uu", "1", "18"])?;
     domain("SetMetadata", &["isssu", "1", "A title", "", "", "2"])?;
     ensure_eq!(domain("GetMetadata", &["isu", "1", "", "2"])?[0], "A title", "the title");
     let stats = domain("GetStats", &["uu", "1", "0"])?;
@@ -315,6 +320,30 @@ fn errors() -> Outcome {
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (
             HOST,
+            "org.libvirt.Connect.DomainLookupByID",
+            &["--", "-1"],
+            "org.libvirt.Error: invalid argument: id in virDomainLookupByID must be zero or greater",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetSchedulerParameters",
+            &["{'cpu_shares': <int64 -1>}", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'cpu_shares' must not be negative",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemoryParameters",
+            &["{'hard_limit': <int64 -1>}", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'hard_limit' must not be negative",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemoryParameters",
+            &["@a{sv} {}", "2"],
+            "org.libvirt.Error: invalid argument: params in virDomainSetMemoryParameters must not be NULL",
+        ),
+        (
+            HOST,
             "org.libvirt.Connect.NodeSetMemoryParameters",
             &["{'shm_full_scans': <uint64 1>}", "0"],
             "org.libvirt.Error: invalid argument: parameter 'shm_full_scans' not supported",
@@ -350,6 +379,26 @@ fn errors() -> Outcome {
         let message = refused(&bus, path, method, words)?;
         ensure!(message.contains(says), "{method} {words:?}: '{says}' is not in '{message}'");
     }
+    // Nobody reads a hundred thousand letters, and a line of a log ends at a control character.
+    let long = "x".repeat(100_000);
+    for (path, method, words) in [
+        (HOST, "org.libvirt.Connect.DomainLookupByName", &[long.as_str()][..]),
+        (HOST, "org.libvirt.Connect.DomainDefineXML", &[&format!("<domain type='{long}'/>")]),
+        (HOST, "org.libvirt.Connect.NetworkLookupByName", &[&long]),
+        (&path, "org.libvirt.Domain.GetInterfaceParameters", &[&long, "0"]),
+        (&path, "org.libvirt.Domain.SetMemoryParameters", &[&format!("{{'{long}': <1>}}"), "2"]),
+        (&path, "org.libvirt.Domain.AttachDevice", &[&format!("<{long}/>"), "2"]),
+        (&network, "org.libvirt.Network.GetDHCPLeases", &[&long, "0"]),
+        (HOST, "org.freedesktop.DBus.Properties.Get", &["org.libvirt.Connect", &long]),
+    ] {
+        let message = refused(&bus, path, method, words)?;
+        ensure!(message.contains("xxxx…"), "{method}: {message}");
+        ensure!(message.len() < 1000, "{method} says {} bytes", message.len());
+    }
+    let lines = refused(&bus, HOST, "org.libvirt.Connect.DomainLookupByName", &["a\nforged\u{1b}[2J"])?;
+    ensure!(lines.contains("'a\\nforged\\u{1b}[2J'"), "a name of two lines: {lines}");
+    let longest = daemon.log().lines().map(str::len).max();
+    ensure!(longest < Some(1500), "a line of the log has {longest:?} bytes");
     // Who asked for what, and what became of it; not who looked.
     let told = format!(
         "user {}, process {{}}, by D-Bus: io.berth.Domain.Destroy of 'dom': Requested operation is not valid: ",
@@ -365,6 +414,128 @@ fn errors() -> Outcome {
     ensure!(wrong.clone().is_err_and(|e| e.contains("'u'")), "a parameter of another type: {wrong:?}");
     let read_only = bus.run(&["set-property", "org.libvirt", &path, "org.libvirt.Domain", "Name", "s", "x"]);
     ensure!(read_only.is_err_and(|e| e.contains("cannot be set")), "a property that cannot be set");
+    Ok(())
+}
+
+const NIC: &str = "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:01'/><target dev='a0'/>\
+                   <bandwidth><outbound average='7' burst='9'/></bandwidth></interface>";
+
+fn interface_limits() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    daemon.define("dom", &plain("dom").replace("</devices>", &format!("{NIC}</devices>")))?;
+    let path = bus.domain("dom")?;
+    let get = |device: &str, flags: &str| {
+        let answer = bus.call(&path, "Domain", "GetInterfaceParameters", &["su", device, flags])?;
+        let of = |name: &str| {
+            // Two wrappers, and libvirt's type.
+            ensure_eq!(answer[0][name]["data"]["type"], "u", "the type of {name} in {answer}");
+            Ok::<_, String>(answer[0][name]["data"]["data"].as_i64().unwrap_or(-1))
+        };
+        let names = ["inbound.average", "inbound.peak", "inbound.burst", "inbound.floor"];
+        let all: Result<Vec<i64>, String> = names
+            .into_iter()
+            .chain(["outbound.average", "outbound.peak", "outbound.burst"])
+            .map(of)
+            .collect();
+        ensure_eq!(answer[0].as_object().map(serde_json::Map::len), Some(7), "the parameters of {answer}");
+        all
+    };
+    // By its name and by its hardware address, of what is meant and of the definition.
+    for (device, flags) in [("a0", "0"), ("52:54:00:00:00:01", "0"), ("a0", "2"), ("a0", "4")] {
+        ensure_eq!(get(device, flags)?, [0, 0, 0, 0, 7, 0, 9], "of {device} with flags {flags}");
+    }
+    let set = |words: &[&str]| {
+        let all = [&["sa{sv}u", "a0"][..], words].concat();
+        bus.call(&path, "Domain", "SetInterfaceParameters", &all).map(drop)
+    };
+    set(&["2", "inbound.average", "u", "100", "inbound.peak", "u", "200", "0"])?;
+    ensure_eq!(get("a0", "0")?, [100, 200, 0, 0, 7, 0, 9], "after a change of one direction");
+    // Neither an average nor a floor: nothing is said of the direction.
+    set(&["1", "inbound.peak", "u", "0", "0"])?;
+    ensure_eq!(get("a0", "0")?, [100, 200, 0, 0, 7, 0, 9], "after a peak of nothing");
+    set(&["2", "outbound.average", "u", "0", "inbound.floor", "t", "5", "2"])?;
+    ensure_eq!(get("a0", "2")?, [0, 0, 0, 5, 0, 0, 0], "after a floor alone and no limit");
+    let xml = daemon.ok(&["dumpxml", "dom"])?;
+    ensure!(xml.contains("<inbound floor='5'/>") && !xml.contains("<outbound"), "the document: {xml}");
+    let done = "by D-Bus: io.berth.Domain.TuneInterface of 'dom': done";
+    ensure_eq!(daemon.log().matches(done).count(), 3, "changes that the log tells");
+    let get = |device: &'static str, flags: &'static str| ("Get", vec![device, flags]);
+    let set =
+        |device: &'static str, given: &'static str, flags: &'static str| ("Set", vec![device, given, flags]);
+    for ((method, words), says) in [
+        (get("a1", "0"), "invalid argument: Can't find device a1"),
+        (get("", "0"), "invalid argument: Can't find device"),
+        (get("a0", "1"), "Requested operation is not valid: domain is not running"),
+        (get("a0", "3"), "in virDomainGetInterfaceParameters are mutually exclusive"),
+        (get("a0", "8"), "unsupported flags (0x8) in function virDomainGetInterfaceParameters"),
+        (
+            set("a0", "@a{sv} {}", "2"),
+            "invalid argument: params in virDomainSetInterfaceParameters must not be NULL",
+        ),
+        (set("a1", "{'inbound.average': <uint32 1>}", "2"), "invalid argument: Can't find device a1"),
+        (set("a0", "{'inbound.average': <uint32 1>}", "1"), "Requested operation is not valid: "),
+        (set("a0", "{'inbound.average': <uint32 1>}", "3"), "Requested operation is not valid: "),
+        (set("a0", "{'inbound.average': <uint32 1>}", "4"), "unsupported flags (0x4)"),
+        (set("a0", "{'outbound.floor': <uint32 1>}", "2"), "parameter 'outbound.floor' not supported"),
+        (set("a0", "{'inbound.average': <'x'>}", "2"), "parameter 'inbound.average' must be a number"),
+        (set("a0", "{'inbound.average': <1.5>}", "2"), "parameter 'inbound.average' must be a number"),
+        (
+            set("a0", "{'inbound.average': <-1>}", "2"),
+            "invalid argument: inbound.average is not a number from 0 to 4294967295",
+        ),
+        (
+            set("a0", "{'inbound.average': <uint64 4294967296>}", "2"),
+            "invalid argument: inbound.average is not a number from 0 to 4294967295",
+        ),
+        (set("a0", "{'inbound.burst': <uint32 1>}", "2"), "is mandatory with a peak or a burst"),
+    ] {
+        let method = format!("org.libvirt.Domain.{method}InterfaceParameters");
+        let message = refused(&bus, &path, &method, &words)?;
+        ensure!(message.contains(says), "{method} {words:?}: '{says}' is not in '{message}'");
+        ensure!(message.contains("org.libvirt.Error: "), "the name of the error in '{message}'");
+    }
+    Ok(())
+}
+
+fn pinned() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    daemon.define("dom", &plain("dom").replace("<memory", "<vcpu current='2'>3</vcpu><memory"))?;
+    let path = bus.domain("dom")?;
+    let host = bus.call(HOST, "Connect", "NodeGetCPUMap", &["u", "0"])?;
+    let count = host[0].as_array().map_or(0, Vec::len);
+    let get = |flags: &str| bus.call(&path, "Domain", "GetVcpuPinInfo", &["u", flags]);
+    let all = vec![true; count];
+    ensure_eq!(get("0")?, serde_json::json!([[all, all]]), "before");
+    let pin = |vcpu: &str, map: &[&str], flags: &str| {
+        let places = map.len().to_string();
+        let words = [&["uabu", vcpu, &places][..], map, &[flags]].concat();
+        bus.call(&path, "Domain", "PinVcpu", &words).map(drop)
+    };
+    // One that is not used yet counts, as with libvirt; the set is that of all.
+    pin("2", &["true"], "2")?;
+    let mut one = vec![false; count];
+    one[0] = true;
+    ensure_eq!(get("2")?, serde_json::json!([[one, one]]), "pinned");
+    ensure!(daemon.ok(&["dumpxml", "dom"])?.contains("cpuset='0'"), "the document");
+    let (more, whole) = (vec!["true"; count + 1], vec!["true"; count]);
+    pin("0", &more, "0")?;
+    ensure!(!daemon.ok(&["dumpxml", "dom"])?.contains("cpuset"), "all of the host's are no set");
+    pin("0", &whole, "0")?;
+    ensure_eq!(get("0")?, serde_json::json!([[all, all]]), "afterwards");
+    for (words, says) in [
+        (["0", "@ab []", "2"], "invalid argument: cpumap in virDomainPinVcpuFlags must not be NULL"),
+        (["0", "[false]", "2"], "invalid argument: Empty cpu list for pinning"),
+        (["3", "[true]", "2"], "invalid argument: vcpu 3 is out of range of persistent cpu count 3"),
+        (["0", "[true]", "1"], "Requested operation is not valid: domain is not running"),
+        (["0", "[true]", "4"], "unsupported flags (0x4) in function virDomainPinVcpuFlags"),
+    ] {
+        let message = refused(&bus, &path, "org.libvirt.Domain.PinVcpu", &words)?;
+        ensure!(message.contains(says), "{words:?}: '{says}' is not in '{message}'");
+    }
+    for (flags, says) in [("1", "domain is not running"), ("3", "mutually exclusive"), ("8", "(0x8)")] {
+        let message = refused(&bus, &path, "org.libvirt.Domain.GetVcpuPinInfo", &[flags])?;
+        ensure!(message.contains(says), "flags {flags}: '{says}' is not in '{message}'");
+    }
     Ok(())
 }
 
@@ -533,6 +704,32 @@ fn told_late() -> Outcome {
     let numbers: Vec<_> = told.iter().map(|d| d[0].as_i64()).collect();
     let wanted: Vec<_> = (1..=3).map(|n| last[0].as_i64().map(|l| l + n)).collect();
     ensure_eq!(numbers, wanted, "the numbers");
+    Ok(())
+}
+
+/// The same of networks.
+fn networks_late() -> Outcome {
+    let (daemon, mut bus) = Bus::with_daemon()?;
+    let path = format!("{HOST}/network/_5d2e7b0a_6f5b_4b36_9d3b_3c1f0a7e4c11");
+    let watch = bus.watch()?;
+    let file = daemon.file("lab.xml", LAB)?;
+    daemon.ok(&["net-define", &file])?;
+    watch.signal("NetworkEvent", |d| *d == serde_json::json!([path, 0]))?;
+    drop(watch);
+    bus.kill();
+    daemon.ok(&["net-undefine", "lab"])?;
+    daemon.ok(&["net-undefine", "default"])?;
+    let pid = Pid::from_raw(daemon.pid());
+    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    let watch = bus.launch().and_then(|()| bus.watch());
+    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
+    let watch = watch?;
+    bus.daemon_there()?;
+    daemon.ok(&["net-define", &file])?;
+    let told = watch.signals("NetworkEvent", |d| d[1] == 0)?;
+    let numbers: Vec<_> = told.iter().map(|d| (d[0] == path.as_str(), d[1].clone())).collect();
+    // What the first bus has taken is not told again.
+    ensure_eq!(numbers, [(true, 1.into()), (false, 1.into()), (true, 0.into())], "what was told: {told:?}");
     Ok(())
 }
 

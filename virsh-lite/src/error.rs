@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use berth_schemas::words::shortened;
 use berth_schemas::{domain, network, node};
 
 /// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
@@ -64,11 +65,11 @@ impl Failure {
         let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
         let mut text = String::new();
         for line in &self.lines {
-            text.push_str(&format!("{red}error:{off} {}\n", printable(line)));
+            text.push_str(&format!("{red}error:{off} {}\n", shortened(&printable(line))));
         }
         text.push_str(&self.excerpt);
         for hint in &self.hints {
-            text.push_str(&format!("{cyan}hint:{off} {}\n", printable(hint)));
+            text.push_str(&format!("{cyan}hint:{off} {}\n", shortened(&printable(hint))));
         }
         text
     }

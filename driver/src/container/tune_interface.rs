@@ -57,6 +57,20 @@ fn rate(limits: &Limits, names: Names) -> Result<Option<Rate>, Failure> {
     }
 }
 
+/// The interface of a definition with a hardware address or a name. `links` are the ends on the host of one that runs,
+/// which has more names.
+pub fn find<'a>(name: &str, domain: &'a Domain, links: &[Link]) -> Result<&'a Interface, Failure> {
+    let all = &domain.devices.interfaces;
+    let (word, mac) = (Some(name), canonical_mac(name));
+    let link = |i: &Interface| links.iter().find(|l| l.mac == i.mac);
+    let by_mac = |i: &&Interface| mac.as_ref() == Some(&i.mac);
+    let on_host = |i: &&Interface| link(i).map_or(i.target.as_deref(), |l| Some(l.host.as_str())) == word;
+    let inside = |i: &&Interface| link(i).map_or(i.guest.as_deref(), |l| Some(l.inside.as_str())) == word;
+    let found = all.iter().find(by_mac).or_else(|| all.iter().find(on_host));
+    let found = found.or_else(|| all.iter().find(inside));
+    found.ok_or_else(|| Failure::NoSuchDevice(format!("there is no interface '{name}'")))
+}
+
 impl InterfaceTuning {
     /// A change whose numbers are possible.
     pub fn new(
@@ -71,20 +85,9 @@ impl InterfaceTuning {
         Ok(Self { interface, inbound, outbound, link_up, affect })
     }
 
-    /// The hardware address of the interface that is meant in a definition. `links` are the ends on the host of one that
-    /// runs.
+    /// The hardware address of the interface that is meant in a definition: see [`find`].
     pub fn mac_in(&self, domain: &Domain, links: &[Link]) -> Result<String, Failure> {
-        let all = &domain.devices.interfaces;
-        let word = Some(self.interface.as_str());
-        let mac = canonical_mac(&self.interface);
-        let link = |i: &Interface| links.iter().find(|l| l.mac == i.mac);
-        let by_mac = |i: &&Interface| mac.as_ref() == Some(&i.mac);
-        let on_host = |i: &&Interface| link(i).map_or(i.target.as_deref(), |l| Some(l.host.as_str())) == word;
-        let inside = |i: &&Interface| link(i).map_or(i.guest.as_deref(), |l| Some(l.inside.as_str())) == word;
-        let found = all.iter().find(by_mac).or_else(|| all.iter().find(on_host));
-        let found = found.or_else(|| all.iter().find(inside));
-        let missing = || Failure::NoSuchDevice(format!("there is no interface '{}'", self.interface));
-        found.map(|i| i.mac.clone()).ok_or_else(missing)
+        find(&self.interface, domain, links).map(|i| i.mac.clone())
     }
 
     /// What it is in a definition: an update with that definition's own element, in which nothing else is different.

@@ -20,6 +20,7 @@ pub mod registry;
 pub mod snapshot;
 pub mod stats;
 pub mod store;
+pub mod story;
 
 use std::io;
 use std::path::PathBuf;

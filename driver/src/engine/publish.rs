@@ -2,12 +2,11 @@
 //!
 //! Does not know who listens, nor why anything happened.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_schemas::domain::{EventKind, Exit, MetadataKind, PressureStats, Tunable};
@@ -18,10 +17,8 @@ use uuid::Uuid;
 use crate::engine::record::{self, Record};
 use crate::engine::registry::{Entry, Registry};
 use crate::engine::snapshot::Snapshot;
+use crate::engine::story::{Numbered, REMEMBERED, Story, Subscription};
 use crate::paths::Layout;
-
-/// Events that are remembered, and how far a listener may fall behind.
-pub const REMEMBERED: usize = 1024;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +45,12 @@ pub struct Happened {
     pub tunables: Vec<Tunable>,
     /// Which part of the metadata.
     pub metadata: Option<MetadataKind>,
+}
+
+impl Numbered for Happened {
+    fn sequence(&self) -> i64 {
+        self.sequence
+    }
 }
 
 /// Something that is about to be told.
@@ -89,34 +92,15 @@ impl Draft {
     }
 }
 
-/// What a new listener gets.
-#[derive(Debug)]
-pub struct Subscription {
-    /// Remembered events after the one that was asked for.
-    pub backlog: Vec<Arc<Happened>>,
-    /// The last one so far.
-    pub sequence: i64,
-    /// Some of those asked for are no longer remembered.
-    pub lost: bool,
-    /// Those that come.
-    pub coming: broadcast::Receiver<Arc<Happened>>,
-}
-
-#[derive(Debug)]
-struct Memory {
-    events: VecDeque<Arc<Happened>>,
-    sequence: i64,
-    file: File,
-}
-
 /// The publisher.
 #[derive(Debug)]
 pub struct Publisher {
     layout: Layout,
     boot_id: String,
     began: i64,
-    memory: Mutex<Memory>,
-    sender: broadcast::Sender<Arc<Happened>>,
+    /// Where the number of the last event is kept.
+    file: File,
+    story: Story<Happened>,
     shown: broadcast::Sender<Uuid>,
 }
 
@@ -138,10 +122,9 @@ impl Publisher {
             .mode(0o600)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)?;
-        let (sender, _) = broadcast::channel(REMEMBERED);
         let (shown, _) = broadcast::channel(REMEMBERED);
-        let memory = Mutex::new(Memory { events: VecDeque::new(), sequence, file });
-        Ok(Self { layout: layout.clone(), boot_id, began: sequence, memory, sender, shown })
+        let story = Story::after(sequence);
+        Ok(Self { layout: layout.clone(), boot_id, began: sequence, file, story, shown })
     }
 
     /// This boot's name.
@@ -152,10 +135,6 @@ impl Publisher {
     /// The last event before this daemon's first one.
     pub fn began(&self) -> i64 {
         self.began
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a record that no snapshot goes with: of a start that is under way.
@@ -201,31 +180,25 @@ impl Publisher {
     }
 
     fn emit(&self, entry: &Entry, draft: Draft) {
-        let mut memory = self.memory();
-        memory.sequence += 1;
-        let line = format!("{:020} {}\n", memory.sequence, self.boot_id);
-        if let Err(e) = memory.file.write_all_at(line.as_bytes(), 0) {
-            tracing::error!("cannot write the sequence number of events: {e}");
-        }
-        let event = Arc::new(Happened {
-            sequence: memory.sequence,
-            at_usec: now_usec(),
-            kind: draft.kind,
-            name: entry.name.to_string(),
-            uuid: entry.uuid,
-            detail: draft.detail,
-            exit: draft.exit,
-            count: draft.count,
-            pressure: draft.pressure,
-            tunables: draft.tunables,
-            metadata: draft.metadata,
+        self.story.tell(|sequence| {
+            let line = format!("{sequence:020} {}\n", self.boot_id);
+            if let Err(e) = self.file.write_all_at(line.as_bytes(), 0) {
+                tracing::error!("cannot write the sequence number of events: {e}");
+            }
+            Happened {
+                sequence,
+                at_usec: now_usec(),
+                kind: draft.kind,
+                name: entry.name.to_string(),
+                uuid: entry.uuid,
+                detail: draft.detail,
+                exit: draft.exit,
+                count: draft.count,
+                pressure: draft.pressure,
+                tunables: draft.tunables,
+                metadata: draft.metadata,
+            }
         });
-        if memory.events.len() == REMEMBERED {
-            memory.events.pop_front();
-        }
-        memory.events.push_back(event.clone());
-        // Nobody listening is not an error. Sent with the lock held, so that listeners see the order of the numbers.
-        drop(self.sender.send(event));
     }
 
     /// Whose snapshots change from now on, events or not.
@@ -234,14 +207,8 @@ impl Publisher {
     }
 
     /// Listens, from now on or from an earlier event on.
-    pub fn subscribe(&self, since: Option<i64>) -> Subscription {
-        let memory = self.memory();
-        let sequence = memory.sequence;
-        let after = since.unwrap_or(sequence);
-        let backlog: Vec<_> = memory.events.iter().filter(|e| e.sequence > after).cloned().collect();
-        let oldest = backlog.first().map_or(sequence + 1, |e| e.sequence);
-        let lost = since.is_some_and(|s| s > sequence || s + 1 < oldest);
-        Subscription { backlog, sequence, lost, coming: self.sender.subscribe() }
+    pub fn subscribe(&self, since: Option<i64>) -> Subscription<Happened> {
+        self.story.subscribe(since)
     }
 }
 

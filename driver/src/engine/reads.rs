@@ -8,12 +8,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use berth_domain::model::Rate;
 use berth_domain::{Domain, Live, LiveConsole, LiveIds, LiveInterface};
 use berth_schemas::domain::{Affect, MetadataKind, Resources, StatsGroup};
 use rustix::fs::OFlags;
 
 use crate::account::Buffer;
-use crate::container::tune;
+use crate::container::{tune, tune_interface};
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::engine::{Engine, metadata};
 use crate::failure::Failure;
@@ -34,6 +35,9 @@ pub struct Usage {
     /// Processes, while it is active.
     pub processes: Option<i64>,
 }
+
+/// Limits of throughput, into the container and out of it; none: as much as there is.
+pub type Limits = (Option<Rate>, Option<Rate>);
 
 fn inactive(snapshot: &Snapshot) -> Failure {
     Failure::InvalidState { message: "domain is not running".into(), state: snapshot.state }
@@ -97,8 +101,26 @@ impl Engine {
         metadata::read(self.definition(snapshot, affect)?, kind, uri)
     }
 
+    /// The limits of an interface, into the container and out of it. Those of what runs are the ones that hold: where the
+    /// interface says nothing, what its network gives.
+    pub fn bandwidth(&self, snapshot: &Snapshot, interface: &str, affect: Affect) -> Result<Limits, Failure> {
+        let domain = self.definition(snapshot, affect)?;
+        let run =
+            snapshot.run.as_ref().filter(|run| affect != Affect::Config && Arc::ptr_eq(&run.live, domain));
+        let links = run.map_or(&[][..], |run| &run.links);
+        let found = tune_interface::find(interface, domain, links)?;
+        let given = links.iter().find(|l| l.mac == found.mac).and_then(|l| l.given.as_ref());
+        let own = found.bandwidth.as_ref();
+        let inbound = own.and_then(|own| own.inbound.clone());
+        let outbound = own.and_then(|own| own.outbound.clone());
+        Ok((
+            inbound.or_else(|| given.and_then(|g| g.inbound())),
+            outbound.or_else(|| given.and_then(|g| g.outbound())),
+        ))
+    }
+
     /// The definition that is meant.
-    fn definition<'a>(&self, snapshot: &'a Snapshot, affect: Affect) -> Result<&'a Arc<Domain>, Failure> {
+    pub fn definition<'a>(&self, snapshot: &'a Snapshot, affect: Affect) -> Result<&'a Arc<Domain>, Failure> {
         Ok(match affect {
             Affect::Current => {
                 snapshot.current().ok_or_else(|| Failure::NoSuchDomain(snapshot.name.to_string()))?

@@ -11,7 +11,7 @@ use crate::container::task::Request;
 use crate::engine::Engine;
 use crate::engine::registry::Reference;
 use crate::engine::snapshot::Snapshot;
-use crate::network::events::{Happened, Kind};
+use crate::network::events::Kind;
 
 impl Engine {
     /// Connects guests whenever a network starts.
@@ -23,7 +23,7 @@ impl Engine {
                 let event = coming.recv().await;
                 let Some(engine) = engine.upgrade() else { return };
                 match event {
-                    Ok(Happened { kind: Kind::Started, name, .. }) => engine.reconnect(&name).await,
+                    Ok(event) if event.kind == Kind::Started => engine.reconnect(&event.name).await,
                     Ok(_) => {}
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(

@@ -1,14 +1,14 @@
 //! What happened to networks, to whoever listens.
 //!
-//! Nothing is remembered: who was not there does not hear of it.
+//! Remembered for a while and numbered from the start of the daemon on; what happened before is not known.
+
+use std::sync::Arc;
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::engine::publish::now_usec;
-
-/// How far a listener may fall behind.
-const WAITING: usize = 1024;
+use crate::engine::story::{Numbered, REMEMBERED, Story, Subscription};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Kind {
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
+    /// Counts up by one; the first of a daemon is 1.
+    pub sequence: i64,
     /// When, in microseconds of CLOCK_REALTIME.
     pub at_usec: i64,
     /// What.
@@ -36,29 +38,40 @@ pub struct Happened {
     pub uuid: Uuid,
 }
 
+impl Numbered for Happened {
+    fn sequence(&self) -> i64 {
+        self.sequence
+    }
+}
+
 /// Where events come from.
 #[derive(Debug)]
 pub struct Events {
-    happened: broadcast::Sender<Happened>,
+    story: Story<Happened>,
     shown: broadcast::Sender<Uuid>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { happened: broadcast::channel(WAITING).0, shown: broadcast::channel(WAITING).0 }
+        Self { story: Story::after(0), shown: broadcast::channel(REMEMBERED).0 }
     }
 }
 
 impl Events {
     /// Tells everybody.
     pub fn tell(&self, kind: Kind, name: &str, uuid: Uuid) {
-        // Nobody listening is not an error.
-        drop(self.happened.send(Happened { at_usec: now_usec(), kind, name: name.to_owned(), uuid }));
+        let name = name.to_owned();
+        self.story.tell(|sequence| Happened { sequence, at_usec: now_usec(), kind, name, uuid });
     }
 
     /// Those that come.
-    pub fn listen(&self) -> broadcast::Receiver<Happened> {
-        self.happened.subscribe()
+    pub fn listen(&self) -> broadcast::Receiver<Arc<Happened>> {
+        self.story.subscribe(None).coming
+    }
+
+    /// Listens from an earlier event on.
+    pub fn since(&self, sequence: i64) -> Subscription<Happened> {
+        self.story.subscribe(Some(sequence))
     }
 
     /// A network looks different from now on.

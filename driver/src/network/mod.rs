@@ -30,6 +30,7 @@ use berth_domain::model::{Bandwidth, DirectMode, VirtualPort, Vlan};
 use berth_domain::network::{Change, Network, Part, PortForward, Protocol, parse_network};
 use berth_domain::{Diagnostic, canonical_mac};
 use berth_schemas::name::DomainName;
+use berth_schemas::words::shown;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -216,16 +217,16 @@ pub struct BridgePort {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// No network of that name.
-    #[error("network '{0}' not found")]
+    #[error("network '{}' not found", shown(.0))]
     NotFound(String),
     /// There is none at all.
     #[error("there are no networks")]
     Nobody,
     /// The name or the uuid is taken.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Exists(String),
     /// Not now.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     InvalidState(String),
     /// The document is bad.
     #[error("{}", first(.0))]
@@ -234,10 +235,10 @@ pub enum NetworkError {
     #[error("{}", first(.0))]
     Unsupported(Vec<Diagnostic>),
     /// What is no hardware address.
-    #[error("invalid MAC address: {}", .0.escape_debug())]
+    #[error("invalid MAC address: {}", shown(&.0.escape_debug().to_string()))]
     InvalidMac(String),
     /// Anything else that went wrong.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Failed(String),
 }
 

@@ -39,6 +39,8 @@ pub mod syscalls;
 
 use std::fmt;
 
+use berth_schemas::words::{escaped, shown};
+
 pub use credentials::{Credential, CredentialSource};
 pub use devices::name_in_dev;
 pub use hotplug::{Device, DeviceError, ParsedDevice, parse_device};
@@ -76,16 +78,19 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub(crate) fn new(pos: tree::Pos, element: impl Into<String>, message: impl Into<String>) -> Self {
         let (line, column) = (pos.line, pos.column);
-        Self { line, column, element: element.into(), message: printable(message.into()), hint: None }
+        Self {
+            line,
+            column,
+            element: shown(&element.into()).into_owned(),
+            message: shown(&message.into()).into_owned(),
+            hint: None,
+        }
     }
 }
 
-/// A text with its control characters escaped: a terminal obeys them, and a line of a log ends at them.
+/// A text with its control characters escaped.
 pub fn printable(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
+    escaped(&text).into_owned()
 }
 
 impl fmt::Display for Diagnostic {

@@ -65,7 +65,7 @@ impl From<zbus::Error> for AskError {
     }
 }
 
-/// The last event of a domain that a bus has taken, this connection's or one before.
+/// The last event of a kind that a bus has taken, this connection's or one before.
 #[derive(Debug)]
 pub struct Told(AtomicI64);
 
@@ -86,13 +86,22 @@ impl Told {
     }
 }
 
+/// What was told of domains and of networks.
+#[derive(Debug, Clone)]
+pub struct AllTold {
+    /// The last event of a domain.
+    pub domains: Arc<Told>,
+    /// The last event of a network.
+    pub networks: Arc<Told>,
+}
+
 /// A message that goes out.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The message.
     pub message: Message,
     /// The event that is told when the bus has taken it.
-    pub tells: Option<i64>,
+    pub tells: Option<(Arc<Told>, i64)>,
 }
 
 /// A connection.
@@ -107,7 +116,7 @@ pub struct Bus {
     /// What ends with them.
     pub ties: Ties,
     /// What was told of.
-    told: Arc<Told>,
+    pub told: AllTold,
     named: watch::Sender<bool>,
     had_name: AtomicBool,
     out: mpsc::Sender<Outgoing>,
@@ -120,7 +129,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Bus {
     /// A connection whose messages go out through a queue.
-    pub fn new(engine: Arc<Engine>, told: Arc<Told>, out: mpsc::Sender<Outgoing>) -> Self {
+    pub fn new(engine: Arc<Engine>, told: AllTold, out: mpsc::Sender<Outgoing>) -> Self {
         Self {
             engine,
             callers: Callers::default(),
@@ -156,22 +165,17 @@ impl Bus {
         drop(self.named.subscribe().wait_for(|is_ours| *is_ours).await);
     }
 
-    /// The last event that was told.
-    pub fn told(&self) -> i64 {
-        self.told.last()
-    }
-
     /// Sends as soon as there is room. Whether the bus ever takes it, is another question.
     pub async fn send(&self, message: Message) {
         self.put(message, None).await;
     }
 
     /// Sends the last message about an event.
-    pub async fn send_last_of(&self, sequence: i64, message: Message) {
-        self.put(message, Some(sequence)).await;
+    pub async fn send_last_of(&self, told: &Arc<Told>, sequence: i64, message: Message) {
+        self.put(message, Some((told.clone(), sequence))).await;
     }
 
-    async fn put(&self, message: Message, tells: Option<i64>) {
+    async fn put(&self, message: Message, tells: Option<(Arc<Told>, i64)>) {
         // An error: the connection is gone, and everything that belongs to it with it.
         drop(self.out.send(Outgoing { message, tells }).await);
     }

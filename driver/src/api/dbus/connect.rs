@@ -47,6 +47,9 @@ pub async fn call(c: &Call<'_>, method: Connect) -> Answer {
         }
         Connect::DomainLookupByID => {
             let id: i32 = c.parameters()?;
+            if id < 0 {
+                return Err(Refusal::invalid("id in virDomainLookupByID must be zero or greater"));
+            }
             let reference = Reference { id: Some(id.into()), ..Reference::default() };
             lookup(c, &reference, &format!("id {id}"))
         }
@@ -157,7 +160,7 @@ async fn memory_parameters(c: &Call<'_>) -> Answer {
 async fn set_memory_parameters(c: &Call<'_>) -> Answer {
     let (parameters, flags): (HashMap<String, OwnedVariant>, u32) = c.parameters()?;
     only(flags, 0, "virNodeSetMemoryParameters")?;
-    let mut given = In::from(parameters);
+    let mut given = In::of_call(parameters, "virNodeSetMemoryParameters")?;
     let mut number = |name: &str| {
         let number = given.number(name)?.map(u32::try_from).transpose();
         number.map_err(|_| Refusal::invalid(format!("parameter '{name}' is out of range")))

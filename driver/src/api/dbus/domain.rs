@@ -12,7 +12,7 @@ use crate::api::dbus::methods::Domain;
 use crate::api::dbus::numbers::{self, affect, affects, only, shutdown_modes};
 use crate::api::dbus::objects::{domain_reference, find_domain};
 use crate::api::dbus::ties::{self, AUTODESTROY};
-use crate::api::dbus::{stats, tuning};
+use crate::api::dbus::{parts, stats, tuning};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::engine::metadata::MetadataChange;
@@ -54,6 +54,7 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
             let source = numbers::hostname_source(c.parameters()?)?;
             c.answer(&engine.hostname(&snapshot, source).await?.as_str())
         }
+        Domain::GetInterfaceParameters => parts::interface(c, &snapshot),
         Domain::GetMemoryParameters => tuning::memory(c, snapshot).await,
         Domain::GetMetadata => {
             let (kind, uri, flags): (i32, String, u32) = c.parameters()?;
@@ -76,6 +77,7 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
             c.answer(&((numbers::state(snapshot.state), reason),))
         }
         Domain::GetStats => stats::one(c, snapshot).await,
+        Domain::GetVcpuPinInfo => parts::pinned(c, snapshot).await,
         Domain::GetVcpus => tuning::vcpus(c, snapshot).await,
         Domain::GetXMLDesc => {
             let flags: u32 = c.parameters()?;
@@ -102,6 +104,7 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
             c.answer(&all.collect::<Vec<_>>())
         }
         Domain::MemoryStats => stats::memory(c, snapshot).await,
+        Domain::PinVcpu => parts::pin(c, uuid, &snapshot).await,
         Domain::Reboot => {
             let modes = shutdown_modes(c.parameters()?, "virDomainReboot")?;
             engine.shut_down(&reference, true, &modes).await?;
@@ -118,6 +121,7 @@ pub async fn call(c: &Call<'_>, method: Domain, uuid: Uuid) -> Answer {
             c.done()
         }
         Domain::SetBlockIOParameters => tuning::set_block_io(c, uuid).await,
+        Domain::SetInterfaceParameters => parts::set_interface(c, uuid).await,
         Domain::SetMemory => tuning::set_memory_size(c, uuid).await,
         Domain::SetMemoryParameters => tuning::set_memory(c, uuid).await,
         Domain::SetMetadata => {

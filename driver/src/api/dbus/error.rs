@@ -3,7 +3,10 @@
 //!
 //! Does not know any call.
 
+use std::borrow::Cow;
+
 use berth_schemas::node;
+use berth_schemas::words::shown;
 use uuid::Uuid;
 
 use crate::engine::controls::UNSUPPORTED_ARGUMENT;
@@ -91,11 +94,15 @@ impl Refusal {
 
     /// Name and message of the error reply.
     pub fn reply(&self) -> (String, String) {
-        match self {
-            Self::Failure(failure) => (LIBVIRT.into(), words(failure)),
-            Self::Said(message) => (LIBVIRT.into(), message.clone()),
-            Self::Protocol(name, message) => (format!("org.freedesktop.DBus.Error.{name}"), message.clone()),
-        }
+        let (name, message) = match self {
+            Self::Failure(failure) => (LIBVIRT.into(), Cow::Owned(words(failure))),
+            Self::Said(message) => (LIBVIRT.into(), Cow::Borrowed(message.as_str())),
+            Self::Protocol(name, message) => {
+                (format!("org.freedesktop.DBus.Error.{name}"), Cow::Borrowed(message.as_str()))
+            }
+        };
+        // It has words of the caller in it.
+        (name, shown(&message).into_owned())
     }
 }
 

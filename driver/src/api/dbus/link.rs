@@ -15,7 +15,7 @@ use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
 
 use crate::api::audit::{self, About};
-use crate::api::dbus::bus::{AskError, BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
+use crate::api::dbus::bus::{AllTold, AskError, BUS, Bus, DRIVER, Outgoing, PATIENCE, QUEUE, Told};
 use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::{Method, Properties};
@@ -44,7 +44,10 @@ pub async fn run(engine: Arc<Engine>, address: Address) {
     let mut pause = FIRST_PAUSE;
     let mut said = None;
     // The first bus is also told what the daemon found out at its start.
-    let told = Arc::new(Told::since(engine.publisher.began()));
+    let told = AllTold {
+        domains: Arc::new(Told::since(engine.publisher.began())),
+        networks: Arc::new(Told::since(0)),
+    };
     loop {
         let (served, why) = match connect(&address).await {
             Ok(connection) => serve(&engine, &told, connection).await,
@@ -127,11 +130,11 @@ async fn connect(address: &Address) -> Result<Connection, Trouble> {
 }
 
 /// Serves until the connection ends; whether it ever had the name, and why it ended.
-async fn serve(engine: &Arc<Engine>, told: &Arc<Told>, connection: Connection) -> (bool, Trouble) {
+async fn serve(engine: &Arc<Engine>, told: &AllTold, connection: Connection) -> (bool, Trouble) {
     let mut incoming = MessageStream::from(&connection);
     let (out, queue) = mpsc::channel(QUEUE);
     let bus = Arc::new(Bus::new(engine.clone(), told.clone(), out));
-    let mut writing = pin!(write(&connection, queue, told));
+    let mut writing = pin!(write(&connection, queue));
     let mut introducing = tokio::spawn(introduce(bus.clone()));
     let mut introduced = false;
     let telling = tokio::spawn(signals::tell(bus.clone()));
@@ -180,10 +183,10 @@ async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
 }
 
 /// The only one who writes. A message is never cut short, but by the end of the connection.
-async fn write(connection: &Connection, mut queue: mpsc::Receiver<Outgoing>, told: &Told) -> String {
+async fn write(connection: &Connection, mut queue: mpsc::Receiver<Outgoing>) -> String {
     while let Some(Outgoing { message, tells }) = queue.recv().await {
         match tokio::time::timeout(PATIENCE, connection.send(&message)).await {
-            Ok(Ok(())) => tells.into_iter().for_each(|sequence| told.note(sequence)),
+            Ok(Ok(())) => tells.into_iter().for_each(|(told, sequence)| told.note(sequence)),
             Ok(Err(e)) => return format!("cannot write to the bus: {e}"),
             Err(_) => return "the bus takes no messages".into(),
         }

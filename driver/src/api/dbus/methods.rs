@@ -89,6 +89,7 @@ methods! {
         DetachDevice "su" => "": Row::Domain(D::DetachDevice);
         GetBlockIOParameters "u" => "a{sv}": Row::Domain(D::GetResources);
         GetHostname "u" => "s": Row::Domain(D::GetHostname);
+        GetInterfaceParameters "su" => "a{sv}": Row::Domain(D::GetXML);
         GetMemoryParameters "u" => "a{sv}": Row::Domain(D::GetResources);
         GetMetadata "isu" => "s": Row::Domain(D::GetMetadata);
         GetNumaParameters "u" => "a{sv}": Row::Domain(D::GetResources);
@@ -96,15 +97,18 @@ methods! {
         GetSecurityLabelList "" => "a(sb)": Row::Domain(D::List);
         GetState "u" => "(ii)": Row::Domain(D::List);
         GetStats "uu" => "a{sv}": Row::Domain(D::GetStats);
+        GetVcpuPinInfo "u" => "aab": Row::Domain(D::GetResources);
         GetVcpus "u" => "u": Row::Domain(D::GetResources);
         GetXMLDesc "u" => "s": Row::Domain(D::GetXML);
         HasManagedSaveImage "u" => "b": Row::Domain(D::List);
         InterfaceAddresses "uu" => "a(ssa(isu))": Row::Domain(D::GetInterfaceAddresses);
         MemoryStats "u" => "a{it}": Row::Domain(D::GetStats);
+        PinVcpu "uabu" => "": Row::Domain(D::SetResources);
         Reboot "u" => "": Row::Domain(D::Reboot);
         Resume "" => "": Row::Domain(D::Resume);
         SendProcessSignal "xuu" => "": Row::Domain(D::SendProcessSignal);
         SetBlockIOParameters "a{sv}u" => "": Row::Domain(D::SetResources);
+        SetInterfaceParameters "sa{sv}u" => "": Row::Domain(D::TuneInterface);
         SetMemory "tu" => "": Row::Domain(D::SetResources);
         SetMemoryParameters "a{sv}u" => "": Row::Domain(D::SetResources);
         SetMetadata "isssu" => "": Row::Domain(D::SetMetadata);
@@ -305,6 +309,7 @@ mod test {
         "NodeGetSecurityModel",
         "GetBlockIOParameters",
         "GetHostname",
+        "GetInterfaceParameters",
         "GetMemoryParameters",
         "GetMetadata",
         "GetNumaParameters",
@@ -312,6 +317,7 @@ mod test {
         "GetSecurityLabelList",
         "GetState",
         "GetStats",
+        "GetVcpuPinInfo",
         "GetVcpus",
         "GetXMLDesc",
         "HasManagedSaveImage",
@@ -337,7 +343,6 @@ mod test {
     const NOT_ON_THE_BUS: &[(D, &str)] = &[
         (D::GetUsage, "figures of GetStats under other names"),
         (D::Subscribe, "signals"),
-        (D::TuneInterface, "UpdateDevice, as libvirt's driver for containers has no limits of interfaces"),
         (D::AttachConsole, "OpenConsole: a D-Bus connection does not become a console"),
         (D::ResizeConsole, "the descriptor of OpenConsole has a window size"),
         (D::ReadConsoleLog, "a stream of any length; varlink has it"),

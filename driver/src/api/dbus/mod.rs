@@ -15,6 +15,7 @@ mod methods;
 mod network;
 mod numbers;
 mod objects;
+mod parts;
 mod properties;
 mod signals;
 mod stats;

@@ -22,6 +22,7 @@ use crate::api::dbus::properties::{Map, of_domain};
 use crate::api::dbus::typed::Out;
 use crate::engine::publish::Happened;
 use crate::engine::snapshot::Snapshot;
+use crate::engine::story::{Numbered, Subscription};
 
 /// Tells until the connection ends.
 pub async fn tell(bus: Arc<Bus>) {
@@ -30,11 +31,10 @@ pub async fn tell(bus: Arc<Bus>) {
     let mut seen: HashMap<Uuid, Arc<Snapshot>> =
         bus.engine.registry.all().into_iter().map(|s| (s.uuid, s)).collect();
     bus.named().await;
-    let told = bus.told();
+    let told = bus.told.domains.last();
     let mut events = bus.engine.publisher.subscribe(Some(told));
-    if events.lost {
-        let first = events.backlog.first().map_or(events.sequence + 1, |e| e.sequence);
-        tracing::warn!("the bus was away: {} events are not remembered and not told", first - told - 1);
+    if let Some(count) = forgotten(&events, told) {
+        tracing::warn!("the bus was away: {count} events are not remembered and not told");
     }
     for event in &events.backlog {
         bus.named().await;
@@ -68,6 +68,12 @@ pub async fn tell(bus: Arc<Bus>) {
     }
 }
 
+/// How many events after one are not remembered any more.
+pub fn forgotten<T: Numbered>(events: &Subscription<T>, told: i64) -> Option<i64> {
+    let first = events.backlog.first().map_or(events.sequence + 1, |e| e.sequence());
+    events.lost.then_some(first - told - 1)
+}
+
 /// Whose changes may have been missed: all that were seen before, and all that there are now.
 pub fn all<T>(seen: &HashMap<Uuid, T>, now: impl Iterator<Item = Uuid>) -> BTreeSet<Uuid> {
     seen.keys().copied().chain(now).collect()
@@ -80,7 +86,13 @@ pub async fn emit<B: Serialize + DynamicType>(bus: &Bus, path: &str, interface: 
     }
 }
 
-fn signal<B: Serialize + DynamicType>(path: &str, interface: &str, name: &str, body: &B) -> Option<Message> {
+/// A signal.
+pub fn signal<B: Serialize + DynamicType>(
+    path: &str,
+    interface: &str,
+    name: &str,
+    body: &B,
+) -> Option<Message> {
     let built = Message::signal(path, interface, name).build(body);
     built.inspect_err(|e| tracing::warn!("cannot tell the bus of '{name}': {e}")).ok()
 }
@@ -193,6 +205,6 @@ async fn happened(bus: &Bus, event: &Happened) {
     let detail = event.detail.as_deref().unwrap_or_default();
     let body = (number(event.sequence), number(event.at_usec), event.kind.as_str(), detail, more);
     if let Some(message) = signal(&path, dbus::BERTH_DOMAIN.name, "Event", &body) {
-        bus.send_last_of(event.sequence, message).await;
+        bus.send_last_of(&bus.told.domains, event.sequence, message).await;
     }
 }

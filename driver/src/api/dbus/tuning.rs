@@ -23,10 +23,13 @@ use crate::engine::snapshot::Snapshot;
 const UNLIMITED: i64 = 9_007_199_254_740_991;
 
 /// VIR_TYPED_PARAM_STRING_OKAY: texts are always possible here.
-const STRING_OKAY: u32 = 4;
+pub const STRING_OKAY: u32 = 4;
 
 /// VIR_DOMAIN_MEM_MAXIMUM, VIR_DOMAIN_VCPU_MAXIMUM
 const MAXIMUM: u32 = 4;
+
+/// VIR_DOMAIN_VCPU_HOTPLUGGABLE: every CPU of a container is.
+const HOTPLUGGABLE: u32 = 16;
 
 /// virDomainNumatuneMemMode, by number.
 const NUMA_MODES: &[&str] = &["strict", "preferred", "interleave", "restrictive"];
@@ -34,7 +37,8 @@ const NUMA_MODES: &[&str] = &["strict", "preferred", "interleave", "restrictive"
 /// Devices that one list names at most.
 const MAX_DEVICES: usize = 256;
 
-async fn resources(c: &Call<'_>, snapshot: Arc<Snapshot>, affect: Affect) -> Result<Resources, Refusal> {
+/// What a domain may use.
+pub async fn resources(c: &Call<'_>, snapshot: Arc<Snapshot>, affect: Affect) -> Result<Resources, Refusal> {
     let engine = c.bus.engine.clone();
     Ok(blocking(move || Ok(engine.resources(&snapshot, affect))).await??)
 }
@@ -114,8 +118,9 @@ pub async fn vcpus(c: &Call<'_>, snapshot: Arc<Snapshot>) -> Answer {
     c.answer(&u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affect>) -> Answer {
-    // libvirt takes a change of nothing for done.
+/// Changes it.
+pub async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affect>) -> Answer {
+    // A list without a device.
     if change == ResourceChange::default() {
         return c.done();
     }
@@ -124,14 +129,14 @@ async fn tune(c: &Call<'_>, uuid: Uuid, change: ResourceChange, affect: Vec<Affe
 
 fn given(c: &Call<'_>, function: &str) -> Result<(In, Vec<Affect>), Refusal> {
     let (parameters, flags): (HashMap<String, OwnedVariant>, u32) = c.parameters()?;
-    Ok((In::from(parameters), affects(flags, 0, function)?))
+    Ok((In::of_call(parameters, function)?, affects(flags, 0, function)?))
 }
 
 /// `SetMemoryParameters`
 pub async fn set_memory(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetMemoryParameters")?;
     let mut limit = |name: &str| {
-        let number = given.number(name)?;
+        let number = given.amount(name)?;
         Ok::<_, Refusal>(number.map(|n| if n >= UNLIMITED { -1 } else { n }))
     };
     let change = ResourceChange {
@@ -148,8 +153,8 @@ pub async fn set_memory(c: &Call<'_>, uuid: Uuid) -> Answer {
 pub async fn set_scheduler(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetSchedulerParametersFlags")?;
     let change = ResourceChange {
-        cpu_shares: given.number("cpu_shares")?,
-        cpu_period: given.number("vcpu_period")?,
+        cpu_shares: given.amount("cpu_shares")?,
+        cpu_period: given.amount("vcpu_period")?,
         cpu_quota: given.number("vcpu_quota")?,
         ..ResourceChange::default()
     };
@@ -176,7 +181,7 @@ pub async fn set_numa(c: &Call<'_>, uuid: Uuid) -> Answer {
 /// `SetBlockIOParameters`
 pub async fn set_block_io(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetBlkioParameters")?;
-    let weight = given.number("weight")?.map(|n| if n == 0 { -1 } else { n });
+    let weight = given.amount("weight")?.map(|n| if n == 0 { -1 } else { n });
     let mut devices = Vec::new();
     for (name, limit) in LISTS {
         if let Some(list) = given.text(name)? {
@@ -239,7 +244,7 @@ pub async fn set_memory_size(c: &Call<'_>, uuid: Uuid) -> Answer {
 /// `SetVcpus`
 pub async fn set_vcpus(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (count, flags): (u32, u32) = c.parameters()?;
-    let affect = affects(flags, MAXIMUM, "virDomainSetVcpusFlags")?;
+    let affect = affects(flags, MAXIMUM | HOTPLUGGABLE, "virDomainSetVcpusFlags")?;
     let count = Some(i64::from(count));
     let change = match flags & MAXIMUM {
         0 => ResourceChange { vcpus: count, ..ResourceChange::default() },

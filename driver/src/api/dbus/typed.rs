@@ -41,12 +41,6 @@ impl Out {
 #[derive(Debug)]
 pub struct In(HashMap<String, OwnedVariant>);
 
-impl From<HashMap<String, OwnedVariant>> for In {
-    fn from(map: HashMap<String, OwnedVariant>) -> Self {
-        Self(map)
-    }
-}
-
 fn bare(value: &Variant<'_>) -> Variant<'static> {
     match value {
         Variant::Variant(inner) => bare(inner),
@@ -61,12 +55,28 @@ fn bare(value: &Variant<'_>) -> Variant<'static> {
 }
 
 impl In {
+    /// Those of a call; libvirt refuses to be given none. `function`: its name of what is asked.
+    pub fn of_call(map: HashMap<String, OwnedVariant>, function: &str) -> Result<Self, Refusal> {
+        match map.is_empty() {
+            true => Err(Refusal::invalid(format!("params in {function} must not be NULL"))),
+            false => Ok(Self(map)),
+        }
+    }
+
     /// A number of any type of libvirt's.
     pub fn number(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.0.remove(name).map(|v| bare(&v)) {
             None => Ok(None),
             Some(Variant::I64(n)) => Ok(Some(n)),
             Some(_) => Err(Refusal::invalid(format!("parameter '{name}' must be a number"))),
+        }
+    }
+
+    /// The same where libvirt's type has no negative numbers: -1, which stands for "no limit" elsewhere, means nothing here.
+    pub fn amount(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.number(name)? {
+            Some(n) if n < 0 => Err(Refusal::invalid(format!("parameter '{name}' must not be negative"))),
+            number => Ok(number),
         }
     }
 
@@ -95,17 +105,27 @@ mod test {
     #[test]
     fn values_are_taken_once_and_none_is_left() {
         let value = |v: Variant<'static>| v.try_into_owned().expect("owned");
-        let mut given = In::from(HashMap::from([
+        let given = HashMap::from([
             ("a".to_owned(), value(Variant::U64(u64::MAX))),
             ("b".to_owned(), value(Variant::Variant(Box::new(Variant::from("x"))))),
             ("c".to_owned(), value(Variant::F64(1.0))),
             ("d".to_owned(), value(Variant::I32(-1))),
-        ]));
+        ]);
+        let mut given = In::of_call(given, "f").expect("some");
         assert_eq!(given.number("a"), Ok(Some(i64::MAX)));
         assert_eq!(given.number("a"), Ok(None));
         assert_eq!(given.text("b"), Ok(Some("x".into())));
         assert!(given.number("c").is_err());
+        let below = In::of_call(HashMap::from([("e".to_owned(), value(Variant::I64(-1)))]), "f");
+        let below = below.and_then(|mut given| given.amount("e")).expect_err("negative").reply().1;
+        assert_eq!(below, "invalid argument: parameter 'e' must not be negative");
         assert_eq!(given.finish().expect_err("d").reply().1, "invalid argument: parameter 'd' not supported");
+    }
+
+    #[test]
+    fn nothing_at_all_is_refused_as_libvirt_does() {
+        let refused = In::of_call(HashMap::new(), "virDomainSetX").expect_err("nothing").reply().1;
+        assert_eq!(refused, "invalid argument: params in virDomainSetX must not be NULL");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Does not know what they say.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,7 +12,9 @@ use berth_schemas::domain::Error;
 use berth_schemas::node;
 use berth_schemas::service::ServiceError;
 use berth_schemas::wire::{BadParameter, error_bytes, reply_bytes};
+use berth_schemas::words::shown;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::network::NetworkError;
@@ -124,19 +127,21 @@ impl Outbox {
         if self.silent {
             return;
         }
-        match error {
-            CallError::Service(e) => self.buffer.extend(error_bytes(e.name(), &e.parameters())),
+        let (name, mut parameters) = match error {
+            CallError::Service(e) => (e.name(), e.parameters()),
             CallError::Failure(failure) => {
                 let e = wire_error(failure);
-                self.buffer.extend(error_bytes(e.name(), &e.parameters()));
+                (e.name(), e.parameters())
             }
             CallError::Network(error) => {
                 let e = super::network::wire_error(error);
-                self.buffer.extend(error_bytes(e.name(), &e.parameters()));
+                (e.name(), e.parameters())
             }
-            CallError::Node(e) => self.buffer.extend(error_bytes(e.name(), &e.parameters())),
-            CallError::Gone => {}
-        }
+            CallError::Node(e) => (e.name(), e.parameters()),
+            CallError::Gone => return,
+        };
+        shorten(&mut parameters);
+        self.buffer.extend(error_bytes(name, &parameters));
     }
 
     /// Writes everything.
@@ -160,6 +165,20 @@ impl Outbox {
     /// Writes if there is much.
     pub async fn flush_if_much(&mut self, channel: &mut Channel) -> io::Result<()> {
         if self.buffer.len() < ENOUGH { Ok(()) } else { self.flush(channel).await }
+    }
+}
+
+/// Makes every text in an error what is shown of it: it may be a caller's, of any length.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(short) = shown(text) {
+                *text = short;
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(shorten),
+        Value::Object(all) => all.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the bus is told of networks: events with libvirt's numbers, and properties that have changed.
 //!
-//! Follows at a distance, like the signals of domains. What happened while the bus was away is not remembered.
+//! Follows at a distance, like the signals of domains, and tells a bus that comes late, or comes again, first what it missed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,16 +13,26 @@ use zbus::ObjectPath;
 use super::{properties, reference};
 use crate::api::dbus::bus::Bus;
 use crate::api::dbus::objects::{CONNECT, network_path};
-use crate::api::dbus::signals::{all, changed, emit};
+use crate::api::dbus::signals::{all, changed, forgotten, signal};
 use crate::network::Snapshot;
 use crate::network::events::{Happened, Kind};
 
 /// Tells until the connection ends.
 pub async fn tell(bus: Arc<Bus>) {
     let events = bus.engine.networks.events();
-    let (mut shown, mut coming) = (events.watch(), events.listen());
+    let mut shown = events.watch();
     let mut seen: HashMap<Uuid, Arc<Snapshot>> =
         bus.engine.networks.all().into_iter().map(|s| (s.uuid, s)).collect();
+    bus.named().await;
+    let told = bus.told.networks.last();
+    let mut events = events.since(told);
+    if let Some(count) = forgotten(&events, told) {
+        tracing::warn!("the bus was away: {count} events of networks are not remembered and not told");
+    }
+    for event in &events.backlog {
+        bus.named().await;
+        happened(&bus, event).await;
+    }
     loop {
         bus.named().await;
         tokio::select! {
@@ -38,7 +48,7 @@ pub async fn tell(bus: Arc<Bus>) {
                 }
                 Err(RecvError::Closed) => return,
             },
-            event = coming.recv() => match event {
+            event = events.coming.recv() => match event {
                 Ok(event) => happened(&bus, &event).await,
                 Err(RecvError::Lagged(count)) => tracing::warn!("the bus is slow: {count} events not told"),
                 Err(RecvError::Closed) => return,
@@ -65,7 +75,11 @@ async fn happened(bus: &Bus, event: &Happened) {
         Kind::Stopped => 3,
     };
     match ObjectPath::try_from(network_path(event.uuid)) {
-        Ok(network) => emit(bus, CONNECT, dbus::CONNECT.name, "NetworkEvent", &(network, number)).await,
+        Ok(network) => {
+            if let Some(message) = signal(CONNECT, dbus::CONNECT.name, "NetworkEvent", &(network, number)) {
+                bus.send_last_of(&bus.told.networks, event.sequence, message).await;
+            }
+        }
         Err(e) => tracing::warn!("network '{}' has no path on the bus: {e}", event.name),
     }
 }
