@@ -274,7 +274,7 @@ fn init_is_asked_in_its_way() {
 /// The map of a container with ids of its own.
 fn own_ids() -> Value {
     let range = json!([{"inside": 0, "host": 1_234_000_000, "count": 65_536}]);
-    json!({"uids": range, "gids": range, "keepShifted": false})
+    json!({"uids": range, "gids": range, "keepShifted": false, "exclusive": true})
 }
 
 fn initctl_is_asked(ids: &Value) {
@@ -371,7 +371,7 @@ fn failures_with(ids: &Value) {
     for (uids, gids, step) in
         [(range(0), range(9), "plan"), (range(9), range(1 << 32), "plan"), (range(9), json!([]), "ids")]
     {
-        let map = json!({"uids": uids, "gids": gids, "keepShifted": false});
+        let map = json!({"uids": uids, "gids": gids, "keepShifted": false, "exclusive": true});
         assert_eq!(with(&|p| p["idMap"] = map.clone())["step"], step);
     }
     assert_eq!(with(&|p| p["initFileDescriptors"] = json!([5]))["step"], "descriptors");

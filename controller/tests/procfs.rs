@@ -61,7 +61,7 @@ mount --bind '{}' /proc && exec '{}' \"$@\"
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("chmod");
     let mut plan = world.plan();
     let range = json!([{"inside": 0, "host": 1_234_000_000, "count": 65_536}]);
-    plan["idMap"] = json!({"uids": range, "gids": range, "keepShifted": false});
+    plan["idMap"] = json!({"uids": range, "gids": range, "keepShifted": false, "exclusive": true});
     let mut controller = world.controller_by(&wrapper);
     let reply = controller.launch(&plan);
     let written: Vec<PathBuf> =

@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use berth_tests::daemon::{Daemon, domain_xml};
+use berth_tests::daemon::{Daemon, dist, domain_xml};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+use nix::sys::inotify::{InitFlags, Inotify};
 
 use crate::inside::{report, script};
 
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = &[
     ("idmap::mounts_are_locked_inside", locked),
     ("idmap::groups_and_terminals_belong_to_root_inside", delegated),
     ("idmap::what_takes_no_map_is_named", unmappable),
+    ("idmap::the_hosts_root_does_not_pay_for_a_container", accounts),
 ];
 
 const SETTINGS: &str = "<metadata><berth:settings xmlns:berth='urn:berth:domain:1'><berth:idmap mode='none'/></berth:settings></metadata>";
@@ -408,4 +410,34 @@ fn unmappable() -> Outcome {
         ensure!(error.contains(word), "'{word}' is not in: {error}");
     }
     Ok(())
+}
+
+/// How many inotify instances the host's root could make, of `most`.
+fn inotify_left(most: usize) -> usize {
+    let flags = InitFlags::IN_CLOEXEC;
+    let held: Vec<Inotify> = (0..most).map_while(|_| Inotify::init(flags).ok()).collect();
+    held.len()
+}
+
+fn accounts() -> Outcome {
+    let limit = "/proc/sys/fs/inotify/max_user_instances";
+    let text = fs::read_to_string(limit).map_err(|e| format!("{limit}: {e}"))?;
+    let most: usize = text.trim().parse().map_err(|e| format!("{limit}: {e}"))?;
+    if most > 1024 {
+        println!("not tried: {limit} is {most}, more than a test can use up");
+        return Ok(());
+    }
+    let daemon = Daemon::start()?;
+    let root = daemon.busybox("t-ino")?;
+    let before = inotify_left(most);
+    fs::copy(dist()?.join("berth-probe"), root.join("bin/berth-probe")).map_err(|e| e.to_string())?;
+    daemon.define("t-ino", &domain_xml("t-ino", &root, &["/bin/berth-probe", "--inotify"], ""))?;
+    daemon.ok(&["start", "t-ino"])?;
+    let held = || -> Option<usize> { fs::read_to_string(root.join("tmp/held")).ok()?.trim().parse().ok() };
+    let got = wait_for("all instances inside", 10, held)?;
+    ensure!(got + 8 > most, "it gets {got} inotify instances of {most}");
+    // The controller has one, too, for the PTYs of the consoles.
+    ensure_eq!(inotify_left(most), before, "inotify instances of the host's root");
+    daemon.ok(&["destroy", "t-ino"])?;
+    daemon.ok(&["undefine", "t-ino"]).map(drop)
 }

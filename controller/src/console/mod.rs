@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 use berth_schemas::controller::{ConsoleStatus, PlanConsole};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::failure::{Doing, Outcome, Step};
+use crate::setup::idmap::Owner;
+use crate::setup::mapped::act_as;
 
 use log::Log;
 use relay::Console;
@@ -40,17 +43,28 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches the slaves: opening and closing is not to be seen at the master while we hold a slave, and without one the
 /// master is hung up all the time.
-fn watch(list: &[Console]) -> Result<(OwnedFd, Vec<i32>), Errno> {
-    let watcher = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+fn watch(watcher: OwnedFd, list: &[Console]) -> Result<(OwnedFd, Vec<i32>), Errno> {
     let events = WatchFlags::OPEN | WatchFlags::CLOSE_WRITE | WatchFlags::CLOSE_NOWRITE;
     let add = |console: &Console| inotify::add_watch(&watcher, &*console.host.path, events);
     let watches = list.iter().map(add).collect::<Result<_, _>>()?;
     Ok((watcher, watches))
 }
 
+/// An inotify instance that counts for `owner`, so that many containers leave the host's root some.
+fn watcher_of(owner: Option<Owner>) -> Outcome<Result<OwnedFd, Errno>> {
+    let make = || inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+    let Some(owner) = owner else { return Ok(make()) };
+    let made = act_as(owner).map_err(|(_, e)| e).and_then(|()| make());
+    let failed = |operation, e| Doing::new(Step::Consoles, operation).failed(e);
+    act_as(Owner::HOST).map_err(|(operation, e)| failed(operation, e))?;
+    // A change of user makes us as dumpable as `fs.suid_dumpable` says: proc_sys_fs(5).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| failed("PR_SET_DUMPABLE", e))?;
+    Ok(made)
+}
+
 impl Consoles {
-    /// Makes them, without a container yet.
-    pub fn make(plan: &[PlanConsole]) -> Outcome<Self> {
+    /// Makes them, without a container yet. `owner` has the ids of the container, if nobody else has them.
+    pub fn make(plan: &[PlanConsole], owner: Option<Owner>) -> Outcome<Self> {
         let doing = |operation| Doing::new(Step::Consoles, operation);
         let mut list = Vec::with_capacity(plan.len());
         for console in plan {
@@ -60,7 +74,7 @@ impl Consoles {
                 .map_err(|e| doing("open").path(&console.log_path).failed(e))?;
             list.push(Console::new(&console.device, log).map_err(|e| doing("openpty").failed(e))?);
         }
-        let (watcher, watches) = match watch(&list) {
+        let (watcher, watches) = match watcher_of(owner)?.and_then(|watcher| watch(watcher, &list)) {
             Ok((watcher, watches)) => (Some(watcher), watches),
             // EMFILE, ENOSPC: limits per user, which are no reason not to start.
             Err(_) => {

@@ -17,6 +17,7 @@ use crate::failure::{Outcome, Step};
 use crate::hotplug::Hotplug;
 use crate::serve::call;
 use crate::setup::held::Held;
+use crate::setup::idmap::Owner;
 use crate::setup::interfaces;
 use crate::setup::network::Early;
 use crate::setup::{self, Request, Started, cgroup, mount_points, reach, sources};
@@ -105,7 +106,7 @@ impl Controller {
     ) -> Outcome<Self> {
         let mut held = Held::take(&plan)?;
         let root_lock = sources::lock_root(&plan, &held)?;
-        let consoles = Consoles::make(&plan.consoles)?;
+        let consoles = Consoles::make(&plan.consoles, Owner::exclusive(plan.id_map.as_ref())?)?;
         let mut created = Vec::new();
         let oom_kills = cgroup::oom_kills(&plan.cgroups);
         // Before there is anything to count.

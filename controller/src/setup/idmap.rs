@@ -6,14 +6,15 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::controller::{LaunchPlan, PlanIdMap, PlanIdRange};
-use berth_sys::process::{Cloned, clone, exit_now, namespace};
+use berth_sys::process::{Cloned, clone, exit_now, namespace, unshare};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::failure::{Doing, Failure, Outcome, Step};
 
-use super::handshake::Handshake;
+use super::handshake::{Handshake, News};
+use super::mapped::act_as;
 use super::{mounts, procfs};
 
 /// Who owns on the host what is root's inside.
@@ -36,7 +37,15 @@ impl Owner {
 
     /// By the plan, whose map must have an id 0 of both kinds.
     pub fn of(plan: &LaunchPlan) -> Outcome<Self> {
-        let Some(map) = &plan.id_map else { return Ok(Self::HOST) };
+        plan.id_map.as_ref().map_or(Ok(Self::HOST), Self::of_map)
+    }
+
+    /// Whom what is made for the container counts for, if nobody else on the host has its ids.
+    pub fn exclusive(map: Option<&PlanIdMap>) -> Outcome<Option<Self>> {
+        map.filter(|m| m.exclusive).map(Self::of_map).transpose()
+    }
+
+    fn of_map(map: &PlanIdMap) -> Outcome<Self> {
         let missing = || Doing::new(Step::Ids, "check").refused("the map of ids has none for root");
         let gid = on_host(&map.gids, 0).ok_or_else(missing)?;
         let uid = on_host(&map.uids, 0).ok_or_else(missing)?;
@@ -67,29 +76,55 @@ fn lines(ranges: &[PlanIdRange]) -> String {
 
 /// Makes a user namespace with the map.
 pub fn make_namespace(map: &PlanIdMap) -> Outcome<OwnedFd> {
-    with_helper(Step::Ids, namespace::USER, |pid| furnish(pid, map))
+    with_helper(Step::Ids, Some(map), namespace::USER, |pid| furnish(pid, map))
 }
 
-/// Has a helper born into namespaces, who ends when `take` has taken hold of them: its pid is not another's before.
-pub fn with_helper<T>(step: Step, namespaces: i32, take: impl FnOnce(i32) -> Outcome<T>) -> Outcome<T> {
+/// Has a helper go into new namespaces, who ends when `take` has taken hold of them: its pid is not another's before.
+///
+/// What is made in a user namespace counts for whom that belongs to, too, and there are few inotify instances for a user:
+/// 128 (`/proc/sys/user`, namespaces(7)). A namespace of the host's root would let one container have all of those that
+/// the daemons of the host live on. So one with ids that nobody else has belongs to its own root.
+pub fn with_helper<T>(
+    step: Step,
+    map: Option<&PlanIdMap>,
+    namespaces: i32,
+    take: impl FnOnce(i32) -> Outcome<T>,
+) -> Outcome<T> {
     let doing = |operation| Doing::new(step, operation);
+    let owner = Owner::exclusive(map)?;
     let (ours, theirs) = Handshake::pair().map_err(|e| doing("socketpair").failed(e))?;
-    match clone(namespaces, None).map_err(|e| doing("clone3").failed(e))? {
+    match clone(0, None).map_err(|e| doing("clone3").failed(e))? {
         Cloned::Child => {
             drop(ours);
-            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let news = match enter(owner, namespaces) {
+                Ok(()) => News::Joined,
+                Err((operation, e)) => News::Failed(doing(operation).failed(e)),
+            };
+            let _ = theirs.tell(&news);
             // An error is the end of the other side: that is what is waited for.
             let _ = theirs.wait_for_go();
             exit_now(0)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let taken = take(pid);
+            let taken = match ours.next() {
+                Ok(Some(News::Joined)) => take(pid),
+                Ok(Some(News::Failed(failure))) => Err(failure),
+                _ => Err(doing("wait").refused("the process that makes the namespaces has ended")),
+            };
             drop(ours);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             taken
         }
     }
+}
+
+/// The helper's part.
+fn enter(owner: Option<Owner>, namespaces: i32) -> Result<(), (&'static str, Errno)> {
+    owner.map_or(Ok(()), act_as)?;
+    // A change of user clears it: prctl(2).
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    unshare(namespaces).map_err(|e| ("unshare", e))
 }
 
 /// Writes the maps of a child that has not been reaped, and opens its namespace. Through a procfs of our own, so that

@@ -147,7 +147,7 @@ fn join(plan: &LaunchPlan, init: &OwnedFd) -> Outcome<()> {
 
 /// Takes the effective ids of `owner`, which new files get, and keeps every capability: a mount with a map takes no
 /// file of an id outside of it.
-fn act_as(owner: Owner) -> Result<(), (&'static str, Errno)> {
+pub fn act_as(owner: Owner) -> Result<(), (&'static str, Errno)> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     set_thread_res_gid(None::<Gid>, gid, None::<Gid>).map_err(|e| ("setresgid", e))?;
     set_thread_res_uid(None::<Uid>, uid, None::<Uid>).map_err(|e| ("setresuid", e))?;

@@ -22,7 +22,7 @@ pub struct Early {
 /// Makes them.
 pub fn make_early(ids: Option<&PlanIdMap>) -> Outcome<Early> {
     let user = if ids.is_some() { namespace::USER } else { 0 };
-    let early = idmap::with_helper(Step::Namespaces, user | namespace::NET, |pid| {
+    let early = idmap::with_helper(Step::Namespaces, ids, user | namespace::NET, |pid| {
         let user = ids.map(|map| idmap::furnish(pid, map)).transpose()?;
         Ok(Early { network: super::open_network(pid)?, user })
     })?;

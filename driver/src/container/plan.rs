@@ -304,10 +304,11 @@ fn id_map(domain: &Domain, chosen: Option<Range>) -> Option<PlanIdMap> {
             count: r.count.into(),
         };
         let (uids, gids) = (map.uids.iter().map(range).collect(), map.gids.iter().map(range).collect());
-        return Some(PlanIdMap { uids, gids, keep_shifted: true });
+        // They may be those of somebody on the host.
+        return Some(PlanIdMap { uids, gids, keep_shifted: true, exclusive: false });
     }
     let range = chosen.map(|r| PlanIdRange { inside: 0, host: r.first.into(), count: r.count.into() })?;
-    Some(PlanIdMap { uids: vec![range.clone()], gids: vec![range], keep_shifted: false })
+    Some(PlanIdMap { uids: vec![range.clone()], gids: vec![range], keep_shifted: false, exclusive: true })
 }
 
 /// What berth-view is told, but for when the container started.

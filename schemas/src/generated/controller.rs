@@ -216,6 +216,9 @@ pub struct PlanIdMap {
     /// mounted with the map.
     #[serde(rename = "keepShifted")]
     pub keep_shifted: bool,
+    /// Nobody else on the host has these ids. The namespace belongs to its own root then, whom the kernel counts what is
+    /// made in it for, and not to the host's.
+    pub exclusive: bool,
 }
 
 /// A range of ids.

@@ -23,6 +23,9 @@ fn main() {
     if path == "--ready" {
         ready();
     }
+    if path == "--inotify" {
+        hold_inotify();
+    }
     for part in [process::all, calls::all, files::all, namespaces::all] {
         part(&mut |name, probe| alone(&path, &name, probe));
     }
@@ -34,6 +37,17 @@ fn ready() -> ! {
     if let (Some(place), Ok(socket)) = (std::env::var_os("NOTIFY_SOCKET"), UnixDatagram::unbound()) {
         let _ = socket.send_to(b"READY=1", place);
     }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// An init that takes all inotify instances that it gets, and writes their number.
+fn hold_inotify() -> ! {
+    // SAFETY: only an integer goes in.
+    let count =
+        std::iter::from_fn(|| Some(unsafe { libc::inotify_init1(0) })).take_while(|fd| *fd >= 0).count();
+    line("/tmp/held", &count.to_string());
     loop {
         std::thread::park();
     }
