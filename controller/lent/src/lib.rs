@@ -33,12 +33,19 @@ pub fn own_namespace() -> Result<OwnedFd, Errno> {
 /// Does something in another network namespace. Only the calling thread goes there: whoever has others had better give it
 /// one that ends afterwards.
 pub fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
-    let home = own_namespace()?;
-    setns(there, namespace::NET)?;
+    let home = enter(there)?;
     let done = work(&home);
     // It was ours a moment ago, and it is open.
     setns(home.as_fd(), namespace::NET)?;
     Ok(done)
+}
+
+/// Goes to another network namespace; answers the one that the thread was in. Apart from [`within`], of which there are many.
+#[inline(never)]
+fn enter(there: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let home = own_namespace()?;
+    setns(there, namespace::NET)?;
+    Ok(home)
 }
 
 /// An interface of the host that was lent, as it was on the host.

@@ -257,14 +257,14 @@ impl Netlink {
     /// Sends a request and reads up to its acknowledgement; answers the first thing that came before.
     fn ask(&self, message: Message) -> Result<Vec<u8>, Errno> {
         let mut first = None;
-        self.ask_each(message, |one| {
+        self.ask_each(message, &mut |one| {
             first.get_or_insert_with(|| one.to_vec());
         })?;
         Ok(first.unwrap_or_default())
     }
 
     /// The same, with all that came before.
-    fn ask_each(&self, mut message: Message, mut each: impl FnMut(&[u8])) -> Result<(), Errno> {
+    fn ask_each(&self, mut message: Message, each: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
         let length = message.0.len() as u32;
         message.0[..4].copy_from_slice(&length.to_ne_bytes());
         send(&self.0, &message.0, SendFlags::empty())?;
@@ -326,7 +326,7 @@ impl Netlink {
             let mut message = Message::new(kind, DUMP);
             message.put(&[family.as_raw() as u8]);
             message.put(&vec![0; header - 1]);
-            let asked = self.ask_each(message, |one| {
+            let asked = self.ask_each(message, &mut |one| {
                 if one[4..6] == answer.to_ne_bytes() {
                     all.push(one.to_vec());
                 }
@@ -353,7 +353,7 @@ impl Netlink {
         message.put(&[0; 16]);
         message.attribute(LINK_FILTER, &WITHOUT_COUNTERS.to_ne_bytes());
         let mut links = Vec::new();
-        self.ask_each(message, |one| links.extend(Link::read(one)))?;
+        self.ask_each(message, &mut |one| links.extend(Link::read(one)))?;
         Ok(links)
     }
 
