@@ -156,7 +156,17 @@ fn ports_by_ipv6() -> Outcome {
         ensure_eq!(heard, Ok(expected.to_owned()), "{who}");
     }
     ensure!(lab::hears("[fd00:9::1]:8081").is_err(), "a port of another address of the host");
-    // What the kernel does not give answers to is what it was before.
+    // What the kernel does not give answers to is what it was before: refused at once, so that whoever means "localhost"
+    // goes on to 127.0.0.1.
+    let began = std::time::Instant::now();
+    let refused = lab::hears("[::1]:8080");
+    ensure!(refused.as_ref().is_err_and(|e| e.contains("refused")), "nobody listens at ::1: {refused:?}");
+    ensure!(began.elapsed() < std::time::Duration::from_millis(500), "it took {:?}", began.elapsed());
+    ensure_eq!(
+        lab::hears("127.0.0.1:8080"),
+        Ok("a, by IPv4 10.8.0.1".to_owned()),
+        "the other loopback address"
+    );
     lab::answers(8080, "the host")?;
     ensure_eq!(lab::hears("[::1]:8080"), Ok("the host ::1".to_owned()), "the loopback address");
     ensure!(outside.hears("[fd00:8::5]:80").is_err(), "the world reaches a guest");

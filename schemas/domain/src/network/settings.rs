@@ -202,7 +202,9 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
             Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => None,
             Ok(IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
                 return Err(
-                    "host-address '::1' does not work: the kernel gives no answers of guests to it".into()
+                    "host-address '::1' does not work: the kernel gives no answers of guests to it; the host's own \
+                     programs reach a guest by 127.0.0.1, or by another IPv6 address of the host"
+                        .into()
                 );
             }
             Ok(address) if is_of_host(address) => Some(address),
