@@ -120,6 +120,11 @@ impl Layout {
         self.run.join("lent")
     }
 
+    /// Folder of what is known of interfaces of the host that domains have.
+    pub fn borrowed(&self) -> PathBuf {
+        self.run.join("borrowed")
+    }
+
     /// Folder of what dnsmasq reads as a user who is nobody.
     pub fn network_hosts(&self) -> PathBuf {
         self.run.join("dnsmasq")
@@ -194,6 +199,7 @@ impl Layout {
             (&self.run, 0o755),
             (&self.network_state(), 0o700),
             (&self.lent(), 0o700),
+            (&self.borrowed(), 0o700),
             (&self.network_hosts(), 0o755),
             (&self.controllers(), 0o700),
             (&self.state(), 0o700),

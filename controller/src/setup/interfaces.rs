@@ -1,21 +1,20 @@
 //! Interfaces of the host that the container has while it is there: moved into its network namespace, and back as they
-//! were (`lent.rs`). Those that the daemon has made for it are not given back but removed.
+//! were (`berth-lent`). Those that the daemon has made for it are not given back but removed.
 //!
-//! The controller itself goes there for a moment. If it is killed, the kernel gives real interfaces back, under their
-//! name if that is free, and removes virtual ones with the namespace.
+//! The controller itself goes there for a moment. If it is killed, the daemon does that. If that is dead too, the kernel
+//! gives real interfaces back, under their name if that is free, and removes virtual ones with the namespace. Addresses and
+//! routes that the host had on them are the daemon's to give back.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use berth_lent::netlink::Netlink;
+pub use berth_lent::within;
+use berth_lent::{Lent, Returned};
 use berth_schemas::controller::PlanHostInterface;
-use berth_sys::process::{namespace, setns};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::failure::{Doing, Failure, Outcome, Step};
-
-use super::lent::{Lent, Returned};
-use super::netlink::Netlink;
 
 /// One that is in the container.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,21 +25,6 @@ pub struct Moved {
     index: u32,
     /// What it was on the host. One that was made for the container is removed, not given back.
     lent: Option<Lent>,
-}
-
-/// The network namespace that the controller is in.
-pub fn own_namespace() -> Result<OwnedFd, Errno> {
-    open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Does something in another network namespace. The controller has one thread, so nobody else is taken along.
-pub fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
-    let home = own_namespace()?;
-    setns(there, namespace::NET)?;
-    let done = work(&home);
-    // It was ours a moment ago, and it is open.
-    setns(home.as_fd(), namespace::NET)?;
-    Ok(done)
 }
 
 /// Makes an interface ready that the daemon has made in a network namespace in which nobody else has been: moving it there

@@ -15,6 +15,7 @@ use crate::container::links::{self, Owner};
 use crate::container::messages;
 use crate::container::plan_devices;
 use crate::engine::Engine;
+use crate::engine::registry::Reference;
 use crate::failure::Failure;
 use crate::host::link::CallError;
 use crate::host::links::{Link, LinkError};
@@ -106,10 +107,20 @@ async fn take(
     (from, to): (&Domain, &Domain),
 ) -> Result<Option<LinkChange>, Failure> {
     let failed = |e: LinkError| Failure::Failed(e.to_string());
-    if let Step::Attach(Item::HostInterface(lent)) = step {
-        links::check_lent(engine, &lent.name).map_err(failed)?;
-    }
-    let Some(link) = step.item().link() else { return ask(engine, owner, step).await.map(|()| None) };
+    let Some(link) = step.item().link() else {
+        let Item::HostInterface(lent) = step.item() else {
+            return ask(engine, owner, step).await.map(|()| None);
+        };
+        if let Step::Attach(_) = step {
+            links::check_lent(engine, &lent.name).map_err(failed)?;
+            borrow(engine, owner, &lent.name).await?;
+        }
+        let done = ask(engine, owner, step).await;
+        if matches!((step, done.is_ok()), (Step::Attach(_), false) | (Step::Detach(_), true)) {
+            engine.give_back(owner.uuid, owner.name, Some(&lent.name)).await;
+        }
+        return done.map(|()| None);
+    };
     let mut link = link.clone();
     let missing = || Failure::NoSuchDevice("the interface is not there".into());
     match step {
@@ -151,6 +162,15 @@ async fn take(
             Err(after(failure, restored.err().map(|e| e.to_string()).into_iter().collect()))
         }
     }
+}
+
+/// Remembers an interface of the host before the container gets it.
+async fn borrow(engine: &Engine, owner: Owner<'_>, name: &str) -> Result<(), Failure> {
+    let failed = |e| Failure::Failed(format!("cannot remember the interface '{name}' of the host: {e}"));
+    engine.borrow(owner.uuid, vec![name.to_owned()]).await.map_err(failed)?;
+    let init = engine.init_pid(&Reference::by_name(owner.name));
+    engine.hold_network_of(owner.uuid, init.map(i64::from)).await;
+    Ok(())
 }
 
 /// A failure, and what is left of what was tried.

@@ -36,7 +36,7 @@ use crate::host::idmap::Range;
 use crate::host::limits::Limits;
 use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
-use crate::host::links::Link;
+use crate::host::links::{Link, names_of_hostdevs};
 use crate::host::namespaces;
 use crate::host::node;
 use crate::host::pressure::Trigger;
@@ -511,6 +511,9 @@ impl Grouped {
             Ok(network) => network,
             Err(failure) => return Err((Linked { grouped: self }, failure)),
         };
+        if let Err(failure) = self.borrow(engine, &domain, network.as_ref()).await {
+            return Err((Linked { grouped: self }, failure));
+        }
         for index in 0..self.prepared.links.len() {
             if let Err(failure) = self.link_one(engine, &domain, index, network.as_ref()).await {
                 return Err((Linked { grouped: self }, failure));
@@ -525,11 +528,32 @@ impl Grouped {
     /// start. Its controller makes it.
     async fn network(&mut self, engine: &Engine) -> Result<Option<OwnedFd>, StepFailure> {
         let prepared = &mut self.prepared;
-        if prepared.links.is_empty() || !engine.links.want_namespace() {
+        let none = prepared.links.is_empty() && names_of_hostdevs(&prepared.domain).is_empty();
+        if none || !engine.links.want_namespace() || shares_network(&prepared.domain) {
             return Ok(None);
         }
         let made = prepared.newborn.prepare_network(prepared.plan.id_map.clone()).await;
         made.map(Some).map_err(|e| prepared.refused(engine, e))
+    }
+
+    /// What interfaces of the host are is known before they are the container's, whose network namespace stays as long as it
+    /// has them.
+    async fn borrow(
+        &self,
+        engine: &Engine,
+        domain: &Domain,
+        network: Option<&OwnedFd>,
+    ) -> Result<(), StepFailure> {
+        let (names, uuid) = (names_of_hostdevs(domain), self.record.uuid);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let failed = |e| step_failed(links::STEP, "remember interfaces of", Some(Path::new("the host")), &e);
+        engine.borrow(uuid, names).await.map_err(failed)?;
+        if let Some(network) = network {
+            engine.hold_network(uuid, network.try_clone().map_err(failed)?);
+        }
+        Ok(())
     }
 
     async fn link_one(
@@ -577,7 +601,9 @@ impl Linked {
         let process = &prepared.newborn.process;
         let mut residue = if lends { give_up(process).await } else { end(process).await };
         residue.extend(links::release(engine, owner, &prepared.links).await);
+        let name = prepared.name.clone();
         residue.extend(self.grouped.undo(engine).await);
+        engine.give_back(uuid, &name, None).await;
         // One that was ready already has told how it ended.
         residue.extend(stop::forget(engine, uuid).await);
         residue
@@ -596,7 +622,10 @@ impl Linked {
             return Err(Undone { error, residue: self.undo(engine).await });
         }
         let Grouped { prepared, record, triggers: pressure } = self.grouped;
-        let Prepared { ids, label, links, newborn, process: process_record, .. } = prepared;
+        let Prepared { domain, ids, label, links, newborn, process: process_record, .. } = prepared;
+        if shares_network(&domain) {
+            engine.hold_network_of(record.uuid, status.init_pid).await;
+        }
         let (process, events) = newborn.grown_up();
         let (scope, io_numbers) = (record.scope, record.io_numbers);
         Ok(Launched {
@@ -612,6 +641,11 @@ impl Linked {
             pressure,
         })
     }
+}
+
+/// Whether its network namespace is another's too.
+fn shares_network(domain: &Domain) -> bool {
+    domain.namespace.iter().flat_map(|n| &n.shares).any(|share| share.kind == NamespaceKind::Net)
 }
 
 /// Runs a controller. Without a plan it ends by itself when the connection is dropped. Blocks until it has been executed.

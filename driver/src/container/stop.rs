@@ -82,6 +82,7 @@ pub async fn run(engine: &Engine, remains: Remains, how: How) -> Outcome {
     let (left, links) =
         tokio::join!(remove_groups(engine, &remains.groups), links::release(engine, owner, &remains.links));
     residue.extend(links);
+    engine.give_back(remains.uuid, remains.name.as_str(), None).await;
     if left.is_empty() {
         // Not before: what still runs would run under no profile.
         residue.extend(remove_profile(engine, remains.label.as_ref()).await);

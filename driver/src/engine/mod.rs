@@ -4,6 +4,7 @@
 
 mod abandoned;
 mod addresses;
+mod borrowing;
 pub mod controls;
 mod disks;
 pub mod history;
@@ -90,6 +91,8 @@ pub struct Engine {
     pub networks: Networks,
     /// Interfaces of networks that are no domain's.
     pub lending: lending::Lending,
+    /// Interfaces of the host that domains have.
+    borrowing: borrowing::Borrowing,
 }
 
 /// What came of a definition.
@@ -361,6 +364,7 @@ impl Engine {
             links,
             networks: Networks::new(&layout, crate::host::process::boot_id()?),
             lending: lending::Lending::default(),
+            borrowing: borrowing::Borrowing::default(),
             controller,
             view,
             config: RwLock::new(Arc::new(config)),

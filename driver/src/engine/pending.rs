@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use berth_domain::Domain;
 
-use crate::container::hotplug::Step;
+use crate::container::hotplug::{Item, Step};
 use crate::container::links::{self, Owner};
 use crate::container::plug::{self, LinkChange};
 use crate::engine::Engine;
@@ -33,6 +33,11 @@ impl Engine {
 
     /// The host end of an interface that was to come, to go or to change becomes what the container's end is.
     async fn settle_link(&self, record: &mut Record, pending: &Pending, done: bool, live: &Domain) {
+        if let (Item::HostInterface(lent), Step::Attach(_), false)
+        | (Item::HostInterface(lent), Step::Detach(_), true) = (pending.step.item(), &pending.step, done)
+        {
+            self.give_back(record.uuid, &record.name, Some(&lent.name)).await;
+        }
         let Some(link) = pending.step.item().link() else { return };
         let name = record.name.clone();
         let owner = Owner { name: &name, uuid: record.uuid, domain: None };

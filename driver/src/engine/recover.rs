@@ -177,7 +177,8 @@ impl Engine {
             alive = self.adopt(&record, process).await;
         }
         let (mut live, mut next) = (live, next);
-        if alive.is_some() {
+        if let Some((_, status, _)) = &alive {
+            self.hold_network_of(record.uuid, status.init_pid).await;
             self.adopt_ids(&record, &live).await;
             let mut ends = std::mem::take(&mut record.links);
             let owner = Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) };
@@ -279,6 +280,7 @@ impl Engine {
         let mut residue = remove_groups(self, &self.cgroups.of(&record.name, record.scope.as_deref())).await;
         let owner = Owner { name: &record.name, uuid: record.uuid, domain: None };
         residue.extend(links::release(self, owner, &record.links).await);
+        self.give_back(record.uuid, &record.name, None).await;
         if residue.is_empty() {
             residue.extend(remove_profile(self, record.label.as_ref()).await);
         }

@@ -3,6 +3,7 @@
 //! Does not know definitions, phases or clients.
 
 pub mod apparmor;
+pub mod borrowed;
 pub mod cgroups;
 pub mod confine;
 pub mod descriptors;

@@ -15,6 +15,8 @@ use super::Port;
 
 /// A guest of that name would be asked by browsers which proxy to use (CERT VU#598349): it is nobody's.
 const PROXY_NAME: &str = "wpad";
+/// Marks guests that are known by their hardware address.
+const KNOWN: &str = "guest";
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -97,6 +99,11 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
         put("no-ping".into());
         put(format!("dhcp-name-match=set:{PROXY_NAME},{PROXY_NAME}"));
         put(format!("dhcp-ignore-names=tag:{PROXY_NAME}"));
+        if network.serves_known_guests() {
+            // One guest has one address, whatever it calls itself.
+            put(format!("dhcp-ignore=tag:!{KNOWN}"));
+            put("dhcp-ignore-clid".into());
+        }
         put(format!("dhcp-lease-max={}", most_leases(&dhcp)));
         put(format!("dhcp-leasefile={}", places.leases.display()));
         put(format!("dhcp-hostsfile={}", places.hosts.display()));
@@ -256,6 +263,7 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
     let said: Vec<&DhcpHost> = all.collect();
     let has_own_line = |port: &Port| said.iter().any(|h| h.mac.as_ref() == Some(&port.mac));
     let guests: Vec<&Port> = ports.iter().filter(|p| !has_own_line(p)).collect();
+    let known = network.serves_known_guests().then(|| format!("set:{KNOWN}"));
     for host in &said {
         // The line of the guest with that name has what is said of it: dnsmasq takes the first of several.
         let is_here = |p: &&Port| guest_name(p).is_some() && guest_name(p) == host.name;
@@ -269,7 +277,10 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         let id = host.id.as_ref().map(|id| format!("id:{id}"));
         let ip = host.ip.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
         let lease = host.lease.map(lease_text);
-        let words: Vec<String> = [host.mac.clone(), id, ip, name, lease].into_iter().flatten().collect();
+        // A name is nothing that tells one guest from others.
+        let known = known.clone().filter(|_| !is_name_alone(host));
+        let words: Vec<String> =
+            [host.mac.clone(), id, known, ip, name, lease].into_iter().flatten().collect();
         out.push_str(&words.join(","));
         out.push('\n');
     }
@@ -282,13 +293,13 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         let of_family = |v6: bool| hosts.iter().filter_map(|h| h.ip).find(|ip| ip.is_ipv6() == v6);
         let own = own_address(network, port).or_else(|| fixed.get(&port.mac).copied()).map(IpAddr::V4);
         let ip = own.or_else(|| of_family(false)).map(|ip| ip.to_string());
-        if name.is_none() && ip.is_none() {
+        if name.is_none() && ip.is_none() && known.is_none() {
             continue;
         }
         let v6 = of_family(true).map(|ip| format!("[{ip}]"));
         let lease = hosts.iter().find_map(|h| h.lease).map(lease_text);
         let words: Vec<String> =
-            [Some(port.mac.clone()), ip, v6, name, lease].into_iter().flatten().collect();
+            [Some(port.mac.clone()), known.clone(), ip, v6, name, lease].into_iter().flatten().collect();
         out.push_str(&words.join(","));
         out.push('\n');
     }
@@ -438,6 +449,32 @@ mod test {
         assert!(lines(ips).contains(&router));
         assert!(!lines(&format!("<forward mode='nat'/>{ips}")).contains(&router));
         assert!(!lines("<ip address='10.9.8.1' prefix='24'/>").contains(&router));
+    }
+
+    #[test]
+    fn who_has_no_port_gets_no_address_where_guests_are_known() {
+        let settings = |guests: &str| {
+            format!(
+                "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp guests='{guests}'/></b:settings></metadata>\
+                 <ip address='10.77.0.1' prefix='24'><dhcp><range start='10.77.0.2' end='10.77.0.9'/>\
+                 <host mac='52:54:00:00:00:08' ip='10.77.0.8'/><host name='anybody' ip='10.77.0.7'/></dhcp></ip>"
+            )
+        };
+        let ignored = "dhcp-ignore=tag:!guest".to_owned();
+        let lan = |guests: &str| lines(&settings(guests));
+        assert!(lan("known").contains(&ignored) && lan("known").contains(&"dhcp-ignore-clid".to_owned()));
+        assert!(!lan("all").contains(&ignored) && !lan("all").contains(&"dhcp-ignore-clid".to_owned()));
+        // Also one whose name cannot be said.
+        let ports = [("web", 1), ("ignore", 2)].map(|(name, n)| Port {
+            name: name.into(),
+            mac: format!("52:54:00:00:00:{n:02x}"),
+            ..Port::default()
+        });
+        assert_eq!(
+            hosts(&network(&settings("known")), &ports, &BTreeMap::new()),
+            "52:54:00:00:00:08,set:guest,10.77.0.8\n10.77.0.7,anybody\n\
+             52:54:00:00:00:01,set:guest,web\n52:54:00:00:00:02,set:guest\n"
+        );
     }
 
     #[test]

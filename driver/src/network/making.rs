@@ -272,6 +272,17 @@ impl Plan {
             killpoint::reached("network-guarded");
             self.let_loopback_in(true).await?;
         }
+        // Those that were there before a port of the host led to them.
+        if resolved.is_empty() || self.ports.is_empty() || !sysctl::bridges_filter() {
+            return Ok(());
+        }
+        let named = !self.network.forwards().is_empty();
+        let guests = self.ports.iter().filter(|p| named || !p.doors.is_empty()).map(|p| p.mac.clone());
+        let guests: Vec<String> = guests.collect();
+        if let Err(e) = links::reflect(&self.bridge, &guests).await {
+            // One may just go away.
+            tracing::warn!("network '{}': {e}", self.network.name);
+        }
         Ok(())
     }
 

@@ -205,6 +205,8 @@ pub struct BridgePort {
     pub mtu: Option<u32>,
     /// Whether isolated ports cannot talk to each other.
     pub isolated: Option<bool>,
+    /// Whether guests may have to reach themselves by a port of the host, which the bridge has to do.
+    pub reflects: bool,
     /// Virtual LANs.
     pub vlan: Option<Vlan>,
     /// Limits of throughput.

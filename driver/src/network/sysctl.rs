@@ -21,6 +21,15 @@ pub fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6/conf/all").exists()
 }
 
+/// Whether the host filters and translates what its bridges pass on (br_netfilter).
+pub fn bridges_filter() -> bool {
+    let is_on = |name| {
+        let path = format!("/proc/sys/net/bridge/{name}");
+        std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "1")
+    };
+    is_on("bridge-nf-call-iptables") || is_on("bridge-nf-call-ip6tables")
+}
+
 /// The value of a switch of an interface, where it has such.
 pub fn of_interface(family: &str, interface: &str, switch: &str) -> io::Result<String> {
     let text = std::fs::read_to_string(format!("/proc/sys/net/{family}/conf/{interface}/{switch}"))?;

@@ -16,6 +16,9 @@ pub const TESTS: &[Test] = &[
     ("lent::names_that_others_have_on_the_host_lose_nothing", || in_own_network(names)),
     ("lent::no_other_interface_comes_back_in_its_place", || in_own_network(impostor)),
     ("lent::namespaces_of_the_container_keep_nothing", || in_own_network(nested)),
+    ("lent::addresses_and_routes_come_back", || in_own_network(addressing)),
+    ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
+    ("lent::what_cannot_be_given_back_is_said", || in_own_network(taken)),
     ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
 ];
 
@@ -228,5 +231,165 @@ fn nested() -> Outcome {
     }
     lan.daemon.ok(&["destroy", "t-lnest"])?;
     ensure_eq!(log(&lan, "t-lnest").trim(), "", "the log");
+    Ok(())
+}
+
+/// Gives the pair what a host has on an interface.
+fn furnish() -> Outcome {
+    for line in [
+        "link set hd0 up",
+        "addr add 198.51.100.7/24 dev hd0",
+        "addr add 198.51.100.8/24 dev hd0",
+        "addr add 10.9.9.1 peer 10.9.9.2 dev hd0",
+        "addr add 2001:db8:7::7/64 dev hd0 nodad",
+        // One that a DHCP client has asked for is left to that.
+        "addr add 203.0.113.9/24 dev hd0 valid_lft 5000 preferred_lft 5000",
+        "route add 192.0.2.0/24 via 198.51.100.1 dev hd0 metric 77 mtu 1300",
+        "route add 203.0.113.128/25 dev hd0 src 198.51.100.8",
+        "route add 192.0.3.0/24 via 198.51.100.1 dev hd0 table 77",
+        "-6 route add 2001:db8:8::/48 via 2001:db8:7::1 dev hd0",
+    ] {
+        ip(line)?;
+    }
+    run("sysctl -qw net.ipv4.conf.hd0.arp_ignore=2 net.ipv6.conf.hd0.accept_ra=0").map(drop)
+}
+
+/// All addresses and routes of an interface that last, and switches.
+fn addressing_of(name: &str) -> Result<String, String> {
+    let mut all = Vec::new();
+    for line in [
+        format!("-o addr show dev {name} permanent scope global"),
+        format!("route show dev {name} table all proto boot"),
+        format!("-6 route show dev {name} table all proto boot"),
+    ] {
+        let mut lines: Vec<String> = ip(&line)?
+            .lines()
+            // Numbers of interfaces, and the carrier, which takes a moment.
+            .map(|l| l.split_once(": ").map_or(l, |(_, rest)| rest).replace(" linkdown", ""))
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        lines.sort();
+        all.extend(lines);
+    }
+    all.push(run(&format!("sysctl -n net.ipv4.conf.{name}.arp_ignore net.ipv6.conf.{name}.accept_ra"))?);
+    all.push(ip(&format!("-o link show dev {name} up"))?.contains(",UP").to_string());
+    Ok(all.join("\n"))
+}
+
+/// What the daemon has said about interfaces.
+fn warnings(lan: &Lan) -> Vec<String> {
+    lan.daemon.log().lines().filter(|l| l.contains("interface 'hd0")).map(str::to_owned).collect()
+}
+
+fn addressing() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    let before = addressing_of("hd0")?;
+    for expected in
+        ["198.51.100.8/24", "peer 10.9.9.2", "192.0.2.0/24", "table 77", "2001:db8:8::/48", "true"]
+    {
+        ensure!(before.contains(expected), "'{expected}' is not there at first: {before}");
+    }
+    let same = |what: &str| -> Outcome {
+        ensure_eq!(addressing_of("hd0")?, before, "{what}");
+        ensure!(!ip("addr show dev hd0")?.contains("203.0.113.9"), "{what}: what a DHCP client had");
+        Ok(())
+    };
+    lan.start("t-laddr", &element("hd0"))?;
+    spoil(&lan, "t-laddr")?;
+    lan.daemon.ok(&["destroy", "t-laddr"])?;
+    same("after destroy")?;
+    // By another daemon.
+    lan.daemon.ok(&["start", "t-laddr"])?;
+    lan.daemon.kill();
+    lan.daemon.launch()?;
+    lan.plug("detach-device", "t-laddr", &element("hd0"), &["--live"])?.ok()?;
+    same("after detach-device")?;
+    lan.plug("attach-device", "t-laddr", &element("hd0"), &["--live"])?.ok()?;
+    let address =
+        element("hd0").replace("</hostdev>", "<ip address='192.0.2.5' family='ipv4' prefix='25'/></hostdev>");
+    lan.plug("update-device", "t-laddr", &address, &["--live"])?.ok()?;
+    // It ends while there is no daemon.
+    let pid = lan.daemon.pid_of("t-laddr", "id")?;
+    lan.daemon.kill();
+    run(&format!("kill -TERM {pid}"))?;
+    wait_for("the end", 10, || (!berth_tests::host::alive(pid)).then_some(()))?;
+    lan.daemon.launch()?;
+    wait_for("the addresses", 5, || same("after an end without a daemon").ok())?;
+    // A start that fails, and a plug.
+    let root = lan.daemon.work().join("t-laddr.root");
+    lan.daemon.define("t-laddr", &domain_xml("t-laddr", &root, &["/no-such-init"], &element("hd0")))?;
+    lan.daemon.virsh(&["start", "t-laddr"])?.fails()?;
+    same("after a start that failed")?;
+    lan.start("t-laddr", "")?;
+    let wrong = "<route family='ipv4' address='0.0.0.0' prefix='0' gateway='203.0.113.200'/></hostdev>";
+    let wrong = element("hd0").replace("</hostdev>", wrong);
+    lan.plug("attach-device", "t-laddr", &wrong, &["--live"])?.fails()?;
+    same("after a plug that failed")?;
+    lan.daemon.ok(&["destroy", "t-laddr"])?;
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    let known = lan.daemon.root().join("run/berth/borrowed");
+    let left = fs::read_dir(known).map_err(|e| e.to_string())?.count();
+    ensure_eq!(left, 0, "what is known of interfaces that are lent");
+    Ok(())
+}
+
+fn killed() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    let (before, settings) = (addressing_of("hd0")?, settings_of("hd0")?);
+    lan.define("t-lkill", &element("hd0"))?;
+    for restarted in [false, true] {
+        for plugged in [false, true] {
+            let what = format!("the daemon restarted: {restarted}, plugged: {plugged}");
+            if plugged {
+                lan.define("t-lkill", "")?;
+            }
+            lan.daemon.ok(&["start", "t-lkill"])?;
+            if plugged {
+                lan.plug("attach-device", "t-lkill", &element("hd0"), &["--live"])?.ok()?;
+            }
+            spoil(&lan, "t-lkill")?;
+            if restarted {
+                lan.daemon.kill();
+                lan.daemon.launch()?;
+            }
+            run(&format!("kill -9 {}", lan.daemon.pid_of("t-lkill", "id")?))?;
+            lan.daemon.wait_state("t-lkill", "shut off (crashed)", 5)?;
+            ensure_eq!(addressing_of("hd0")?, before, "{what}");
+            ensure_eq!(settings_of("hd0")?, settings, "{what}");
+            lan.define("t-lkill", &element("hd0"))?;
+        }
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    Ok(())
+}
+
+fn taken() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    lan.start("t-ltake", &element("hd0"))?;
+    // The host has found another way meanwhile.
+    ip("route add 192.0.2.0/24 dev tbr0 metric 77")?;
+    lan.daemon.ok(&["destroy", "t-ltake"])?;
+    let said = warnings(&lan).join("\n");
+    let line = "the interface 'hd0' has not got its route to 192.0.2.0/24 by 198.51.100.1 again: File exists";
+    ensure!(said.contains(line), "{said}");
+    ensure!(ip("addr show dev hd0")?.contains("198.51.100.7/24"), "the addresses");
+    // Nobody is there to save it.
+    lan.daemon.ok(&["start", "t-ltake"])?;
+    let pid = lan.daemon.pid_of("t-ltake", "id")?;
+    lan.daemon.kill();
+    run(&format!("kill -9 {pid}"))?;
+    wait_for("the end of the pair", 10, || ip("link show dev hdp").is_err().then_some(()))?;
+    pair()?;
+    lan.daemon.launch()?;
+    lan.daemon.wait_state("t-ltake", "shut off (crashed)", 5)?;
+    ensure!(!ip("addr show dev hd0")?.contains("198.51.100.7/24"), "another interface has the addresses");
+    let said = warnings(&lan).join("\n");
+    ensure!(said.contains("the interface 'hd0' is gone with the container's network"), "{said}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use berth_tests::daemon::Daemon;
+use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::in_own_network;
 use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
@@ -15,9 +15,13 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_lead_to_guests_without_a_way_out", || in_own_network(ports_of_isolated)),
     ("networks::rules_that_somebody_changes_are_made_again", || in_own_network(rules_changed)),
     ("networks::ports_lead_to_guests_by_ipv6", || in_own_network(ports_by_ipv6)),
+    ("networks::ports_lead_a_guest_to_itself_and_its_neighbours", || in_own_network(hairpin)),
+    ("networks::ports_of_a_domain_lead_it_to_itself", || in_own_network(hairpin_of_domain)),
     ("networks::ports_in_a_row_lead_to_others_in_a_row", || in_own_network(rows)),
     ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
 ];
+
+const UUID: &str = "<uuid>5e8fa5b1-7ad7-4d9c-9c1b-6d0a6f6a5f01</uuid>";
 
 /// A machine with a cable into a bridge and these addresses, and no way out.
 fn neighbour(bridge: &str, name: &str, addresses: &[&str]) -> Result<Machine, String> {
@@ -152,13 +156,147 @@ fn ports_by_ipv6() -> Outcome {
         ensure_eq!(heard, Ok(expected.to_owned()), "{who}");
     }
     ensure!(lab::hears("[fd00:9::1]:8081").is_err(), "a port of another address of the host");
-    // What the kernel does not give answers to is what it was before.
+    // What the kernel does not give answers to is what it was before: refused at once, so that whoever means "localhost"
+    // goes on to 127.0.0.1.
+    let began = std::time::Instant::now();
+    let refused = lab::hears("[::1]:8080");
+    ensure!(refused.as_ref().is_err_and(|e| e.contains("refused")), "nobody listens at ::1: {refused:?}");
+    ensure!(began.elapsed() < std::time::Duration::from_millis(500), "it took {:?}", began.elapsed());
+    ensure_eq!(
+        lab::hears("127.0.0.1:8080"),
+        Ok("a, by IPv4 10.8.0.1".to_owned()),
+        "the other loopback address"
+    );
     lab::answers(8080, "the host")?;
     ensure_eq!(lab::hears("[::1]:8080"), Ok("the host ::1".to_owned()), "the loopback address");
     ensure!(outside.hears("[fd00:8::5]:80").is_err(), "the world reaches a guest");
     ensure!(outside.hears("[fd00:9::5]:80").is_err(), "the world reaches a guest of an isolated network");
     daemon.ok(&["net-destroy", "iso"])?;
     daemon.ok(&["net-destroy", "nat"]).map(drop)
+}
+
+/// By each address of the host, in every kind of network that has a way to it.
+fn hairpin() -> Outcome {
+    let daemon = Daemon::start()?;
+    let _outside = outside("10.7.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    let forwards = settings(
+        "<b:forward host-port='8080' guest='10.7.0.5' port='80'/><b:forward host-port='8080' guest='fd00:7::5' port='80'/>",
+    );
+    let inner = "<bridge name='net0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/><ip family='ipv6' address='fd00:7::1' prefix='64'/>";
+    run(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0"])?;
+    for (what, kind, isolated) in [
+        ("nat", "<forward><nat ipv6='yes'/></forward>", false),
+        ("nat of one family", "<forward/>", false),
+        ("guests kept from each other", "<forward/><port isolated='yes'/>", true),
+        ("route", "<forward mode='route'/>", false),
+        ("open", "<forward mode='open'/>", false),
+    ] {
+        define(&daemon, "net", &format!("{UUID}{forwards}{kind}{inner}"))?;
+        daemon.ok(&["net-start", "net"])?;
+        let a = neighbour("net0", "ga", &["10.7.0.5/24", "fd00:7::5/64"])?;
+        let b = neighbour("net0", "gb", &["10.7.0.6/24", "fd00:7::6/64"])?;
+        for machine in [&a, &b] {
+            machine.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+            machine.run(&["ip", "-6", "route", "add", "default", "via", "fd00:7::1"])?;
+        }
+        if isolated {
+            for port in ["ga", "gb"] {
+                run(&["ip", "link", "set", "dev", port, "type", "bridge_slave", "isolated", "on"])?;
+            }
+        }
+        a.answers(80, "a")?;
+        wait_for("a way by IPv6", 10, || lab::hears("[2001:db8:1::1]:8080").ok())?;
+        for (who, machine) in [("itself", &a), ("a neighbour", &b)] {
+            for (host, seen) in [
+                ("192.0.2.1", "10.7.0.1"),
+                ("10.7.0.1", "10.7.0.1"),
+                ("[2001:db8:1::1]", "fd00:7::1"),
+                ("[fd00:7::1]", "fd00:7::1"),
+            ] {
+                let heard = machine.hears(&format!("{host}:8080"));
+                ensure_eq!(heard, Ok(format!("a {seen}")), "{what}: {who} by {host}");
+            }
+        }
+        if isolated {
+            ensure!(b.hears("10.7.0.5:80").is_err(), "an isolated guest is reached by itself");
+        }
+        daemon.ok(&["net-destroy", "net"])?;
+        drop((a, b));
+        for port in ["ga", "gb"] {
+            // The machine has gone with it, but not at once.
+            let _ = run(&["ip", "link", "del", port]);
+        }
+    }
+    Ok(())
+}
+
+/// Also where the host has bridges filter: the bridge translates by itself then, and sends nothing back by itself.
+fn hairpin_of_domain() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    let inner = "<forward/><bridge name='net0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/>
+        <ip family='ipv6' address='fd00:7::1' prefix='64'/>";
+    let forwards = |ports: &str| {
+        format!("<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ports}</b:settings></metadata><devices>")
+    };
+    let guest = |number: u8| {
+        format!(
+            "<interface type='network'><source network='net'/><mac address='52:54:00:77:00:{number:02x}'/>
+             <ip address='10.7.0.{number}' family='ipv4' prefix='24'/><ip address='fd00:7::{number}' family='ipv6' prefix='64'/>
+             <route family='ipv4' address='0.0.0.0' prefix='0' gateway='10.7.0.1'/>
+             <route family='ipv6' address='::' prefix='0' gateway='fd00:7::1'/></interface>"
+        )
+    };
+    let init = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
+    for (name, number, ports) in [
+        (
+            "t-web",
+            5,
+            "<b:forward host-port='8080' port='80'/><b:forward host-address='::' host-port='8080' port='80'/>",
+        ),
+        ("t-other", 6, ""),
+    ] {
+        let root = daemon.busybox(name)?;
+        let xml = domain_xml(name, &root, &init, &guest(number));
+        daemon.define(name, &xml.replacen("<devices>", &forwards(ports), 1))?;
+    }
+    for filters in ["0", "1"] {
+        for switch in ["iptables", "ip6tables"] {
+            run(&["sysctl", "-qw", &format!("net.bridge.bridge-nf-call-{switch}={filters}")])?;
+        }
+        define(&daemon, "net", &format!("{UUID}{inner}"))?;
+        daemon.ok(&["net-start", "net"])?;
+        daemon.ok(&["start", "t-web", "t-other"])?;
+        let init = |name: &str| -> Result<u32, String> {
+            u32::try_from(daemon.pid_of(name, "initPid")?).map_err(|e| e.to_string())
+        };
+        let pid = init("t-web")?;
+        lab::inside(pid, || lab::answers(80, "web"))?;
+        wait_for("a way by IPv6", 10, || lab::hears("[2001:db8:1::1]:8080").ok())?;
+        let reached = |what: &str| -> Outcome {
+            for (who, pid) in [("itself", pid), ("a neighbour", init("t-other")?)] {
+                for host in ["192.0.2.1", "10.7.0.1", "[2001:db8:1::1]", "[fd00:7::1]"] {
+                    let address = format!("{host}:8080");
+                    let what = format!("{what}, bridges filter: {filters}: {who} by {host}");
+                    // Addresses of IPv6 are first looked for in the network.
+                    let heard = wait_for(&what, 6, || {
+                        let address = address.clone();
+                        lab::inside(pid, move || lab::hears(&address)).ok()
+                    })?;
+                    ensure!(heard.starts_with("web "), "{what}: {heard}");
+                }
+            }
+            Ok(())
+        };
+        reached("its own document")?;
+        ensure!(outside.hears("192.0.2.1:8080")?.starts_with("web "), "from outside");
+        daemon.ok(&["destroy", "t-web"])?;
+        daemon.ok(&["net-destroy", "net"])?;
+        daemon.ok(&["destroy", "t-other"])?;
+    }
+    Ok(())
 }
 
 fn rows() -> Outcome {
@@ -202,9 +340,8 @@ fn in_use() -> Outcome {
     let outside = outside("10.7.0.0/24")?;
     lab::answers(8080, "the host")?;
     let network = |forward: &str| {
-        let uuid = "<uuid>5e8fa5b1-7ad7-4d9c-9c1b-6d0a6f6a5f01</uuid>";
         let inner = "<forward/><bridge name='nat0'/><ip address='10.7.0.1' prefix='24'/>";
-        define(&daemon, "nat", &format!("{uuid}{}{inner}", settings(forward)))
+        define(&daemon, "nat", &format!("{UUID}{}{inner}", settings(forward)))
     };
     let refused = "port 8080/tcp cannot be forwarded: a program of the host listens";
     for ports in ["8080", "8000-8100"] {

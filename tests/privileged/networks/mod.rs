@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use berth_tests::daemon::Daemon;
+use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::{Traces, alive, command_line, in_own_network, pids};
 use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("networks::a_bridge_keeps_its_mtu", || in_own_network(mtu)),
     ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
+    ("networks::a_guest_cannot_take_all_addresses", || in_own_network(starvation)),
     ("networks::a_change_is_kept_or_not_made", || in_own_network(all_or_nothing)),
 ];
 
@@ -124,6 +125,48 @@ fn define(daemon: &Daemon, name: &str, inner: &str) -> Outcome {
     let xml = format!("<network><name>{name}</name>{inner}</network>");
     let file = daemon.file(&format!("{name}.xml"), &xml)?;
     daemon.ok(&["net-define", &file]).map(drop)
+}
+
+/// In a network that knows its guests, one has one address, whatever it says that it is.
+fn starvation() -> Outcome {
+    let daemon = Daemon::start()?;
+    let settings = "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp guests='known'/></b:settings></metadata>";
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.5'/></dhcp></ip>";
+    define(&daemon, "few", &format!("{settings}{inner}"))?;
+    daemon.ok(&["net-start", "few"])?;
+    let interface = "<interface type='network'><source network='few'/></interface>";
+    for name in ["t-bad", "t-good"] {
+        let root = daemon.busybox(name)?;
+        daemon.define(name, &domain_xml(name, &root, &["/bin/sleep", "1000"], interface))?;
+        daemon.ok(&["start", name])?;
+    }
+    roots::script(daemon.work(), "udhcpc", "[ \"$1\" = bound ] && echo got $ip; true")?;
+    let script = daemon.work().join("udhcpc").to_string_lossy().into_owned();
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let asks = |name: &str, id: &str, tries: &str| -> Result<String, String> {
+        let pid = daemon.pid_of(name, "initPid")?.to_string();
+        let client =
+            [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", tries, "-T", "1", "-s", &script];
+        let id = format!("0x3d:{id}");
+        let text = run(&[&["nsenter", "-t", &pid, "-n"], &client[..], &["-x", &id]].concat())?;
+        let got = text.lines().find_map(|l| l.strip_prefix("got "));
+        got.map(str::to_owned).ok_or_else(|| format!("no address: {text}"))
+    };
+    let own = asks("t-bad", "01aa", "10")?;
+    for id in ["01bb", "01cc", "01dd", "01ee"] {
+        ensure_eq!(asks("t-bad", id, "5")?, own, "the address of '{id}'");
+    }
+    let pid = daemon.pid_of("t-bad", "initPid")?.to_string();
+    for n in 0..3 {
+        let mac = format!("02:00:00:00:00:0{n}");
+        run(&["nsenter", "-t", &pid, "-n", "ip", "link", "set", "eth0", "address", &mac])?;
+        ensure!(asks("t-bad", "01ff", "2").is_err(), "'{mac}' gets an address");
+    }
+    let leases = daemon.ok(&["net-dhcp-leases", "few"])?;
+    ensure_eq!(leases.matches("10.9.0.").count(), 1, "leases: {leases}");
+    ensure!(asks("t-good", "01aa", "10")? != own, "two guests have one address");
+    Ok(())
 }
 
 fn round() -> Outcome {

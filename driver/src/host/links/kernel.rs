@@ -211,6 +211,13 @@ impl Kernel {
         done.map_err(failed("isolate the port", name))
     }
 
+    /// Whether what comes from a port of a bridge may go out by it again.
+    pub async fn reflect(&self, index: u32, reflects: bool, name: &str) -> Result<(), LinkError> {
+        let message = LinkBridgePort::new(index).hairpin(reflects);
+        let request = self.0.link().add(message.build()).set_flags(NLM_F_REQUEST | NLM_F_ACK);
+        request.execute().await.map_err(failed("have the port give back what comes from it", name))
+    }
+
     /// Gives a port of a bridge exactly these virtual LANs.
     pub async fn set_vlans(&self, index: u32, wanted: &[PortVlan], name: &str) -> Result<(), LinkError> {
         let (message, gone) = (LinkBridgeVlan::new(index), self.vlans_of(index, name).await?);

@@ -238,6 +238,7 @@ impl Links {
                 kernel.set_master(found.index, (bridge.index, &port.bridge)).await?;
             }
             kernel.isolate(found.index, port.isolated, &link.host).await?;
+            kernel.reflect(found.index, port.reflects, &link.host).await?;
             set_vlans(&kernel, found.index, link, port, &bridge).await?;
         }
         limit(&kernel, found.index, link, pair).await?;
@@ -377,6 +378,20 @@ pub async fn cut_off(bridge: &str, guests: &[String]) -> Result<(), LinkError> {
     Ok(())
 }
 
+/// Has ports of a bridge give back what comes from them, where the guests of these addresses are.
+pub async fn reflect(bridge: &str, guests: &[String]) -> Result<(), LinkError> {
+    let of_host: Vec<spec::Mac> = guests.iter().map(|address| host_mac(mac(address))).collect();
+    let kernel = Kernel::open()?;
+    let bridge = kernel.find(bridge).await?.map(|found| found.index);
+    let ours = |found: &Found| {
+        found.is_pair && found.master == bridge && of_host.iter().any(|address| found.mac == address)
+    };
+    for end in kernel.all().await?.into_iter().filter(ours) {
+        kernel.reflect(end.index, true, &end.name).await?;
+    }
+    Ok(())
+}
+
 async fn bridge_of(kernel: &Kernel, port: &Port) -> Result<Found, LinkError> {
     let say = "add interface to bridge";
     let found = kernel.find(&port.bridge).await?;
@@ -417,6 +432,9 @@ async fn make_pair(
     if let Some((port, bridge)) = &bridge {
         if port.isolated {
             kernel.isolate(index, true, &link.host).await?;
+        }
+        if port.reflects {
+            kernel.reflect(index, true, &link.host).await?;
         }
         set_vlans(kernel, index, link, port, bridge).await?;
     }

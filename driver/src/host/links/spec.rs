@@ -79,6 +79,8 @@ pub struct Port {
     pub bridge: String,
     /// Whether it reaches no other isolated port.
     pub isolated: bool,
+    /// Whether a guest may have its own packets back, when they were translated for it.
+    pub reflects: bool,
     /// Virtual LANs; none leaves the port as the bridge makes it.
     pub vlan: Option<Vlan>,
     /// The port of Open vSwitch that it is, instead of one of a bridge of the kernel.
@@ -108,6 +110,7 @@ pub fn spec(interface: &Interface, connection: Option<&Connection>) -> LinkSpec 
             let own = Port {
                 bridge: port.bridge.clone(),
                 isolated: interface.isolated.or(port.isolated).unwrap_or(false),
+                reflects: port.reflects,
                 vlan: interface.vlan.clone().or_else(|| port.vlan.clone()),
                 switch: interface.virtualport.clone().or_else(|| port.virtualport.clone()),
             };
@@ -117,6 +120,7 @@ pub fn spec(interface: &Interface, connection: Option<&Connection>) -> LinkSpec 
             let own = Port {
                 bridge: bridge.clone(),
                 isolated: interface.isolated.unwrap_or(false),
+                reflects: false,
                 vlan: interface.vlan.clone(),
                 switch: interface.virtualport.clone(),
             };

@@ -21,6 +21,7 @@ use crate::network::occupied::{self, Others};
 use crate::network::record::Taken;
 use crate::network::{
     BridgePort, Claim, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
+    sysctl,
 };
 
 impl Task {
@@ -41,7 +42,7 @@ impl Task {
             return Err(NetworkError::NotFound(self.entry.name.to_string()));
         };
         let there = self.ports.iter().position(|t| t.port.domain == port.domain && t.port.mac == port.mac);
-        let (connection, dev) = self.connection(&live, portgroup, there.map(|at| &self.ports[at]))?;
+        let (connection, dev) = self.connection(&live, portgroup, &port, there.map(|at| &self.ports[at]))?;
         let group = group_of(&live, portgroup).map(|g| g.name.clone());
         match there {
             None => {
@@ -298,6 +299,7 @@ impl Task {
         &self,
         live: &Network,
         portgroup: Option<&str>,
+        port: &Port,
         there: Option<&Taken>,
     ) -> Result<(Connection, Option<String>), NetworkError> {
         let name = &self.entry.name;
@@ -341,10 +343,12 @@ impl Task {
         }
         let bridge = live.bridge.as_ref().and_then(|b| b.name.clone());
         let bridge = bridge.ok_or_else(|| NetworkError::Failed(format!("network '{name}' has no bridge")))?;
+        let forwards = !live.forwards().is_empty() || !port.doors.is_empty();
         let port = BridgePort {
             bridge,
             mtu: live.mtu,
             isolated: group.and_then(|g| g.isolated).or(live.isolated),
+            reflects: live.has_own_bridge() && forwards && sysctl::bridges_filter(),
             vlan: group.and_then(|g| g.vlan.clone()).or_else(|| live.vlan.clone()),
             bandwidth: group.and_then(|g| g.bandwidth.clone()),
             virtualport: group.and_then(|g| g.virtualport.clone()).or_else(|| live.virtualport.clone()),

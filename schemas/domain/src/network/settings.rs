@@ -91,6 +91,12 @@ impl Network {
         all.any(|e| local(e) == "start" && e.value("mode") == Some("on-demand"))
     }
 
+    /// Whether only guests that are known by their hardware address get addresses by DHCP.
+    pub fn serves_known_guests(&self) -> bool {
+        let mut all = self.settings().into_iter().flat_map(Element::elements);
+        all.any(|e| local(e) == "dhcp" && e.value("guests") == Some("known"))
+    }
+
     fn settings(&self) -> Option<&Element> {
         let metadata = self.metadata.as_ref()?;
         let outer = &self.extra.attrs;
@@ -119,6 +125,11 @@ impl Network {
                 "start" => {
                     let message = "the attribute 'mode' must be 'on-demand'";
                     remarks.errors.push(at(element.pos, "berth:start", message.into()));
+                }
+                "dhcp" if matches!(element.value("guests"), Some("known" | "all")) => {}
+                "dhcp" => {
+                    let message = "the attribute 'guests' must be 'known' or 'all'";
+                    remarks.errors.push(at(element.pos, "berth:dhcp", message.into()));
                 }
                 other => {
                     let message = format!("the setting '{}' is unknown", printable(other.to_owned()));
@@ -191,7 +202,9 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
             Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => None,
             Ok(IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
                 return Err(
-                    "host-address '::1' does not work: the kernel gives no answers of guests to it".into()
+                    "host-address '::1' does not work: the kernel gives no answers of guests to it; the host's own \
+                     programs reach a guest by 127.0.0.1, or by another IPv6 address of the host"
+                        .into()
                 );
             }
             Ok(address) if is_of_host(address) => Some(address),
@@ -268,6 +281,22 @@ mod test {
             Ok(parsed) => Ok(parsed.network.forwards().iter().map(told).collect()),
             Err(e) => Err(e.diagnostics.into_iter().map(|d| d.message).collect::<Vec<_>>().join(", ")),
         }
+    }
+
+    #[test]
+    fn who_gets_an_address() {
+        let read = |guests: &str| {
+            let xml = format!(
+                "<network><name>n</name><metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp {guests}/>\
+                 </b:settings></metadata><bridge name='b0'/></network>"
+            );
+            let parsed = parse_network(&xml).map_err(|e| e.diagnostics[0].message.clone())?;
+            assert!(parsed.warnings.is_empty());
+            Ok::<_, String>(parsed.network.serves_known_guests())
+        };
+        assert_eq!((read("guests='known'"), read("guests='all'")), (Ok(true), Ok(false)));
+        let wrong = Err("the attribute 'guests' must be 'known' or 'all'".to_owned());
+        assert_eq!((read(""), read("guests='mine'")), (wrong.clone(), wrong));
     }
 
     #[test]

@@ -8,10 +8,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_sys::process::{namespace, setns, unshare};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-use super::interfaces::{own_namespace, within};
-use super::netlink::{Link, NUMBERS, Netlink, SETTABLE};
+use netlink::{Link, NUMBERS, Netlink, SETTABLE, UP};
+
+pub mod addressing;
+pub mod netlink;
 
 /// Kinds whose "interface below" is the other end of a pair.
 const PAIRS: [&[u8]; 3] = [b"veth", b"netkit", b"vxcan"];
@@ -21,6 +24,29 @@ const MOST_ABOVE: usize = 64;
 const NAMES: u32 = 100;
 /// Longest name of an interface.
 const LONGEST_NAME: usize = 15;
+
+/// The network namespace that the calling thread is in.
+pub fn own_namespace() -> Result<OwnedFd, Errno> {
+    open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Does something in another network namespace. Only the calling thread goes there: whoever has others had better give it
+/// one that ends afterwards.
+pub fn within<T>(there: BorrowedFd<'_>, work: impl FnOnce(&OwnedFd) -> T) -> Result<T, Errno> {
+    let home = enter(there)?;
+    let done = work(&home);
+    // It was ours a moment ago, and it is open.
+    setns(home.as_fd(), namespace::NET)?;
+    Ok(done)
+}
+
+/// Goes to another network namespace; answers the one that the thread was in. Apart from [`within`], of which there are many.
+#[inline(never)]
+fn enter(there: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let home = own_namespace()?;
+    setns(there, namespace::NET)?;
+    Ok(home)
+}
 
 /// An interface of the host that was lent, as it was on the host.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +65,60 @@ impl Lent {
     /// One of the network namespace that the caller is in.
     pub fn remember(netlink: &Netlink, index: u32) -> Result<Self, Errno> {
         netlink.link(index).map(Self)
+    }
+
+    /// The same of what [`Netlink::told_of`] said before.
+    pub fn read(told: &[u8]) -> Option<Self> {
+        Link::read(told).filter(|link| !link.name.is_empty() && link.name.len() <= LONGEST_NAME).map(Self)
+    }
+
+    /// Whether it was up.
+    pub fn was_up(&self) -> bool {
+        self.0.flags & UP != 0
+    }
+
+    /// Whether it belongs to a device: the kernel removes none of these.
+    pub fn is_real(&self) -> bool {
+        !self.0.parent.is_empty()
+    }
+
+    /// Whether the one with that number is what it was, but for its link state.
+    pub fn is_as_it_was(&self, netlink: &Netlink, index: u32) -> Result<bool, Errno> {
+        let what =
+            |link: &Link| Link { index: 0, flags: link.flags & SETTABLE, master: None, ..link.clone() };
+        netlink.link(index).map(|now| what(&now) == what(&self.0))
+    }
+
+    /// Its number and name in the network namespace that the caller is in, if it is there again. A real one may have any
+    /// name, if the kernel gave it back.
+    pub fn find_home(&self, netlink: &Netlink) -> Result<Option<(u32, String)>, Errno> {
+        let links = netlink.links()?;
+        let is_it = |now: &Link| {
+            let before = &self.0;
+            let same =
+                (&before.kind, &before.parent, &before.permanent) == (&now.kind, &now.parent, &now.permanent);
+            let pair = PAIRS.contains(&&*now.kind);
+            same && (!pair || (before.below, before.namespace) == (now.below, now.namespace))
+        };
+        let named = |number| candidate(self.name(), number);
+        let mut all: Vec<&Link> = links.iter().filter(|link| is_it(link)).collect();
+        if self.0.parent.is_empty() {
+            all.retain(|link| (0..NAMES).any(|number| link.name == named(number)));
+        }
+        let own = all.iter().find(|link| link.name == self.name());
+        Ok(own.or_else(|| all.first()).map(|link| (link.index, link.name.clone())))
+    }
+
+    /// Makes one that the kernel gave back what it was; answers its name, and what is not as it was.
+    pub fn mend(&self, netlink: &Netlink, index: u32) -> (String, Vec<String>) {
+        let mut said = Vec::new();
+        let now = netlink.link(index).map(|now| now.name).unwrap_or_default();
+        self.restore(netlink, index, &mut said);
+        let named = (0..NAMES).map(|number| candidate(self.name(), number));
+        let mut named = named.take_while(|name| *name != now);
+        let name = named.find(|name| netlink.rename(index, name).is_ok()).unwrap_or(now);
+        self.give_names(&name, &mut said);
+        (name, said)
     }
 
     /// Its name on the host.
@@ -240,7 +320,7 @@ fn candidate(name: &str, number: u32) -> String {
     format!("{}{ending}", &name[..length])
 }
 
-/// A network namespace in which nobody is. The controller has one thread, so nobody else is taken along.
+/// A network namespace in which nobody is.
 fn new_namespace() -> Result<OwnedFd, Errno> {
     let here = own_namespace()?;
     unshare(namespace::NET)?;

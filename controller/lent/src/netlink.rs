@@ -16,7 +16,9 @@ const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
 const GET_NAMESPACE_NUMBER: u16 = 90;
 const NEW_PROPERTIES: u16 = 108;
 const DELETE_PROPERTIES: u16 = 109;
@@ -62,7 +64,7 @@ const ROUTE_GATEWAY: u16 = 5;
 const ROUTE_METRIC: u16 = 6;
 
 /// The interface is up.
-const UP: u32 = 1;
+pub const UP: u32 = 1;
 /// Flags that root sets: no ARP, everything that passes, all multicasts, multicasts at all.
 pub const SETTABLE: u32 = 0x80 | 0x100 | 0x200 | 0x1000;
 
@@ -122,7 +124,7 @@ pub struct Link {
 
 impl Link {
     /// Reads a message about an interface.
-    fn read(message: &[u8]) -> Option<Self> {
+    pub fn read(message: &[u8]) -> Option<Self> {
         let mut link = Self { index: word(message, 20)?, flags: word(message, 24)?, ..Self::default() };
         for (kind, value) in attributes(message.get(32..)?) {
             match kind {
@@ -158,7 +160,7 @@ impl Link {
 }
 
 /// The attributes in a part of a message.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & !NESTED;
@@ -169,7 +171,7 @@ fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// A number of one or four bytes.
-fn number(value: &[u8]) -> Option<u32> {
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
     match value {
         [byte] => Some(u32::from(*byte)),
         value => word(value, 0),
@@ -255,14 +257,14 @@ impl Netlink {
     /// Sends a request and reads up to its acknowledgement; answers the first thing that came before.
     fn ask(&self, message: Message) -> Result<Vec<u8>, Errno> {
         let mut first = None;
-        self.ask_each(message, |one| {
+        self.ask_each(message, &mut |one| {
             first.get_or_insert_with(|| one.to_vec());
         })?;
         Ok(first.unwrap_or_default())
     }
 
     /// The same, with all that came before.
-    fn ask_each(&self, mut message: Message, mut each: impl FnMut(&[u8])) -> Result<(), Errno> {
+    fn ask_each(&self, mut message: Message, each: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
         let length = message.0.len() as u32;
         message.0[..4].copy_from_slice(&length.to_ne_bytes());
         send(&self.0, &message.0, SendFlags::empty())?;
@@ -298,9 +300,51 @@ impl Netlink {
 
     /// What the interface of a number is.
     pub fn link(&self, index: u32) -> Result<Link, Errno> {
+        Link::read(&self.told_of(index)?).ok_or(Errno::PROTO)
+    }
+
+    /// The same as the kernel tells it.
+    pub fn told_of(&self, index: u32) -> Result<Vec<u8>, Errno> {
         let mut message = Message::link(GET_LINK, index, 0, 0);
         message.attribute(LINK_FILTER, &WITHOUT_COUNTERS.to_ne_bytes());
-        Link::read(&self.ask(message)?).ok_or(Errno::PROTO)
+        self.ask(message)
+    }
+
+    /// All addresses, as the kernel tells them.
+    pub fn addresses(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        self.all(GET_ADDRESS, NEW_ADDRESS, 8)
+    }
+
+    /// All routes of both families, as the kernel tells them.
+    pub fn routes(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        self.all(GET_ROUTE, NEW_ROUTE, 12)
+    }
+
+    fn all(&self, kind: u16, answer: u16, header: usize) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut all = Vec::new();
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            let mut message = Message::new(kind, DUMP);
+            message.put(&[family.as_raw() as u8]);
+            message.put(&vec![0; header - 1]);
+            let asked = self.ask_each(message, &mut |one| {
+                if one[4..6] == answer.to_ne_bytes() {
+                    all.push(one.to_vec());
+                }
+            });
+            match asked {
+                // A kernel without IPv6.
+                Err(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => {}
+                done => done?,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Makes an address or a route of what is behind the header of a message.
+    pub fn make(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
+        let mut message = Message::new(kind, CREATE | EXCLUSIVE);
+        message.put(body);
+        self.ask(message).map(drop)
     }
 
     /// All interfaces.
@@ -309,7 +353,7 @@ impl Netlink {
         message.put(&[0; 16]);
         message.attribute(LINK_FILTER, &WITHOUT_COUNTERS.to_ne_bytes());
         let mut links = Vec::new();
-        self.ask_each(message, |one| links.extend(Link::read(one)))?;
+        self.ask_each(message, &mut |one| links.extend(Link::read(one)))?;
         Ok(links)
     }
 
@@ -482,7 +526,7 @@ impl Netlink {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 

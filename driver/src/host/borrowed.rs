@@ -1,0 +1,163 @@
+//! What an interface of the host was before a container got it: settings, switches, addresses and routes.
+//!
+//! The controller gives it back with its settings; addresses and routes are lost on the way, and so are the kernel's
+//! switches for it. Of a controller that was killed the interface is fetched from the network namespace, as long as somebody
+//! holds that. All of it is done by a thread that ends afterwards: it goes into other network namespaces. Does not know whose
+//! the interface is meanwhile.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use berth_lent::addressing::{self, Told};
+use berth_lent::netlink::Netlink;
+use berth_lent::{Lent, own_namespace, within};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::network::sysctl;
+
+/// How long the kernel may take to give an interface back from a namespace that nobody holds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked for meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the kernel says about each interface besides, that is a switch of its own, or a secret.
+const NO_SWITCHES: [&str; 2] = ["mtu", "stable_secret"];
+
+/// One that a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Borrowed {
+    /// Its name on the host.
+    pub name: String,
+    /// What it was, as the kernel told it.
+    link: String,
+    /// Its addresses and routes, as the kernel told them.
+    addressing: Vec<String>,
+    /// Switches below `/proc/sys/net` that are not as for new interfaces: family, name and value.
+    switches: BTreeMap<String, String>,
+}
+
+impl Borrowed {
+    /// Remembers an interface of the host; none if there is no such.
+    pub fn remember(name: &str) -> io::Result<Option<Self>> {
+        let netlink = Netlink::open()?;
+        let index = match netlink.index(name) {
+            Err(Errno::NODEV) => return Ok(None),
+            index => index?,
+        };
+        let addressing = addressing::of_interface(&netlink, index)?;
+        Ok(Some(Self {
+            name: name.to_owned(),
+            link: STANDARD.encode(netlink.told_of(index)?),
+            addressing: addressing.iter().map(|told| STANDARD.encode(told.bytes())).collect(),
+            switches: switches_of(name),
+        }))
+    }
+
+    /// Makes it what it was; answers what it is not, one line each. `held` is the network namespace that it was in, if that
+    /// is still there.
+    pub async fn give_back(self, held: Option<Arc<OwnedFd>>) -> Vec<String> {
+        let name = self.name.clone();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = move || {
+            let lines = self.give_back_here(held.as_deref()).unwrap_or_else(|e| {
+                vec![format!("the interface '{}' cannot be made what it was: {e}", self.name)]
+            });
+            // Nobody waits any more.
+            let _ = tell.send(lines);
+        };
+        let failed = |e: String| vec![format!("the interface '{name}' cannot be made what it was: {e}")];
+        match std::thread::Builder::new().name("interface".into()).spawn(work) {
+            Ok(_) => told.await.unwrap_or_else(|e| failed(e.to_string())),
+            Err(e) => failed(e.to_string()),
+        }
+    }
+
+    fn give_back_here(&self, held: Option<&OwnedFd>) -> Result<Vec<String>, Errno> {
+        let Some(lent) = decode(&self.link).and_then(|told| Lent::read(&told)) else {
+            return Err(Errno::INVAL);
+        };
+        let netlink = Netlink::open()?;
+        let mut said = Vec::new();
+        let mut home = lent.find_home(&netlink)?;
+        if home.is_none()
+            && let Some(held) = held
+        {
+            said.extend(fetch(&lent, held)?);
+            home = lent.find_home(&netlink)?;
+        }
+        let began = Instant::now();
+        while home.is_none() && lent.is_real() && began.elapsed() < PATIENCE {
+            std::thread::sleep(PAUSE);
+            home = lent.find_home(&netlink)?;
+        }
+        let Some((index, mut name)) = home else {
+            said.push(format!("the interface '{}' is gone with the container's network", self.name));
+            return Ok(said);
+        };
+        if lent.is_real() && !lent.is_as_it_was(&netlink, index)? {
+            let (now, lines) = lent.mend(&netlink, index);
+            name = now;
+            said.extend(lines);
+        }
+        let told: Vec<Told> = self.addressing.iter().filter_map(|t| Told::read(decode(t)?)).collect();
+        for (switch, value) in &self.switches {
+            let Some((family, switch)) = switch.split_once('/') else { continue };
+            said.extend(sysctl::set(&format!("{family}/conf/{name}/{switch}"), value).err());
+        }
+        said.extend(addressing::give(&netlink, (index, &name), &told, false));
+        if lent.was_up() {
+            if let Err(e) = netlink.set_up(index, true) {
+                said.push(format!("the interface '{name}' is not up again: {e}"));
+            }
+            said.extend(addressing::give(&netlink, (index, &name), &told, true));
+        }
+        Ok(said)
+    }
+}
+
+/// Takes one back that is still in a network namespace whose controller is dead.
+fn fetch(lent: &Lent, held: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let of_its_name = || {
+        let index = within(held.as_fd(), |_| Netlink::open()?.index(lent.name())).and_then(|index| index);
+        index.ok().filter(|index| lent.is_at(held.as_fd(), *index))
+    };
+    let Some(index) = lent.find(held.as_fd()).or_else(of_its_name) else { return Ok(Vec::new()) };
+    lent.take_back(held.as_fd(), index).map(|returned| returned.said)
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// The switches of an interface that are others than those of a new one.
+fn switches_of(interface: &str) -> BTreeMap<String, String> {
+    let mut switches = BTreeMap::new();
+    for family in ["ipv4", "ipv6"] {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/sys/net/{family}/conf/{interface}")) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let value = |of| sysctl::of_interface(family, of, &name).ok();
+            if let Some(own) = value(interface).filter(|_| !NO_SWITCHES.contains(&name.as_str()))
+                && value("default").is_some_and(|new| new != own)
+            {
+                switches.insert(format!("{family}/{name}"), own);
+            }
+        }
+    }
+    switches
+}
+
+/// Whether a network namespace is that of the daemon.
+pub fn is_own(namespace: &OwnedFd) -> bool {
+    let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();
+    own_namespace().is_ok_and(|own| number(&own) == number(namespace))
+}
