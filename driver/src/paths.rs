@@ -6,9 +6,14 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
 use uuid::Uuid;
+
+/// How long a lock may still be held after its owner's end. A daemon that is killed while it makes a process has a copy of
+/// its descriptors in that, until it executes its program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// All paths of one daemon.
 #[derive(Debug, Clone)]
@@ -222,10 +227,16 @@ impl Layout {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LayoutError::Locked(path)),
-            Err(e) => Err(io_error("lock", &path)(e.into())),
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(LayoutError::Locked(path)),
+                Err(e) => return Err(io_error("lock", &path)(e.into())),
+            }
         }
     }
 }
@@ -276,8 +287,12 @@ mod test {
         assert_eq!(mode(&layout.state()), 0o700);
         assert_eq!(mode(&layout.domains()), 0o700);
         assert!(matches!(layout.prepare(), Err(LayoutError::Locked(_))));
-        drop(lock);
-        layout.prepare().expect("again");
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_PATIENCE / 4);
+            drop(lock);
+        });
+        layout.prepare().expect("again, when the other has gone");
+        leaving.join().expect("gone");
         assert_eq!(layout.tag().len(), 9);
     }
 
