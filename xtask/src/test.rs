@@ -1,11 +1,18 @@
 //! Every test that belongs in CI, in the order of the design: pure, unprivileged, privileged, and those again in a
 //! virtual machine.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
+
+use serde_json::Value;
 
 use crate::{dist, run, vm};
 
 const USAGE: &str = "usage: cargo xtask test [--quick | --no-vm]";
+
+/// The tests that run the real programs, of which the second one needs root.
+const SUITES: &[&str] = &["unprivileged", "privileged"];
 
 /// `test [--quick | --no-vm]`.
 pub fn run(words: &[&str]) -> Result<(), String> {
@@ -67,22 +74,16 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     })?;
     let built = built.ok_or("error: nothing was built")?;
     lap("pure and unprivileged tests", &mut || {
-        run::check(
-            run::cargo()
-                .args(["test", "--quiet", "--workspace", "--exclude", "berth-tests"])
-                .env("BERTH_DIST", &built),
-        )
+        let mut all = vec!["--lib".to_owned(), "--bins".to_owned()];
+        for name in test_targets()?.into_iter().filter(|n| !SUITES.contains(&n.as_str())) {
+            all.extend(["--test".to_owned(), name]);
+        }
+        test(&all, &built)?;
+        test(&["--doc".to_owned()], &built)
     })?;
     lap("fuzz targets: seeds, findings, random changes", &mut crate::fuzz::replay)?;
-    let suites: &[&str] = if quick { &["unprivileged"] } else { &["unprivileged", "privileged"] };
-    for suite in suites {
-        lap(suite, &mut || {
-            run::check(
-                run::cargo()
-                    .args(["test", "--quiet", "--package", "berth-tests", "--test", suite])
-                    .env("BERTH_DIST", &built),
-            )
-        })?;
+    for suite in if quick { &SUITES[..1] } else { SUITES } {
+        lap(suite, &mut || test(&["--test".to_owned(), (*suite).to_owned()], &built))?;
     }
     if with_vm {
         lap("virtual machine", &mut || match vm::obstacle() {
@@ -96,4 +97,22 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     }
     println!("==> all passed: {}", laps.join(", "));
     Ok(())
+}
+
+/// Runs some of the tests. Always of the whole workspace: with another choice of packages the libraries that they share have
+/// other features, and a hundred are built once more.
+fn test(targets: &[String], programs: &Path) -> Result<(), String> {
+    let mut cargo = run::cargo();
+    run::check(cargo.args(["test", "--quiet", "--workspace"]).args(targets).env("BERTH_DIST", programs))
+}
+
+/// The names of all tests that are programs of their own: cargo-metadata(1).
+fn test_targets() -> Result<BTreeSet<String>, String> {
+    let text = run::output(run::cargo().args(["metadata", "--quiet", "--no-deps", "--format-version", "1"]))?;
+    let all: Value =
+        serde_json::from_str(&text).map_err(|e| format!("error: cannot read what the workspace has: {e}"))?;
+    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let targets = list(&all, "packages").into_iter().flat_map(|package| list(&package, "targets"));
+    let tests = targets.filter(|target| list(target, "kind").iter().any(|kind| kind == "test"));
+    Ok(tests.filter_map(|target| Some(target["name"].as_str()?.to_owned())).collect())
 }
