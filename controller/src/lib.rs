@@ -8,6 +8,7 @@ mod console;
 mod failure;
 mod files;
 mod hotplug;
+mod parcels;
 mod run;
 mod serve;
 mod setup;

@@ -10,8 +10,9 @@ use std::path::Path;
 use berth_domain::seccomp::{Seccomp, SeccompProfile};
 use berth_domain::syscalls::{self, Abi};
 use berth_driver::seccomp::compile::{
-    ALLOW, ANY_BIT, AT_LEAST, EQUAL, ERRNO, Instruction, JUMP, LOAD, RETURN, compile, ways,
+    ALLOW, ANY_BIT, ASK, AT_LEAST, EQUAL, ERRNO, Instruction, JUMP, LOAD, RETURN, compile, ways,
 };
+use berth_driver::seccomp::filter;
 use berth_driver::seccomp::rules::{Condition, Rule, Test, resolve};
 
 const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
@@ -67,7 +68,7 @@ fn rules(wanted: &Seccomp) -> Vec<Rule> {
 }
 
 fn program(rules: &[Rule], machine: &str) -> Vec<Instruction> {
-    compile(rules, ways(machine).expect("a machine")).expect("small enough")
+    compile(rules, ways(machine).expect("a machine"), &[]).expect("small enough")
 }
 
 /// What the rules say about a call: the slow way, straight from the data.
@@ -161,6 +162,34 @@ fn what_must_be_refused_is_refused() {
     // x32, and a call of the future.
     assert_eq!(ask(long, 0x4000_0000 + 59, [0; 6]), ENOSYS);
     assert_eq!(ask(long, 470, [0; 6]), ENOSYS);
+}
+
+/// Calls that the controller answers are asked about by every way, where no rule refuses them.
+#[test]
+fn calls_that_are_answered_are_asked_about() {
+    let asked = [syscalls::find("sysinfo").expect("a call"), syscalls::find("ptrace").expect("a call")];
+    let denying = |name: &str| Seccomp { deny: vec![name.into()], ..of(SeccompProfile::Application) };
+    for (wanted, refused) in [(of(SeccompProfile::System), None), (denying("sysinfo"), Some("sysinfo"))] {
+        let rules = rules(&wanted);
+        for machine in MACHINES {
+            let ways = ways(machine).expect("a machine");
+            let program = compile(&rules, ways, &asked).expect("small enough");
+            for (arch, abi) in ways {
+                for number in 0..=syscalls::newest(*abi) {
+                    let call = Call { arch: *arch, number, arguments: [0; 6] };
+                    let without = expected(&rules, *abi, &call);
+                    let is_asked = asked.iter().any(|a| a.number(*abi) == Some(number));
+                    let want = if is_asked && without == ALLOW { ASK } else { without };
+                    assert_eq!(run(&program, &call).0, want, "{machine} {abi:?} {number}");
+                    assert!(!(refused.is_some() && want == ASK), "{number} is denied");
+                }
+            }
+        }
+    }
+    // What a plan says.
+    let plan = |own| filter(&Seccomp::default(), "x86_64", true, |_| false, own).expect("a filter");
+    let asks = |program: Vec<i64>| program.iter().filter(|i| **i as u32 == ASK).count();
+    assert_eq!((asks(plan(true)), asks(plan(false))), (2, 0));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn shell(daemon: &Daemon, name: &str) -> Outcome {
     daemon.ok(&["start", name]).map(drop)
 }
 
-fn open(daemon: &Daemon, words: &[&str]) -> Result<Terminal, String> {
+pub fn open(daemon: &Daemon, words: &[&str]) -> Result<Terminal, String> {
     let mut command = daemon.command()?;
     command.arg("console").args(words);
     let mut terminal = Terminal::run(&command)?;
@@ -47,7 +47,7 @@ fn open(daemon: &Daemon, words: &[&str]) -> Result<Terminal, String> {
 
 /// Types a line and waits for what it prints. The marks are split where they are typed, so that the echo is not taken
 /// for them, and numbered, so that what is replayed is not either.
-fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
+pub fn run(terminal: &mut Terminal, line: &str) -> Result<String, String> {
     static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let n = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     terminal.say(&format!("echo be''gin{n}; {line}; echo en''d{n}\r"))?;

@@ -27,6 +27,7 @@ mod pause;
 mod program;
 mod ready;
 mod soak;
+mod sysinfo;
 mod view;
 
 use berth_tests::{daemon, roots, suite};
@@ -61,6 +62,7 @@ fn main() {
         adoption::TESTS,
         soak::TESTS,
         view::TESTS,
+        sysinfo::TESTS,
         escape::TESTS,
         hostile::TESTS,
         invariants::TESTS,

@@ -32,7 +32,7 @@ pub const TESTS: &[Test] = &[
     ("view::readers_can_do_no_harm", harm),
 ];
 
-const HOST_IDS: &str = "<b:idmap mode='none'/>";
+pub const HOST_IDS: &str = "<b:idmap mode='none'/>";
 
 /// The same, and may mount and write where a profile of AppArmor knows only sysfs.
 const UNCONFINED: &str = "<b:idmap mode='none'/><b:apparmor profile='unconfined'/>";
@@ -41,16 +41,16 @@ const UNCONFINED: &str = "<b:idmap mode='none'/><b:apparmor profile='unconfined'
 const INIT: &str = "while :; do if [ -f /tmp/go ]; then sh /tmp/go >/tmp/o 2>&1; rm /tmp/go; mv /tmp/o /tmp/out; fi; sleep 0.02; done";
 
 /// A container with 64 MiB and one processor.
-struct Inside {
-    daemon: Daemon,
-    name: &'static str,
-    root: PathBuf,
+pub struct Inside {
+    pub daemon: Daemon,
+    pub name: &'static str,
+    pub root: PathBuf,
     /// Before it was started.
     before: Traces,
 }
 
 impl Inside {
-    fn start(name: &'static str, settings: &str) -> Result<Self, String> {
+    pub fn start(name: &'static str, settings: &str) -> Result<Self, String> {
         let daemon = Daemon::start()?;
         let root = daemon.busybox(name)?;
         let ids = if crate::limits::maps_tmpfs() || settings.starts_with(HOST_IDS) { "" } else { HOST_IDS };
@@ -67,7 +67,7 @@ impl Inside {
     }
 
     /// What a script prints inside.
-    fn run(&self, script: &str) -> Result<String, String> {
+    pub fn run(&self, script: &str) -> Result<String, String> {
         self.begin(script)?;
         let out = self.root.join("tmp/out");
         let text = wait_for(&format!("the end of '{script}'"), 30, || fs::read_to_string(&out).ok())?;
@@ -75,27 +75,27 @@ impl Inside {
         Ok(text)
     }
 
-    fn begin(&self, script: &str) -> Outcome {
+    pub fn begin(&self, script: &str) -> Outcome {
         let (beside, file) = (self.root.join("tmp/go.new"), self.root.join("tmp/go"));
         fs::write(&beside, script).and_then(|()| fs::rename(&beside, &file)).map_err(|e| e.to_string())
     }
 
-    fn controller(&self) -> Result<i32, String> {
+    pub fn controller(&self) -> Result<i32, String> {
         self.daemon.pid_of(self.name, "id")
     }
 
     /// Who serves it now.
-    fn server(&self) -> Option<i32> {
+    pub fn server(&self) -> Option<i32> {
         server_of(self.controller().ok()?)
     }
 
     /// Asks, so that somebody serves, and answers who.
-    fn woken(&self) -> Result<i32, String> {
+    pub fn woken(&self) -> Result<i32, String> {
         ensure_eq!(self.run("head -n 1 /proc/meminfo")?, "MemTotal:          65536 kB\n", "memory");
         self.server().ok_or_else(|| "nobody serves".into())
     }
 
-    fn ends_without_residue(&self) -> Outcome {
+    pub fn ends_without_residue(&self) -> Outcome {
         let left = wait_for("nothing to be left", 10, || {
             let left = Traces::of(self.name, self.daemon.work()).difference(&self.before);
             left.iter().all(|l| l.contains(".root/tmp")).then_some(())
@@ -103,7 +103,7 @@ impl Inside {
         left.map_err(|_| format!("{:?}", Traces::of(self.name, self.daemon.work()).difference(&self.before)))
     }
 
-    fn destroy(&self) -> Outcome {
+    pub fn destroy(&self) -> Outcome {
         self.daemon.ok(&["destroy", self.name])?;
         self.ends_without_residue()
     }
@@ -119,11 +119,11 @@ fn server_of(controller: i32) -> Option<i32> {
     })
 }
 
-fn send(pid: i32, signal: Signal) -> Outcome {
+pub fn send(pid: i32, signal: Signal) -> Outcome {
     kill(Pid::from_raw(pid), signal).map_err(|e| format!("cannot signal {pid}: {e}"))
 }
 
-fn number(text: &str, name: &str) -> Option<u64> {
+pub fn number(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
@@ -331,7 +331,7 @@ impl Inside {
     }
 
     /// The connection of what is mounted over a file: its number.
-    fn connection(&self, path: &str) -> Result<String, String> {
+    pub fn connection(&self, path: &str) -> Result<String, String> {
         let mounts = self.mounts()?;
         let line = mounts.iter().rfind(|l| l.split(' ').nth(4) == Some(path));
         let device =
@@ -340,7 +340,7 @@ impl Inside {
     }
 
     /// Aborts the connection, as root of the host can.
-    fn abort(&self) -> Result<String, String> {
+    pub fn abort(&self) -> Result<String, String> {
         let number = self.connection("/proc/meminfo")?;
         let file = Path::new(CONNECTIONS).join(&number).join("abort");
         if !file.exists() {

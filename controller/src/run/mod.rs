@@ -4,6 +4,7 @@
 //! and the calls of clients in [`crate::serve::dispatch`].
 
 pub mod asking;
+pub mod calls;
 pub mod cpu_times;
 pub mod history;
 pub mod initctl;
@@ -82,6 +83,8 @@ enum Token {
     Payload,
     Oom,
     View,
+    Call,
+    Answer,
     Ready,
     HostPtys,
     Asking(usize),
@@ -203,10 +206,16 @@ impl Controller {
         if let Some((fd, events)) = self.oom.polled() {
             set.add(fd, events, Token::Oom);
         }
-        if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running))
-            && let Some(fd) = view.waits_for()
-        {
-            set.add(fd, IN, Token::View);
+        if let Some(view) = self.view.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
+            for (fd, token) in [
+                (view.waits_for(), Token::View),
+                (view.calls_come_from(), Token::Call),
+                (view.socket.as_ref(), Token::Answer),
+            ] {
+                if let Some(fd) = fd {
+                    set.add(fd, IN, token);
+                }
+            }
         }
         if let Some(socket) = self.ready.listens_on() {
             set.add(socket, IN, Token::Ready);
@@ -266,6 +275,10 @@ impl Controller {
             Token::Payload => self.look_at_payload(),
             Token::Oom => self.oom_woken(),
             Token::View => self.view_woken(events),
+            Token::Call if events & IN != 0 => self.call_waits(),
+            // Nobody is left who could call.
+            Token::Call => {}
+            Token::Answer => self.call_answered(),
             Token::Ready => self.look_for_ready(),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),

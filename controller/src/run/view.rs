@@ -46,12 +46,15 @@ const SLOWEST: u32 = 20;
 impl View {
     /// Who serves, or the connection while nobody does.
     pub fn waits_for(&self) -> Option<&OwnedFd> {
-        self.server.as_ref().or(Some(&self.device).filter(|_| self.mending.due.is_none()))
+        let sound = self.mending.due.is_none() && !self.mending.over;
+        self.server.as_ref().or(Some(&self.device).filter(|_| sound))
     }
 
     /// When somebody has to look at who serves, or to mend the connection.
     pub fn deadline(&self) -> Option<Instant> {
-        self.server.as_ref().map(|_| self.look.0 + LOOK).into_iter().chain(self.mending.due).min()
+        let look = self.server.as_ref().map(|_| self.look.0 + LOOK);
+        let call = self.calls.open.map(|call| call.deadline);
+        look.into_iter().chain(self.mending.due).chain(call).min()
     }
 
     /// Tries it again, but not too soon.
@@ -63,6 +66,7 @@ impl View {
 
     /// Looks, if it is time.
     pub fn look(&mut self, now: Instant) {
+        self.look_at_call(now);
         let Some(server) = self.server.as_ref().filter(|_| now >= self.look.0 + LOOK) else { return };
         // Without taking notice of it: what has been continued meanwhile is not told.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -75,9 +79,16 @@ impl View {
     }
 
     /// Until when nothing is started.
-    fn pause(&self) -> Instant {
+    pub fn pause(&self) -> Instant {
         let step = self.failures.saturating_sub(AT_ONCE).min(LONGEST);
         self.since + Duration::from_millis(if step == 0 { 0 } else { 50 << step })
+    }
+
+    /// Nobody could be started: the next time is later.
+    pub fn failed(&mut self) {
+        self.failures += AT_ONCE;
+        self.since = Instant::now();
+        self.pass();
     }
 
     /// Answers one request with an error.
@@ -114,15 +125,16 @@ impl Controller {
                 view.failures += 1;
                 view.since = Instant::now();
             }
+            if view.calls.open.is_some() {
+                self.ask_about_call();
+            }
         } else if events & IN == 0 {
             // It was aborted, or is mounted nowhere any more.
             view.mend_later();
         } else if Instant::now() < view.pause() {
             view.refuse();
-        } else if let Err(failure) = view.serve(&self.plan, &self.descriptors) {
-            crate::note(&describe(&failure));
-            view.failures += AT_ONCE;
-            view.since = Instant::now();
+        } else {
+            self.serve_view();
         }
     }
 
@@ -159,8 +171,8 @@ impl Controller {
                     crate::note("the connection of the container's view was aborted; it has another one");
                 }
             }
-            // Nobody sees it.
-            None => self.view = None,
+            // Nobody sees it. There may be calls yet.
+            None => view.mending.over = true,
             Some(failure) => {
                 if view.mending.tries == TRIES {
                     view.mending.told = None;
@@ -171,6 +183,9 @@ impl Controller {
                     ));
                 }
                 view.mend_later();
+                if view.server.is_none() {
+                    view.pass();
+                }
             }
         }
     }

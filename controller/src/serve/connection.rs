@@ -3,16 +3,13 @@
 //! This module does not know what the messages mean.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_schemas::wire::{FrameError, Framer, MAX_DESCRIPTORS};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::parcels;
 
 /// Most bytes that wait to be taken by a client; one that lets more pile up is dropped.
 const MOST_WAITING: usize = 256 * 1024;
@@ -88,19 +85,10 @@ impl Connection {
     /// Reads once, as much as there is up to 16 KiB.
     pub fn read(&mut self) {
         let mut bytes = [0_u8; 16 * 1024];
-        // Room for SCM_MAX_FD descriptors: 253 times 4 bytes and a header.
-        let mut space = [MaybeUninit::uninit(); 1100];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags);
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.received.extend(descriptors);
-            }
-        }
+        let got = parcels::receive(&self.socket, &mut bytes, &mut self.received, RecvFlags::DONTWAIT);
         match got {
-            Ok(got) if got.bytes == 0 => self.input_ended = true,
-            Ok(got) => self.framer.push(&bytes[..got.bytes]),
+            Ok(0) => self.input_ended = true,
+            Ok(got) => self.framer.push(&bytes[..got]),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.gone = true,
         }
@@ -173,15 +161,8 @@ impl Connection {
 }
 
 fn send_part(socket: &OwnedFd, message: &Outgoing) -> Result<usize, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = message.descriptor.as_ref().map(AsFd::as_fd);
-    let list = descriptors.as_slice();
-    if !list.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(list));
-    }
-    let bytes = [IoSlice::new(&message.bytes[message.sent..])];
-    sendmsg(socket, &bytes, &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+    let descriptor = message.descriptor.as_ref().map(AsFd::as_fd);
+    parcels::send(socket, &message.bytes[message.sent..], descriptor, SendFlags::DONTWAIT)
 }
 
 impl AsFd for Connection {

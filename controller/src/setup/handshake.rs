@@ -6,9 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
 
 use crate::failure::{Failure, Step};
+use crate::parcels;
 
 /// What the future init tells.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum News {
     Failed(Failure),
     /// It wants to be killed here: pid 1 of a namespace cannot do that itself (pid_namespaces(7)).
     KillMe,
+    /// Where system calls are received that the controller answers: always there but in what [`News::read`] makes.
+    Calls(Option<OwnedFd>),
     /// It has found the socket on which init says that it is ready.
     FoundNotify,
     /// The next thing is exec.
@@ -99,19 +102,24 @@ impl Handshake {
             News::Born(pid) => self.send(format!("b{pid}").as_bytes()),
             News::Mounted(id) => self.send(format!("m{id}").as_bytes()),
             News::KillMe => self.send(b"k"),
+            News::Calls(listener) => {
+                let listener = listener.as_ref().map(AsFd::as_fd);
+                parcels::send(&self.socket, b"l", listener, SendFlags::empty()).map(drop)
+            }
             News::FoundNotify => self.send(b"n"),
             News::Ready => self.send(b"r"),
         }
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
-        send(&self.socket, bytes, SendFlags::NOSIGNAL).map(drop)
+        parcels::send(&self.socket, bytes, None, SendFlags::empty()).map(drop)
     }
 
     /// Reads the next news; `None` at the end. Unreadable packets, which only a bug can make, are an error.
     pub fn next(&self) -> Result<Option<News>, Errno> {
         let mut buffer = vec![0; LONGEST];
-        let (length, _) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
+        let mut received = Vec::new();
+        let length = match parcels::receive(&self.socket, &mut buffer, &mut received, RecvFlags::empty()) {
             // The other side has ended without reading everything.
             Err(Errno::CONNRESET) => return Ok(None),
             got => got?,
@@ -119,7 +127,11 @@ impl Handshake {
         if length == 0 {
             return Ok(None);
         }
-        News::read(&buffer[..length]).map(Some).ok_or(Errno::PROTO)
+        match News::read(&buffer[..length]) {
+            Some(News::Calls(_)) if received.is_empty() => Err(Errno::PROTO),
+            Some(News::Calls(_)) => Ok(Some(News::Calls(received.pop()))),
+            news => news.map(Some).ok_or(Errno::PROTO),
+        }
     }
 }
 
@@ -136,6 +148,7 @@ impl News {
             b'b' => text()?.parse().ok().map(News::Born),
             b'm' => text()?.parse().ok().map(News::Mounted),
             b'k' => Some(News::KillMe),
+            b'l' => Some(News::Calls(None)),
             b'n' => Some(News::FoundNotify),
             b'r' => Some(News::Ready),
             _ => None,
@@ -166,6 +179,11 @@ mod test {
         a.tell(&News::Enter(Step::Hide)).expect("send");
         assert!(matches!(b.next(), Ok(Some(News::Created(c))) if c == made));
         assert!(matches!(b.next(), Ok(Some(News::Enter(Step::Hide)))));
+        let (listener, _) = Handshake::pair().expect("socketpair");
+        a.tell(&News::Calls(Some(listener.into_socket()))).expect("send");
+        assert!(matches!(b.next(), Ok(Some(News::Calls(Some(_))))));
+        a.tell(&News::Calls(None)).expect("send");
+        assert!(matches!(b.next(), Err(Errno::PROTO)));
         drop(a);
         assert!(matches!(b.next(), Ok(None)));
     }

@@ -193,7 +193,7 @@ fn settle<'a>(
     // Before the filter, which may refuse it to the container.
     limits::spread_memory(plan)?;
     r.enter(Step::SystemCalls);
-    seccomp::install(plan)?;
+    seccomp::install(plan, r.handshake)?;
     user::become_user(&identity)?;
     caps::clear()?;
     r.enter(Step::Directory);

@@ -135,7 +135,7 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
     reach(plan, Step::Rules);
     held.rules = begin_rules(plan, held)?;
     cgroup::prepare_legacy(&plan.cgroups, owner)?;
-    let (view, mount) = view.unzip();
+    let (mut view, mount) = view.unzip();
     let server = view.as_ref().and_then(|v: &view::View| v.server.as_ref()).map(AsFd::as_fd);
     let prepared = Prepared {
         plan,
@@ -157,10 +157,13 @@ pub fn start(request: &Request<'_>, held: &mut Held, created: &mut Vec<Created>)
         Some(user) => mapped::make_init(&prepared, user)?,
     };
     match attend(request, &prepared, held, pid, &pidfd, &handshake, created) {
-        Ok(Attended { network, listening }) => {
+        Ok(Attended { network, listening, calls }) => {
             held.dev = Some(prepared.dev);
-            let notify = listening.then_some(prepared.notify);
-            Ok(Started { pid, pidfd, terminals: prepared.terminals, network, user: new_user, view, notify })
+            let (terminals, notify) = (prepared.terminals, listening.then_some(prepared.notify));
+            if let Some(view) = &mut view {
+                view.calls.listener = calls;
+            }
+            Ok(Started { pid, pidfd, terminals, network, user: new_user, view, notify })
         }
         Err(failure) => {
             // Who waits for an answer ends no sooner.
@@ -225,6 +228,8 @@ struct Attended {
     network: Option<OwnedFd>,
     /// It will find the socket of [`notify`].
     listening: bool,
+    /// Where system calls of its are received that wait for an answer.
+    calls: Option<OwnedFd>,
 }
 
 /// Listens to the future init until it has become init.
@@ -242,6 +247,7 @@ fn attend(
     let mut ready = false;
     let mut network = None;
     let mut listening = false;
+    let mut calls = None;
     let deadline = Instant::now() + DEADLINE;
     handshake.go().map_err(|e| Doing::new(Step::Clone, "handshake").failed(e))?;
     loop {
@@ -271,10 +277,11 @@ fn attend(
             }
             Some(News::Ready) => ready = true,
             Some(News::FoundNotify) => listening = true,
+            Some(News::Calls(listener)) => calls = listener,
             Some(News::Born(_) | News::Mounted(_)) => {}
             None if ready => {
                 apparmor::verify(plan, prepared.profile.as_ref(), pid)?;
-                return Ok(Attended { network, listening });
+                return Ok(Attended { network, listening, calls });
             }
             None => return Err(died(step, pidfd)),
         }
@@ -318,7 +325,14 @@ fn attend_builder(
             Some(News::KillMe) => {
                 let _ = send_signal(init.as_fd(), Signal::KILL.as_raw());
             }
-            Some(News::Joined | News::Ready | News::FoundNotify | News::Born(_) | News::Mounted(_)) => {}
+            Some(
+                News::Joined
+                | News::Ready
+                | News::FoundNotify
+                | News::Calls(_)
+                | News::Born(_)
+                | News::Mounted(_),
+            ) => {}
             None => {
                 let status =
                     waitid(WaitId::PidFd(builder.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);

@@ -5,14 +5,22 @@
 //! a profile refuses. This module does not know what the program decides.
 
 use berth_schemas::controller::LaunchPlan;
-use berth_sys::seccomp::{Instruction, set_filter};
+use berth_sys::seccomp::{Instruction, set_filter, set_filter_and_listen};
 use rustix::io::Errno;
 use rustix::thread::set_no_new_privs;
 
 use crate::failure::{Doing, Outcome, Step};
 
-/// Installs it.
-pub fn install(plan: &LaunchPlan) -> Outcome<()> {
+use super::handshake::{Handshake, News};
+
+/// `BPF_RET | BPF_K` of linux/bpf_common.h.
+const RETURN: u16 = 0x06;
+/// `SECCOMP_RET_USER_NOTIF` and `SECCOMP_RET_ALLOW`.
+const ASK: u32 = 0x7fc0_0000;
+const ALLOW: u32 = 0x7fff_0000;
+
+/// Installs it, and hands over where the controller is asked about calls.
+pub fn install(plan: &LaunchPlan, handshake: &Handshake) -> Outcome<()> {
     let doing = |operation| Doing::new(Step::SystemCalls, operation);
     if plan.no_new_privileges {
         set_no_new_privs(true).map_err(|e| doing("PR_SET_NO_NEW_PRIVS").failed(e))?;
@@ -20,8 +28,20 @@ pub fn install(plan: &LaunchPlan) -> Outcome<()> {
     if plan.system_call_filter.is_empty() {
         return Err(doing("seccomp").refused("the plan has no filter of system calls"));
     }
-    let program: Vec<Instruction> = plan.system_call_filter.iter().map(|n| unpack(*n)).collect();
-    set_filter(&program).map_err(|e| match e {
+    let mut program: Vec<Instruction> = plan.system_call_filter.iter().map(|n| unpack(*n)).collect();
+    let installed = match plan.own_sysinfo.then(|| set_filter_and_listen(&program)) {
+        // There is a listener above us, as we are in a container ourselves, or this kernel knows none. What nobody is
+        // asked about is as it would be without us; with nobody to ask there would be no such call.
+        Some(Err(Errno::BUSY | Errno::INVAL)) => {
+            for step in program.iter_mut().filter(|step| step.code == RETURN && step.k == ASK) {
+                step.k = ALLOW;
+            }
+            set_filter(&program)
+        }
+        Some(listener) => listener.and_then(|listener| handshake.tell(&News::Calls(Some(listener)))),
+        None => set_filter(&program),
+    };
+    installed.map_err(|e| match e {
         Errno::NOSYS => doing("seccomp").failed_because(e, "the kernel has no CONFIG_SECCOMP_FILTER"),
         e => doing("seccomp").failed(e),
     })

@@ -3,6 +3,8 @@
 //! The controller holds the connection for as long as the container runs and answers nothing itself. Each run of the
 //! program has a descriptor of its own of that connection, so that what it owes when it dies ends with an error, and
 //! what nobody has read waits for the next. Does not know what is in the files.
+//!
+//! The program is also asked, over a socket, what sysinfo(2) is to tell inside.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +17,7 @@ use berth_sys::process::{Cloned, clone, exit_now, send_signal};
 use rustix::fs::{MemfdFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, memfd_create, open};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, chdir, fchdir, getpid, getppid, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -63,6 +66,38 @@ pub struct View {
     pub look: (Instant, bool),
     /// Whether the connection was aborted, and what is done about it.
     pub mending: Mending,
+    /// Where the program is asked about a call, while it runs.
+    pub socket: Option<OwnedFd>,
+    /// Calls inside that wait for an answer.
+    pub calls: Calls,
+}
+
+/// System calls inside that are answered by what the program says.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Where they come from, if they do.
+    pub listener: Option<OwnedFd>,
+    /// The one that was received. The others wait in the kernel.
+    pub open: Option<Call>,
+    /// Where the memory of who calls is found, once somebody has called.
+    pub procfs: Option<OwnedFd>,
+}
+
+/// A call that was received.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// Its number: who asks about it gets that back.
+    pub id: u64,
+    /// Who calls, as we see it.
+    pub thread: u32,
+    /// Where the answer goes in the memory of that one.
+    pub address: u64,
+    /// And how long it is: by that the program knows which of its forms is wanted.
+    pub size: usize,
+    /// When the kernel answers it, if nobody else has.
+    pub deadline: Instant,
+    /// How often it is asked about yet.
+    pub tries: u32,
 }
 
 /// How a connection that was aborted is made good.
@@ -76,6 +111,8 @@ pub struct Mending {
     pub told: Option<Instant>,
     /// Tries that have failed in a row, with one that is under way.
     pub tries: u32,
+    /// Nobody sees it any more: there is nothing to be tried.
+    pub over: bool,
 }
 
 impl View {
@@ -98,6 +135,8 @@ impl View {
             failures: 0,
             look: (Instant::now(), false),
             mending: Mending::default(),
+            socket: None,
+            calls: Calls::default(),
         };
         view.serve(plan, descriptors)?;
         Ok(Some((view, mount)))
@@ -118,11 +157,21 @@ impl View {
         let program = inside::descriptor(Step::View, descriptors, plan.view_program.unwrap_or(-1))?;
         let device = open_device().map_err(failed("open"))?;
         clone_device(self.device.as_fd(), device.as_fd()).map_err(failed("clone the connection"))?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .map_err(failed("socketpair"))?;
         let own = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd())).unwrap_or_default();
         let words = [String::from("berth-view"), format!("started={}", self.started)];
         let words = words.iter().chain(&plan.view_arguments).map(|w| CString::new(w.as_str()));
         let words = words.collect::<Result<Vec<_>, _>>().map_err(|_| failed("run")(Errno::INVAL))?;
         let group = cgroup::open_own(&plan.cgroups)?;
+        // Before it is there: it ends at once if there is no question and the connection has ended.
+        self.socket = Some(ours);
+        self.ask();
         let ourselves = getpid();
         // Not in the container's group, where it would stop with it, and not among its processes.
         let made = clone(0, Some(group.as_fd())).or_else(|_| clone(0, None));
@@ -138,7 +187,8 @@ impl View {
                 if getppid() == Some(ourselves)
                     && let Ok(report) = rustix::io::dup(&device)
                 {
-                    let descriptors = [device.as_fd(), self.state.as_fd(), rustix::stdio::stderr()];
+                    let stderr = rustix::stdio::stderr();
+                    let descriptors = [device.as_fd(), self.state.as_fd(), stderr, theirs.as_fd()];
                     let image =
                         Image { path: &own, arguments: &words, environment: &[], descriptors: &descriptors };
                     let _ = exec(&image, report);
@@ -158,6 +208,7 @@ impl View {
     /// Ends it, and waits for that.
     fn end(&mut self) {
         self.stop();
+        self.socket = None;
         if let Some(server) = self.server.take() {
             let _ = waitid(WaitId::PidFd(server.as_fd()), WaitIdOptions::EXITED);
         }

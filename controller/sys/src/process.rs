@@ -182,10 +182,16 @@ pub fn take_inherited() -> Option<OwnedFd> {
     }
     // SAFETY: only integers go in. This is the first thing the program does, once: nothing is owned from 3 on yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    // A copy from 3 on, so that 0 may be given another meaning. SAFETY: only integers go in; 0 stays open.
-    let copy = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) };
+    // So that 0 may be given another meaning.
+    copy_inherited(0).ok()
+}
+
+/// A copy of a descriptor that this program was started with, above all standard ones. The one itself stays open.
+pub fn copy_inherited(number: i32) -> Result<OwnedFd> {
+    // SAFETY: only integers go in.
+    let copy = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: the descriptor is new, so nobody else owns it.
-    (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Makes standard descriptor `number` (0, 1 or 2) a copy of another.

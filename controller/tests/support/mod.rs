@@ -114,6 +114,7 @@ impl World {
             "hostRelease": "ID=host\n",
             "credentials": [],
             "memoryPolicy": null,
+            "ownSysinfo": false,
             "countCpuTimes": false,
             "viewProgram": null,
             "viewArguments": [],

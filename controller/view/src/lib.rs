@@ -16,6 +16,7 @@ mod protocol;
 mod serve;
 mod snapshots;
 mod sysfs;
+mod sysinfo;
 mod tasks;
 mod text;
 mod tree;
@@ -26,9 +27,13 @@ pub mod readers {
     pub use crate::cpus::{Cpus, parse_list, parse_mask, show_list, show_mask};
     pub use crate::load::{Load, Moment};
     pub use crate::protocol::{Operation, Request};
+    pub use crate::sysinfo::Sysinfo;
     pub use crate::text::{cpuinfo, diskstats, meminfo, stat, swaps, uptime};
     pub use crate::usage::{Sample, Spent, Usage};
 }
+
+/// The descriptor on which the controller asks what sysinfo(2) is to tell.
+const QUESTIONS: i32 = 3;
 
 /// A line for the log. That it cannot be written is no reason to end.
 fn note(line: &str) {
@@ -43,8 +48,10 @@ pub fn main() -> i32 {
         let files = files::Files::open(&options);
         // The first look at a clock finds out how the kernel wants that, by calls that are not left afterwards.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let questions =
+            berth_sys::process::copy_inherited(QUESTIONS).map_err(|e| format!("no socket: {e}"))?;
         confine::confine()?;
-        serve::serve(options, files)
+        serve::serve(options, files, &questions)
     });
     match result {
         Ok(()) => 0,

@@ -6,12 +6,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use berth_sys::poll::{IN, PollSet};
-use rustix::io::{Errno, read, writev};
+use rustix::io::{Errno, read, write, writev};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::accounts::Accounts;
@@ -23,7 +23,9 @@ use crate::options::Options;
 use crate::protocol::{Attributes, Body, LONGEST, LONGEST_NAME, Operation, Request, reply_header};
 use crate::snapshots::Snapshots;
 use crate::sysfs::{self, OF_ALL, OF_EACH};
+use crate::sysinfo::Sysinfo;
 use crate::tasks;
+use crate::text::meminfo::host;
 use crate::text::stat::Rest;
 use crate::text::{self, ticks};
 use crate::tree::{Node, PROC, ProcFile, children};
@@ -71,7 +73,7 @@ fn seconds_and(clock: ClockId) -> (u64, u64) {
 }
 
 /// Serves until nobody has asked for a while, or the connection has ended.
-pub fn serve(options: Options, files: Files) -> Result<(), String> {
+pub fn serve(options: Options, files: Files, questions: &OwnedFd) -> Result<(), String> {
     let (device, state) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let idle = options.idle;
     let accounts = Accounts::load(state);
@@ -92,6 +94,11 @@ pub fn serve(options: Options, files: Files) -> Result<(), String> {
     let mut until = Instant::now() + idle.max(SET_UP);
     let mut set = PollSet::default();
     loop {
+        // First, as a connection that has ended does not keep it from being answered; and one between two requests, so that
+        // neither keeps the other waiting.
+        if server.answer_question(questions)? {
+            until = Instant::now() + idle;
+        }
         match read(device, &mut buffer[..]) {
             Ok(length) => {
                 berth_sys::signal::alarm(LIMIT);
@@ -111,10 +118,11 @@ pub fn serve(options: Options, files: Files) -> Result<(), String> {
                 }
                 set.clear();
                 set.add(&device, IN, ());
+                set.add(questions, IN, ());
                 // A count in between, so that averages are true while somebody reads them.
                 let wait = (until - now).min(Duration::from_secs(5));
                 set.wait(Some(wait)).map_err(|e| format!("cannot wait: {e}"))?;
-                if set.happened(0).is_none() {
+                if set.happened(0).is_none() && set.happened(1).is_none() {
                     server.count();
                     server.save();
                 }
@@ -127,6 +135,34 @@ pub fn serve(options: Options, files: Files) -> Result<(), String> {
 }
 
 impl Server<'_> {
+    /// Answers what the controller asks about sysinfo(2), if it does: number of the call and size of the structure, to which
+    /// the number and the structure go back, or the number alone if there is nothing to tell. Whether it has asked.
+    fn answer_question(&mut self, questions: &OwnedFd) -> Result<bool, String> {
+        let mut question = [0; 9];
+        match read(questions, &mut question[..]) {
+            Ok(9) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            _ => return Err("a question is not one".into()),
+        }
+        berth_sys::signal::alarm(LIMIT);
+        let mut answer = question[..8].to_vec();
+        answer.extend(self.sysinfo().and_then(|info| info.bytes(question[8])).unwrap_or_default());
+        write(questions, &answer).map(|_| true).map_err(|e| format!("cannot answer: {e}"))
+    }
+
+    /// The figures of the files, so that both say the same.
+    fn sysinfo(&mut self) -> Option<Sysinfo> {
+        let text = self.memory_text().ok()?;
+        let (tasks, active) = self.tasks();
+        let memory = ["MemTotal", "MemFree", "Shmem", "Buffers", "SwapTotal", "SwapFree"];
+        Some(Sysinfo {
+            up: self.up(),
+            loads: self.accounts.load.averages,
+            memory: memory.map(|name| host(&text, name) * 1024),
+            tasks: tasks.max(active.into()).max(1),
+        })
+    }
+
     /// Answers whether somebody has asked for something.
     fn answer(&mut self, device: BorrowedFd<'_>, bytes: &[u8]) -> Result<bool, String> {
         let Some(request) = Request::read(bytes) else {

@@ -227,7 +227,9 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let id_map = id_map(domain, host.ids);
     let own_ids = id_map.is_some();
     let calls = domain.seccomp().unwrap_or_default();
-    let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, |name| is_given(domain, name))?;
+    let own_sysinfo = host.view && domain.has_own_sysinfo();
+    let given = |name: &str| is_given(domain, name);
+    let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, given, own_sysinfo)?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
     let first_of_credentials = first_of_init + host.init_descriptors;
     let credentials: Vec<_> = domain
@@ -270,6 +272,7 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         cgroups: plan_groups(host.groups),
         view_program,
         view_arguments: if host.view { view_arguments } else { Vec::new() },
+        own_sysinfo,
         count_cpu_times: domain.counts_cpu_times() && host.groups.legacy_of("cpuacct").is_none(),
         on_poweroff: action(domain.on_poweroff),
         on_reboot: action(domain.on_reboot),

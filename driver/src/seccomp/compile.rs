@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_domain::syscalls::{self, Abi};
+use berth_domain::syscalls::{self, Abi, Syscall};
 
 use super::rules::{Condition, Rule, Test};
 
@@ -50,6 +50,8 @@ pub const RETURN: u16 = 0x06;
 pub const ALLOW: u32 = 0x7fff_0000;
 /// `SECCOMP_RET_ERRNO`; the error is in the lower half.
 pub const ERRNO: u32 = 0x0005_0000;
+/// `SECCOMP_RET_USER_NOTIF`: who listens to the filter answers.
+pub const ASK: u32 = 0x7fc0_0000;
 /// Function not implemented: to what we have no table for.
 const ENOSYS: u32 = 38;
 
@@ -71,24 +73,29 @@ pub fn ways(machine: &str) -> Option<&'static [(u32, Abi)]> {
     }
 }
 
-/// Makes the program; none if it would be larger than the kernel takes.
-pub fn compile(rules: &[Rule], ways: &[(u32, Abi)]) -> Option<Vec<Instruction>> {
+/// Makes the program; none if it would be larger than the kernel takes. `asked`: calls that the controller answers, where no
+/// rule refuses them.
+pub fn compile(rules: &[Rule], ways: &[(u32, Abi)], asked: &[Syscall]) -> Option<Vec<Instruction>> {
     let none = vec![refuse(ENOSYS)];
-    let tree = ways.iter().fold(none, |others, (arch, abi)| branch(EQUAL, *arch, calls(rules, *abi), others));
+    let tree =
+        ways.iter().fold(none, |others, (arch, abi)| branch(EQUAL, *arch, calls(rules, *abi, asked), others));
     let mut program = vec![step(LOAD, ARCH)];
     program.extend(tree);
     (program.len() <= MOST).then_some(program)
 }
 
 /// All calls of one way.
-fn calls(rules: &[Rule], abi: Abi) -> Vec<Instruction> {
-    let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+fn calls(rules: &[Rule], abi: Abi, asked: &[Syscall]) -> Vec<Instruction> {
+    let asked: Vec<u32> = asked.iter().filter_map(|call| call.number(abi)).collect();
+    let mut by_number: BTreeMap<u32, Vec<&Rule>> = asked.iter().map(|number| (*number, Vec::new())).collect();
     for rule in rules {
         if let Some(number) = rule.call.number(abi) {
             by_number.entry(number).or_default().push(rule);
         }
     }
-    let found: Vec<_> = by_number.into_iter().map(|(number, rules)| (number, one_call(&rules))).collect();
+    let otherwise = |number: &u32| if asked.contains(number) { ASK } else { ALLOW };
+    let found: Vec<_> =
+        by_number.into_iter().map(|(number, rules)| (number, one_call(&rules, otherwise(&number)))).collect();
     let mut program = vec![step(LOAD, NUMBER)];
     // x32 calls are x86_64 calls with a bit that makes them larger than all.
     program.extend(branch(AT_LEAST, syscalls::newest(abi) + 1, vec![refuse(ENOSYS)], find(&found)));
@@ -106,7 +113,7 @@ fn find(calls: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
 }
 
 /// The rules of one call: the first that fits counts.
-fn one_call(rules: &[&Rule]) -> Vec<Instruction> {
+fn one_call(rules: &[&Rule], otherwise: u32) -> Vec<Instruction> {
     let mut program = Vec::new();
     for rule in rules {
         program.extend(one_rule(rule));
@@ -114,7 +121,7 @@ fn one_call(rules: &[&Rule]) -> Vec<Instruction> {
             return program;
         }
     }
-    program.push(step(RETURN, ALLOW));
+    program.push(step(RETURN, otherwise));
     program
 }
 

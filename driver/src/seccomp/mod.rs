@@ -7,6 +7,7 @@ pub mod compile;
 pub mod rules;
 
 use berth_domain::seccomp::Seccomp;
+use berth_domain::syscalls;
 
 /// Why there is no filter, and so no container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +24,17 @@ pub enum FilterError {
 }
 
 /// The filter for a domain on a machine, one number per instruction. `own_ids`: whether it has ids of its own; `given`:
-/// whether the document gives a capability by name.
+/// whether the document gives a capability by name; `own_sysinfo`: the controller answers sysinfo(2).
 pub fn filter(
     wanted: &Seccomp,
     machine: &str,
     own_ids: bool,
     given: impl Fn(&str) -> bool,
+    own_sysinfo: bool,
 ) -> Result<Vec<i64>, FilterError> {
     let ways = compile::ways(machine).ok_or_else(|| FilterError::Machine(machine.to_owned()))?;
     let rules = rules::resolve(wanted, own_ids, given).map_err(FilterError::Rules)?;
-    let program = compile::compile(&rules, ways).ok_or(FilterError::TooLarge)?;
+    let asked = syscalls::find("sysinfo").filter(|_| own_sysinfo);
+    let program = compile::compile(&rules, ways, asked.as_slice()).ok_or(FilterError::TooLarge)?;
     Ok(program.into_iter().map(compile::Instruction::packed).collect())
 }

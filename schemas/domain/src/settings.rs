@@ -22,6 +22,9 @@ pub enum IdMapMode {
 const MODES: &[(&str, [&str; 2])] =
     &[("idmap", ["auto", "none"]), ("view", ["own", "none"]), ("cpu-times", ["counted", "none"])];
 
+/// What `sysinfo` of `<berth:view>` may be.
+const SYSINFO: [&str; 2] = ["own", "host"];
+
 /// What is said of the settings: errors and warnings.
 #[derive(Debug, Default)]
 pub(crate) struct Remarks {
@@ -52,6 +55,11 @@ impl Domain {
         self.mode_of("view") != Some("none")
     }
 
+    /// Whether sysinfo(2) tells the same as these files, and not about the host: `<berth:view sysinfo='host'/>` for the latter.
+    pub fn has_own_sysinfo(&self) -> bool {
+        self.has_view() && self.value_of("view", "sysinfo") != Some("host")
+    }
+
     /// Whether its processor time is counted by processor also where the kernel does not do that by itself:
     /// `<berth:cpu-times mode='counted'/>`.
     pub fn counts_cpu_times(&self) -> bool {
@@ -59,8 +67,12 @@ impl Domain {
     }
 
     fn mode_of(&self, name: &str) -> Option<&str> {
+        self.value_of(name, "mode")
+    }
+
+    fn value_of(&self, name: &str, attribute: &str) -> Option<&str> {
         let settings = self.metadata_of(SETTINGS_NAMESPACE)?;
-        settings.elements().find(|e| local(e) == name)?.value("mode")
+        settings.elements().find(|e| local(e) == name)?.value(attribute)
     }
 
     /// Checks all settings.
@@ -88,21 +100,19 @@ impl Domain {
                 unknown(element.pos, format!("'{name}'"));
                 continue;
             };
-            for attr in element.attrs.iter().filter(|a| a.name != "mode" && !a.name.starts_with("xmlns")) {
+            let sysinfo = element.value("sysinfo").filter(|_| name == "view");
+            let known = |name: &str| name == "mode" || name == "sysinfo" && sysinfo.is_some();
+            for attr in element.attrs.iter().filter(|a| !known(&a.name) && !a.name.starts_with("xmlns")) {
                 unknown(attr.pos, format!("'{}' of '{name}'", attr.name));
             }
-            let message = match element.value("mode") {
+            let mode = element.value("mode");
+            let message = match (mode, sysinfo) {
                 _ if seen.contains(&name) => "there is a second one".to_owned(),
-                Some(value) if modes.contains(&value) => String::new(),
-                Some(value) => {
-                    format!(
-                        "the mode '{}' is neither '{}' nor '{}'",
-                        value.escape_debug(),
-                        modes[0],
-                        modes[1]
-                    )
-                }
-                None => "the attribute 'mode' is missing".to_owned(),
+                (Some(mode), _) if !modes.contains(&mode) => neither("the mode", mode, modes),
+                (_, Some(sysinfo)) if !SYSINFO.contains(&sysinfo) => neither("'sysinfo'", sysinfo, &SYSINFO),
+                (Some("none"), Some("own")) => "without a view there is no sysinfo of its own".to_owned(),
+                (None, None) => "the attribute 'mode' is missing".to_owned(),
+                _ => String::new(),
             };
             seen.push(name);
             if !message.is_empty() {
@@ -116,6 +126,10 @@ impl Domain {
         self.read_credentials(&mut remarks.errors);
         remarks
     }
+}
+
+fn neither(what: &str, value: &str, [one, other]: &[&str; 2]) -> String {
+    format!("{what} '{}' is neither '{one}' nor '{other}'", value.escape_debug())
 }
 
 fn mode(text: &str) -> Option<IdMapMode> {

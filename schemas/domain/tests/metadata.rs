@@ -106,6 +106,19 @@ fn our_own_settings_are_read_and_checked() {
         let parsed = parse(&settings(&format!("<b:cpu-times mode='{value}'/>")), &host()).unwrap();
         assert_eq!((parsed.domain.counts_cpu_times(), parsed.warnings), (counted, vec![]));
     }
+    assert!(domain("").has_own_sysinfo());
+    for (inside, view, sysinfo) in [
+        ("<b:view mode='own'/>", true, true),
+        ("<b:view mode='none'/>", false, false),
+        ("<b:view mode='none' sysinfo='host'/>", false, false),
+        ("<b:view sysinfo='own'/>", true, true),
+        ("<b:view sysinfo='host'/>", true, false),
+        ("<b:view mode='own' sysinfo='host'/>", true, false),
+    ] {
+        let parsed = parse(&settings(inside), &host()).unwrap();
+        assert_eq!((parsed.domain.has_view(), parsed.domain.has_own_sysinfo()), (view, sysinfo), "{inside}");
+        assert_eq!(parsed.warnings, [], "{inside}");
+    }
     let other = "<metadata><settings xmlns='urn:other'><idmap mode='none'/></settings></metadata>";
     assert_eq!(domain(other).id_map_mode(), None);
     for (inside, word) in [
@@ -113,12 +126,20 @@ fn our_own_settings_are_read_and_checked() {
         ("<b:idmap/>", "'mode' is missing"),
         ("<b:cpu-times mode='yes'/>", "neither 'counted' nor 'none'"),
         ("<b:idmap mode='auto'/><b:idmap mode='auto'/>", "second"),
+        ("<b:view/>", "'mode' is missing"),
+        ("<b:view mode='own' sysinfo='none'/>", "'sysinfo' 'none' is neither 'own' nor 'host'"),
+        ("<b:view mode='host' sysinfo='host'/>", "the mode 'host' is neither 'own' nor 'none'"),
+        ("<b:view mode='none' sysinfo='own'/>", "without a view"),
     ] {
         let error = parse(&settings(inside), &host()).unwrap_err();
         assert_eq!(error.diagnostics.len(), 1, "{error}");
         assert!(error.to_string().contains(word) && error.diagnostics[0].line > 0, "{error}");
     }
-    for (inside, word) in [("<b:other/>", "'other'"), ("<b:idmap mode='none' x='1'/>", "'x' of 'idmap'")] {
+    for (inside, word) in [
+        ("<b:other/>", "'other'"),
+        ("<b:idmap mode='none' x='1'/>", "'x' of 'idmap'"),
+        ("<b:idmap mode='none' sysinfo='host'/>", "'sysinfo' of 'idmap'"),
+    ] {
         let warnings = parse(&settings(inside), &host()).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].message.contains(word), "{}", warnings[0]);

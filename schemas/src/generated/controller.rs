@@ -85,6 +85,9 @@ pub struct LaunchPlan {
     /// Arguments of that program, to which the controller adds when the container started.
     #[serde(rename = "viewArguments")]
     pub view_arguments: Vec<String>,
+    /// The filter of system calls has the controller asked about sysinfo(2), which is answered as that program answers for files.
+    #[serde(rename = "ownSysinfo")]
+    pub own_sysinfo: bool,
     /// The controller counts the time of each processor that the container had, for GetCpuTimes.
     #[serde(rename = "countCpuTimes")]
     pub count_cpu_times: bool,

@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
     }
     let rules = resolve(&wanted, true, |_| false).unwrap_or_else(|e| panic!("no rules: {e}"));
     let ways = ways("x86_64").expect("a machine");
-    let Some(program) = compile(&rules, ways) else { return };
+    let Some(program) = compile(&rules, ways, &[]) else { return };
     sound(&program);
     for (arch, abi) in ways {
         for (names, expected) in [(&wanted.deny, ERRNO | 1), (&wanted.allow, ALLOW)] {

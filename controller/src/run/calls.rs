@@ -1,0 +1,165 @@
+//! sysinfo(2) inside: received from the kernel one at a time, asked of who serves the view, and written to who has called.
+//!
+//! Whatever goes wrong, the kernel answers the call as if nobody had been asked: then it tells about the host, and what is
+//! wrong about the call itself is told by it too. Does not know what the answer says.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use berth_sys::poll::{IN, PollSet};
+use berth_sys::seccomp::{answer, is_waiting, receive};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, pwrite, read, write};
+
+use super::Controller;
+use crate::birth::describe;
+use crate::failure::Step;
+use crate::setup::procfs;
+use crate::setup::view::{Call, View};
+
+/// Longest time for an answer. A program that has stopped is replaced before, and its follower asked.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How many programs are asked about one call.
+const TRIES: u32 = 3;
+
+/// `AUDIT_ARCH_I386`: there the answer is shorter.
+const I386: u32 = 0x4000_0003;
+
+/// Sizes of `struct sysinfo`.
+const SIZE: usize = 112;
+const SIZE_I386: usize = 64;
+
+impl View {
+    /// Where the next call comes from, if it may come.
+    pub fn calls_come_from(&self) -> Option<&OwnedFd> {
+        self.calls.listener.as_ref().filter(|_| self.calls.open.is_none())
+    }
+
+    /// Takes a call. Answers whether there was one.
+    fn receive(&mut self) -> bool {
+        let Some(listener) = self.calls_come_from() else { return false };
+        // Without one the kernel would wait for it, and we for the container. What we have heard of may have been another
+        // listener: there is a new one after a restart.
+        let mut set = PollSet::default();
+        set.add(listener, IN, ());
+        let heard =
+            set.wait(Some(Duration::ZERO)).is_ok() && set.happened(0).is_some_and(|(_, e)| e & IN != 0);
+        let Some(Ok(call)) = heard.then(|| receive(listener.as_fd())) else { return false };
+        self.calls.open = Some(Call {
+            id: call.id,
+            thread: call.thread,
+            address: call.arguments[0],
+            size: if call.arch == I386 { SIZE_I386 } else { SIZE },
+            deadline: Instant::now() + PATIENCE,
+            tries: TRIES,
+        });
+        true
+    }
+
+    /// Asks about the call that is open, if there is one: the number of the call, and the size of the answer.
+    pub fn ask(&mut self) {
+        let Some(call) = &mut self.calls.open else { return };
+        let mut question = [0; 9];
+        question[..8].copy_from_slice(&call.id.to_ne_bytes());
+        question[8] = call.size as u8;
+        let left = call.tries;
+        call.tries = left.saturating_sub(1);
+        let asked = self.socket.as_ref().map(|socket| write(socket, &question));
+        // One that has just ended: as soon as that is told, another is asked.
+        let ended = matches!(asked, None | Some(Err(Errno::PIPE | Errno::CONNRESET)));
+        if left == 0 || !ended && !matches!(asked, Some(Ok(_))) {
+            self.pass();
+        }
+    }
+
+    /// Leaves the call that is open to the kernel.
+    pub fn pass(&mut self) {
+        if let Some(call) = self.calls.open.take() {
+            self.end_call(&call, false);
+        }
+    }
+
+    fn end_call(&self, call: &Call, done: bool) {
+        if let Some(listener) = &self.calls.listener {
+            // Who has called may be gone: then nobody waits.
+            let _ = answer(listener.as_fd(), call.id, done);
+        }
+    }
+
+    /// Who serves has said something, or hung up.
+    fn answered(&mut self) {
+        let mut bytes = [0; 8 + SIZE];
+        let length = match self.socket.as_ref().map(|socket| read(socket, &mut bytes)) {
+            Some(Err(Errno::AGAIN | Errno::INTR)) => return,
+            Some(Ok(length)) if length >= 8 => length,
+            // It ends, of which we hear elsewhere.
+            _ => return self.socket = None,
+        };
+        let (id, text) = bytes[..length].split_at(8);
+        // Something else is an answer that came too late.
+        if let Some(call) = self.calls.open.take_if(|call| call.id.to_ne_bytes() == id) {
+            let done = text.len() == call.size && self.fill(&call, text).is_some();
+            self.end_call(&call, done);
+        }
+    }
+
+    /// Writes to the memory of who has called: of nobody else, as what was opened stays the memory of that process, and it
+    /// was that one if the call still waits.
+    fn fill(&mut self, call: &Call, text: &[u8]) -> Option<()> {
+        if self.calls.procfs.is_none() {
+            self.calls.procfs = procfs::private(Step::View).ok();
+        }
+        let path = format!("{}/mem", call.thread);
+        let memory =
+            openat(self.calls.procfs.as_ref()?, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        let memory = memory.ok()?;
+        let waits = is_waiting(self.calls.listener.as_ref()?.as_fd(), call.id);
+        (waits && pwrite(&memory, text, call.address) == Ok(text.len())).then_some(())
+    }
+
+    /// Gives up on who does not answer in time.
+    pub fn look_at_call(&mut self, now: Instant) {
+        if self.calls.open.is_some_and(|call| now >= call.deadline) {
+            self.pass();
+            self.stop();
+        }
+    }
+}
+
+impl Controller {
+    /// A call waits to be received.
+    pub fn call_waits(&mut self) {
+        if self.view.as_mut().is_some_and(View::receive) {
+            self.ask_about_call();
+        }
+    }
+
+    /// Asks about the call that is open, and starts who is asked if that is not there.
+    pub fn ask_about_call(&mut self) {
+        let Some(view) = &mut self.view else { return };
+        if view.server.is_some() {
+            view.ask();
+        } else if Instant::now() < view.pause() {
+            view.pass();
+        } else {
+            self.serve_view();
+        }
+    }
+
+    /// Starts who serves the view.
+    pub fn serve_view(&mut self) {
+        let Some(view) = &mut self.view else { return };
+        if let Err(failure) = view.serve(&self.plan, &self.descriptors) {
+            crate::note(&describe(&failure));
+            view.failed();
+        }
+    }
+
+    /// Who serves the view has answered, or hung up.
+    pub fn call_answered(&mut self) {
+        if let Some(view) = &mut self.view {
+            view.answered();
+        }
+    }
+}
