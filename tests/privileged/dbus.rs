@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
     ("dbus::many_calls_at_once_are_answered", many),
     ("dbus::users_with_many_calls_keep_nobody_else_out", crowd),
+    ("dbus::who_is_refused_in_a_crowd_is_told", refusals),
 ];
 
 /// The user `nobody`.
@@ -457,5 +458,35 @@ fn crowd() -> Outcome {
     std::thread::sleep(Duration::from_millis(500));
     let answer = Burst::send(&bus.address(), 0, call, 1)?.answers(1)?.remove(0);
     ensure_eq!(answer, Ok(()), "root");
+    Ok(())
+}
+
+/// More at once than are let in, and than there is room for in what goes out: each has one answer.
+fn refusals() -> Outcome {
+    const CLIENTS: usize = 60;
+    const CALLS: usize = 120;
+    let (daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-crowd")?;
+    let xml = domain_xml("t-crowd", &root, &["/bin/true"], "");
+    let defined = bus.call(HOST, "Connect", "DomainDefineXML", &["s", &xml])?;
+    let path = defined[0].as_str().ok_or("no path")?;
+    let call = (path, "org.libvirt.Domain", "GetXMLDesc", 0);
+    let address = bus.address();
+    let mut refused = 0;
+    // How many are refused is chance, and so was what became of them.
+    for _ in 0..3 {
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let send = || Burst::send(&address, 0, call, CALLS)?.answers(CALLS);
+            let senders: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(send)).collect();
+            senders.into_iter().map(|s| s.join().unwrap_or_else(|_| Err("panicked".into()))).collect()
+        });
+        for answers in answers {
+            for error in answers?.into_iter().filter_map(Result::err) {
+                ensure!(error.contains("LimitsExceeded"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} of {} were refused", 3 * CLIENTS * CALLS);
     Ok(())
 }

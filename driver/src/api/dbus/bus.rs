@@ -180,11 +180,6 @@ impl Bus {
         drop(self.out.send(Outgoing { message, tells }).await);
     }
 
-    /// Sends if there is room.
-    pub fn send_now(&self, message: Message) {
-        drop(self.out.try_send(Outgoing { message, tells: None }));
-    }
-
     /// Calls somebody else on the bus.
     pub async fn ask<B: Serialize + DynamicType>(
         &self,

@@ -2,6 +2,7 @@
 //!
 //! Does not know objects.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
@@ -133,19 +134,26 @@ async fn connect(address: &Address) -> Result<Connection, Trouble> {
 async fn serve(engine: &Arc<Engine>, told: &AllTold, connection: Connection) -> (bool, Trouble) {
     let mut incoming = MessageStream::from(&connection);
     let (out, queue) = mpsc::channel(QUEUE);
-    let bus = Arc::new(Bus::new(engine.clone(), told.clone(), out));
+    let bus = Arc::new(Bus::new(engine.clone(), told.clone(), out.clone()));
     let mut writing = pin!(write(&connection, queue));
+    let (room, mut refusals) = (out, VecDeque::new());
     let mut introducing = tokio::spawn(introduce(bus.clone()));
     let mut introduced = false;
     let telling = tokio::spawn(signals::tell(bus.clone()));
     let telling_of_networks = tokio::spawn(network::signals::tell(bus.clone()));
     let why = loop {
         tokio::select! {
-            message = next(&mut incoming) => match message {
-                Some(Ok(message)) => take(&bus, message),
+            // Who sends faster than it is refused waits, with all others, and the bus keeps it.
+            message = next(&mut incoming), if refusals.len() < QUEUE => match message {
+                Some(Ok(message)) => refusals.extend(take(&bus, message)),
                 Some(Err(e)) => break format!("the connection to the bus ended: {e}").into(),
                 None => break "the connection to the bus ended".to_owned().into(),
             },
+            Ok(place) = room.reserve(), if !refusals.is_empty() => {
+                if let Some(message) = refusals.pop_front() {
+                    place.send(Outgoing { message, tells: None });
+                }
+            }
             why = &mut writing => break why.into(),
             done = &mut introducing, if !introduced => match done {
                 Ok(Ok(waits)) => {
@@ -207,13 +215,14 @@ async fn introduce(bus: Arc<Bus>) -> Result<bool, Trouble> {
     Ok(answer.body().deserialize::<u32>().is_ok_and(|answer| answer == 2))
 }
 
-/// Looks at a message. Never waits.
-fn take(bus: &Arc<Bus>, message: Message) {
+/// Looks at a message. Never waits. Answers what is to be said at once.
+fn take(bus: &Arc<Bus>, message: Message) -> Option<Message> {
     match message.message_type() {
-        Type::MethodCall => called(bus, message),
+        Type::MethodCall => return called(bus, message),
         Type::MethodReturn | Type::Error => bus.answered(message),
         Type::Signal => heard(bus, &message),
     }
+    None
 }
 
 fn heard(bus: &Arc<Bus>, message: &Message) {
@@ -249,10 +258,11 @@ fn limits(why: &str) -> call::Answer {
 /// What a client is told that has too many.
 const TOO_MANY: &str = "too many calls at once";
 
-fn called(bus: &Arc<Bus>, message: Message) {
+/// Begins to answer a call. Answers the refusal of one that there is no room for.
+fn called(bus: &Arc<Bus>, message: Message) -> Option<Message> {
     let header = message.header();
     // A bus always says who calls.
-    let Some(client) = header.sender().map(|s| s.as_str().to_owned()) else { return };
+    let client = header.sender()?.as_str().to_owned();
     let refusal = if message.body().len() > MAX_CALL {
         limits("the message is too long")
     } else if let Some(mut place) = bus.turns.place(&client, message.body().len()) {
@@ -273,13 +283,11 @@ fn called(bus: &Arc<Bus>, message: Message) {
             }
             drop((turn, place));
         });
-        return;
+        return None;
     } else {
         limits(TOO_MANY)
     };
-    if let Some(reply) = call::reply(&header, refusal) {
-        bus.send_now(reply);
-    }
+    call::reply(&header, refusal)
 }
 
 async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>) -> call::Answer {

@@ -42,6 +42,8 @@ pub struct Connection {
     pub asker: Asker,
     /// What the call under way has turned out to be about, if its parameters do not name it.
     pub about: Option<About>,
+    /// Whether it has turned out to be a question, which has no place in that record.
+    pub changed_nothing: bool,
     /// Domains that end with this connection: uuid and id of the run.
     pub autodestroy: Vec<(uuid::Uuid, i32)>,
     /// Whether the connection is no longer ours.
@@ -94,6 +96,7 @@ pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
         peer: Some(peer),
         asker: Asker { uid: Some(peer.uid), pid },
         about: None,
+        changed_nothing: false,
         autodestroy: Vec::new(),
         handed_over: false,
     };
@@ -192,6 +195,9 @@ impl Connection {
         let named = self.named(known, call.parameters.as_ref());
         let answered = self.authorised(name, known, call).await;
         let about = self.about.take().unwrap_or(named);
+        if std::mem::take(&mut self.changed_nothing) && answered.is_ok() {
+            return answered;
+        }
         let failure = answered.as_ref().err().map(ToString::to_string);
         audit::note("varlink", self.asker, known, &about, failure.as_deref());
         answered

@@ -199,8 +199,10 @@ async fn usage(c: &mut Connection, call: Call) -> Result<(), CallError> {
 
 async fn define(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let p = DefineIn::from_value(call.parameters)?;
-    let defined = c.engine.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
+    let dry_run = p.dry_run.unwrap_or(false);
+    let defined = c.engine.define(&p.xml, dry_run).await?;
     c.about = Some(About::known(&defined.snapshot));
+    c.changed_nothing = dry_run;
     let out = DefineOut {
         domain: convert::status(&defined.snapshot, c.engine.profiles.model()),
         updated: defined.updated,

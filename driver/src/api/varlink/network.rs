@@ -16,6 +16,7 @@ use berth_schemas::wire::Parameters;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::access;
+use crate::api::audit::About;
 use crate::api::varlink::connection::{Call, Connection};
 use crate::api::varlink::reply::CallError;
 use crate::engine::lending::{Borrower, Refusal, Wish};
@@ -42,7 +43,10 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         Method::List => list(c, call).await,
         Method::Define => {
             let p = DefineIn::from_value(call.parameters)?;
-            let defined = c.engine.networks.define(&p.xml, p.dry_run.unwrap_or(false)).await?;
+            let dry_run = p.dry_run.unwrap_or(false);
+            let defined = c.engine.networks.define(&p.xml, dry_run).await?;
+            c.about = Some(About::other(defined.snapshot.name.to_string()));
+            c.changed_nothing = dry_run;
             let warnings = defined.warnings.iter().map(diagnostic).collect();
             let network = status(&defined.snapshot);
             c.out.good(&DefineOut { network, updated: defined.updated, warnings }, false);
@@ -51,6 +55,7 @@ pub async fn call(c: &mut Connection, method: Method, call: Call) -> Result<(), 
         Method::Create => {
             let p = CreateIn::from_value(call.parameters)?;
             let created = c.engine.networks.create(&p.xml).await?;
+            c.about = Some(About::other(created.snapshot.name.to_string()));
             let warnings = created.warnings.iter().map(diagnostic).collect();
             c.out.good(&CreateOut { network: status(&created.snapshot), warnings }, false);
             Ok(())
