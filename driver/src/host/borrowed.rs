@@ -220,6 +220,11 @@ fn switches_of(interface: &str) -> BTreeMap<String, String> {
     switches
 }
 
+/// Whether the host has an interface of that name. If that cannot be told, it is for others to complain.
+pub fn is_on_host(name: &str) -> bool {
+    Netlink::open().and_then(|netlink| netlink.index(name)) != Err(Errno::NODEV)
+}
+
 /// Whether a network namespace is that of the daemon.
 pub fn is_own(namespace: &OwnedFd) -> bool {
     let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();

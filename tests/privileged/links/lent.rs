@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("lent::routes_of_all_kinds_and_of_others_come_back", || in_own_network(routes)),
     ("lent::the_secret_of_its_addresses_comes_back", || in_own_network(secret)),
     ("lent::qdiscs_that_do_not_come_back_are_said", || in_own_network(qdiscs)),
+    ("lent::who_has_an_interface_is_named", || in_own_network(of_another)),
     ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
     ("lent::what_cannot_be_given_back_is_said", || in_own_network(taken)),
     ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
@@ -205,6 +206,22 @@ fn end_of_another() -> Outcome {
     let error = lan.daemon.virsh(&["start", "t-lend3"])?.fails()?;
     ensure!(!error.contains(message), "{error}");
     Ok(())
+}
+
+fn of_another() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    lan.start("t-lhas1", &element("hd0"))?;
+    lan.start("t-lhas2", "")?;
+    let message = "'hd0': the running domain 't-lhas1' has it";
+    let error = lan.plug("attach-device", "t-lhas2", &element("hd0"), &["--live"])?.fails()?;
+    ensure!(error.contains(message), "plugged: {error}");
+    lan.define_with("t-lhas3", &["/bin/sleep", "1000"], &element("hd0"))?;
+    let error = lan.daemon.virsh(&["start", "t-lhas3"])?.fails()?;
+    ensure!(error.contains(message), "started: {error}");
+    // Another one that the host has by that name is nobody's.
+    ip("link add hd0 type veth peer name hdq")?;
+    lan.daemon.ok(&["start", "t-lhas3"]).map(drop)
 }
 
 fn nested() -> Outcome {
