@@ -62,10 +62,13 @@ fn without_controls(remark: &Diagnostic) -> Diagnostic {
 /// A remark whose position is not in the text.
 fn without_source(severity: Severity, file: &str, remark: &Diagnostic) -> String {
     let word = if severity == Severity::Error { "error" } else { "warning" };
-    let place = match remark.line {
-        ..=0 => format!("{file}: {}", remark.element),
-        line => format!("{file}:{line}:{}: {}", remark.column, remark.element),
+    let mut place = match remark.line {
+        ..=0 => file.to_owned(),
+        line => format!("{file}:{line}:{}", remark.column),
     };
+    if !remark.element.is_empty() {
+        place.push_str(&format!(": {}", remark.element));
+    }
     let mut text = format!("{word}: {place}: {}\n", remark.message);
     if let Some(hint) = &remark.hint {
         text.push_str(&format!("hint: {hint}\n"));
@@ -153,6 +156,11 @@ mod test {
         assert_eq!(text, "warning: f.xml:99:5: domain/os: no such type\n");
         let text = render(Severity::Warning, "f.xml", SOURCE, &[remark(0, 0, None)], false);
         assert_eq!(text, "warning: f.xml: domain/os: no such type\n");
+        let nowhere = Diagnostic { element: String::new(), ..remark(2, 1, None) };
+        assert_eq!(
+            render(Severity::Error, "f.xml", "\n", &[nowhere], false),
+            "error: f.xml:2:1: no such type\n"
+        );
         for (line, column) in [(0, 0), (1, 0), (1, 9), (1, 10), (5, 10), (6, 1), (-1, 3)] {
             assert!(
                 render(Severity::Error, "f", SOURCE, &[remark(line, column, None)], false)

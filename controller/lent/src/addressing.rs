@@ -18,13 +18,18 @@ const ADDRESS_PEER: u16 = 1;
 const ADDRESS_LOCAL: u16 = 2;
 const ADDRESS_FLAGS: u16 = 8;
 const ADDRESS_ORIGIN: u16 = 11;
-/// Of an address: no time ends it.
+/// Flags of an address: no time ends it; nobody is asked whether it is taken; that is being asked, or it is taken.
 const PERMANENT: u32 = 0x80;
+const NOT_ASKED: u32 = 2;
+const IN_DOUBT: u32 = 0x40 | 8 | 4;
+/// What of the flags can be asked for: home address, parent of temporary ones, without a route, joined as a multicast.
+const ASKED_FOR: u32 = NOT_ASKED | 0x10 | 0x100 | 0x200 | 0x400;
 
 /// Attributes of routes (linux/rtnetlink.h).
 const ROUTE_NETWORK: u16 = 1;
 const ROUTE_INTERFACE: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
+const ROUTE_SOURCE: u16 = 7;
 const ROUTE_TIMES: u16 = 12;
 const ROUTE_TABLE: u16 = 15;
 const ROUTE_GATEWAY_OF_OTHER_FAMILY: u16 = 18;
@@ -35,8 +40,9 @@ const ROUTE_OBJECT: u16 = 30;
 const LOCAL: u32 = 255;
 /// Who makes routes that come by themselves: a redirect, the kernel, a router, a DHCP client.
 const BY_THEMSELVES: [u8; 4] = [1, 2, 9, 16];
-/// An ordinary route.
+/// An ordinary route, and the last of the kinds that go to an interface: local, broadcast, anycast, multicast.
 const UNICAST: u8 = 1;
+const MULTICAST: u8 = 5;
 /// Flags of a route: a copy that the kernel made for itself; the gateway is on the link whatever the addresses say.
 const CLONED: u32 = 0x200;
 const ON_LINK: u32 = 4;
@@ -89,14 +95,27 @@ impl Told {
         if self.is_address() { word(&self.0, ADDRESS_INDEX) } else { self.number(ROUTE_INTERFACE) }
     }
 
+    fn own_address(&self) -> Option<&[u8]> {
+        let own = self.is_address().then(|| self.value(ADDRESS_LOCAL).or_else(|| self.value(ADDRESS_PEER)));
+        own.flatten()
+    }
+
+    fn is_ipv6(&self) -> bool {
+        self.byte(16) == 10
+    }
+
+    fn address_flags(&self) -> u32 {
+        self.number(ADDRESS_FLAGS).unwrap_or_else(|| u32::from(self.byte(18)))
+    }
+
     /// Whether it is what the interface gets back.
     fn lasts(&self) -> bool {
         if !matches!(self.byte(16), 2 | 10) {
             return false;
         }
         if self.is_address() {
-            let flags = self.number(ADDRESS_FLAGS).unwrap_or_else(|| u32::from(self.byte(18)));
-            return flags & PERMANENT != 0 && self.number(ADDRESS_ORIGIN).unwrap_or_default() == 0;
+            return self.address_flags() & PERMANENT != 0
+                && self.number(ADDRESS_ORIGIN).unwrap_or_default() == 0;
         }
         let table = self.number(ROUTE_TABLE).unwrap_or_else(|| u32::from(self.byte(20)));
         let flags = word(&self.0, 24).unwrap_or_default();
@@ -104,7 +123,10 @@ impl Told {
         let expires = self.value(ROUTE_TIMES).and_then(|times| word(times, 8)).unwrap_or_default();
         let ends = expires != 0 || self.number(ROUTE_EXPIRES).unwrap_or_default() != 0;
         let by_itself = BY_THEMSELVES.contains(&self.byte(21));
-        self.byte(23) == UNICAST && table != LOCAL && flags & CLONED == 0 && !ends && !by_itself
+        // In the table of the host's own addresses, older kernels call some of theirs ordinary ones of an administrator.
+        let kind = self.byte(23);
+        let is_kept = if table == LOCAL { kind > UNICAST } else { kind >= UNICAST } && kind <= MULTICAST;
+        is_kept && flags & CLONED == 0 && !ends && !by_itself
     }
 
     /// Routes without a gateway come first: gateways are reached by them.
@@ -119,7 +141,7 @@ impl Told {
         let prefix = self.byte(17);
         let of = |kind| self.value(kind).and_then(address);
         if self.is_address() {
-            let own = of(ADDRESS_LOCAL).or_else(|| of(ADDRESS_PEER))?;
+            let own = self.own_address().and_then(address)?;
             return Some(format!("address {own}/{prefix}"));
         }
         let nothing: IpAddr =
@@ -128,12 +150,29 @@ impl Told {
         Some(format!("route to {}/{prefix}{by}", of(ROUTE_NETWORK).unwrap_or(nothing)))
     }
 
+    /// Whether the host had it without a doubt: then nobody is asked again whether it is taken. While that is asked the
+    /// kernel takes no route with it as the source.
+    fn is_undoubted(&self) -> bool {
+        self.is_address() && self.is_ipv6() && self.address_flags() & (IN_DOUBT | NOT_ASKED) == 0
+    }
+
+    /// What is asked for to have an address again, with these flags.
+    fn address_request(&self, index: u32, flags: u32) -> Option<Vec<u8>> {
+        let mut body = self.0.get(16..ADDRESS_ATTRIBUTES)?.to_vec();
+        *body.get_mut(2)? = flags as u8;
+        body.get_mut(4..8)?.copy_from_slice(&index.to_ne_bytes());
+        for (kind, value) in attributes(self.0.get(ADDRESS_ATTRIBUTES..)?) {
+            let flags = flags.to_ne_bytes();
+            put(&mut body, kind, if kind == ADDRESS_FLAGS { &flags } else { value })?;
+        }
+        Some(body)
+    }
+
     /// What is asked for to have it again, behind the header of a message.
     fn request(&self, index: u32) -> Option<Vec<u8>> {
         if self.is_address() {
-            let mut body = self.0.get(16..)?.to_vec();
-            body.get_mut(4..8)?.copy_from_slice(&index.to_ne_bytes());
-            return Some(body);
+            let surely = if self.is_undoubted() { NOT_ASKED } else { 0 };
+            return self.address_request(index, self.address_flags() & ASKED_FOR | surely);
         }
         let mut body = self.0.get(16..ROUTE_ATTRIBUTES)?.to_vec();
         let flags = word(&body, 8)? & ON_LINK;
@@ -146,13 +185,19 @@ impl Told {
                 _ => value,
             };
             let nested = if kind == ROUTE_METRICS { NESTED } else { 0 };
-            body.extend_from_slice(&u16::try_from(value.len() + 4).ok()?.to_ne_bytes());
-            body.extend_from_slice(&(kind | nested).to_ne_bytes());
-            body.extend_from_slice(value);
-            body.resize(body.len().next_multiple_of(4), 0);
+            put(&mut body, kind | nested, value)?;
         }
         Some(body)
     }
+}
+
+/// Appends an attribute; nothing if it is too long.
+fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) -> Option<()> {
+    body.extend_from_slice(&u16::try_from(value.len() + 4).ok()?.to_ne_bytes());
+    body.extend_from_slice(&kind.to_ne_bytes());
+    body.extend_from_slice(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+    Some(())
 }
 
 /// An attribute that is more attributes: the mtu of a route and the like.
@@ -177,6 +222,46 @@ pub fn of_interface(netlink: &Netlink, index: u32) -> Result<Vec<Told>, Errno> {
     Ok(all)
 }
 
+/// The routes of other interfaces that have one of an interface's addresses as their source: without the address the kernel
+/// removes those of IPv4.
+pub fn sourced(netlink: &Netlink, index: u32, own: &[Told]) -> Result<Vec<Told>, Errno> {
+    let addresses: Vec<&[u8]> = own.iter().filter_map(Told::own_address).collect();
+    let mut all: Vec<Told> = netlink.routes()?.into_iter().map(Told).collect();
+    all.retain(|told| {
+        let is_of_other = told.interface().is_some_and(|other| other != index);
+        let source = told.value(ROUTE_SOURCE);
+        is_of_other && told.lasts() && source.is_some_and(|source| addresses.contains(&source))
+    });
+    all.sort_by_key(Told::order);
+    Ok(all)
+}
+
+/// Makes those what they were; answers what it cannot, one line each. `name` is that of the interface with the addresses.
+pub fn give_sourced(netlink: &Netlink, name: &str, wanted: &[Told]) -> Vec<String> {
+    let there: Vec<Told> = match netlink.routes() {
+        Ok(there) => there.into_iter().map(Told).collect(),
+        Err(e) => return vec![format!("cannot see which routes have an address of '{name}': {e}")],
+    };
+    let mut said = Vec::new();
+    for told in wanted {
+        let Some((index, body)) = told.interface().and_then(|index| Some((index, told.request(index)?)))
+        else {
+            continue;
+        };
+        let of_it = || there.iter().filter(|t| t.interface() == Some(index));
+        if of_it().any(|t| t.request(index).as_ref() == Some(&body)) {
+            continue;
+        }
+        if let Err(e) = netlink.make(told.kind(), &body) {
+            let what = told.shown().unwrap_or_default();
+            said.push(format!(
+                "the {what} with an address of the interface '{name}' is not there again: {e}"
+            ));
+        }
+    }
+    said
+}
+
 /// Gives an interface its addresses again, or, if it is up, its routes; answers what it has not got, one line each.
 pub fn give(netlink: &Netlink, (index, name): (u32, &str), wanted: &[Told], routes: bool) -> Vec<String> {
     let there = match of_interface(netlink, index) {
@@ -185,7 +270,14 @@ pub fn give(netlink: &Netlink, (index, name): (u32, &str), wanted: &[Told], rout
     };
     let has = |told: &Told| there.iter().any(|t| t.request(0) == told.request(0));
     let mut said = Vec::new();
-    for told in wanted.iter().filter(|told| told.is_address() != routes && !has(told)) {
+    let mut lost: Vec<&Told> = wanted.iter().filter(|t| t.is_address() != routes && !has(t)).collect();
+    if !routes {
+        // The kernel puts each new address of IPv6 before those that are there, and takes the first as a source.
+        let (mut six, four): (Vec<&Told>, Vec<&Told>) = lost.into_iter().partition(|t| t.is_ipv6());
+        six.reverse();
+        lost = [four, six].concat();
+    }
+    for told in lost {
         let Some(body) = told.request(index) else { continue };
         match netlink.make(told.kind(), &body) {
             // One that is there with other flags is nobody else's; a route is another interface's.
@@ -198,6 +290,17 @@ pub fn give(netlink: &Netlink, (index, name): (u32, &str), wanted: &[Told], rout
         }
     }
     said
+}
+
+/// Makes the addresses that [`give`] has given without a question ordinary ones, of which others are asked when the
+/// interface is set up anew.
+pub fn settle(netlink: &Netlink, index: u32, wanted: &[Told]) {
+    for told in wanted.iter().filter(|told| told.is_undoubted()) {
+        if let Some(body) = told.address_request(index, told.address_flags() & ASKED_FOR) {
+            // It is there, and serves as it is.
+            let _ = netlink.change(told.kind(), &body);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +339,16 @@ mod test {
             Told(message(ROUTE, &head, &[(ROUTE_GATEWAY, &[192, 0, 2, 1]), (ROUTE_INTERFACE, &index)]))
         };
         assert!(route(3, 254).lasts() && route(4, 10).lasts());
+        let of_kind = |kind: u8, protocol: u8, table: u8| {
+            let index = 7_u32.to_ne_bytes();
+            let head = [2, 8, 0, 0, table, protocol, 254, kind, 0, 0, 0, 0];
+            Told(message(ROUTE, &head, &[(ROUTE_NETWORK, &[10, 0, 0, 0]), (ROUTE_INTERFACE, &index)])).lasts()
+        };
+        for kind in 1..=5 {
+            assert!(of_kind(kind, 3, 77) && !of_kind(kind, 2, 77), "{kind}");
+            assert_eq!(of_kind(kind, 3, 255), kind != UNICAST, "{kind}");
+        }
+        assert!(!of_kind(6, 3, 77), "a blackhole");
         assert!(!route(2, 254).lasts() && !route(9, 254).lasts() && !route(3, 255).lasts());
         assert_eq!(route(3, 254).shown().as_deref(), Some("route to 0.0.0.0/0 by 192.0.2.1"));
         // It is asked for over the interface as it is now, without what the kernel only tells.
@@ -243,6 +356,26 @@ mod test {
         assert_eq!(word(&body, 8), Some(0));
         assert!(attributes(&body[12..]).any(|(k, v)| k == ROUTE_INTERFACE && number(v) == Some(9)));
         assert!(address(PERMANENT).order() < route(3, 254).order());
+    }
+
+    #[test]
+    fn nobody_is_asked_again_for_an_address_without_a_doubt() {
+        let address = |flags: u32| {
+            let own = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+            let (head, flags) = ([10, 64, flags as u8, 0, 7, 0, 0, 0], flags.to_ne_bytes());
+            Told(message(ADDRESS, &head, &[(ADDRESS_PEER, &own), (ADDRESS_FLAGS, &flags)]))
+        };
+        let asked_for = |flags: u32| {
+            let body = address(flags).request(9).expect("a request");
+            let long = attributes(&body[8..]).find(|(k, _)| *k == ADDRESS_FLAGS).and_then(|(_, v)| number(v));
+            assert_eq!((Some(u32::from(body[2])), word(&body, 4)), (long.map(|l| l & 0xff), Some(9)));
+            long
+        };
+        assert_eq!(asked_for(PERMANENT), Some(NOT_ASKED));
+        assert_eq!(asked_for(PERMANENT | 0x200), Some(NOT_ASKED | 0x200));
+        // One that is looked for, and one that another host has.
+        assert_eq!((asked_for(PERMANENT | 0x40), asked_for(PERMANENT | 0x48)), (Some(0), Some(0)));
+        assert!(!address(PERMANENT | NOT_ASKED).is_undoubted(), "it needs no settling");
     }
 
     #[test]

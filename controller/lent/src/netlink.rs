@@ -19,6 +19,8 @@ const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
+const NEW_QDISC: u16 = 36;
+const GET_QDISC: u16 = 38;
 const GET_NAMESPACE_NUMBER: u16 = 90;
 const NEW_PROPERTIES: u16 = 108;
 const DELETE_PROPERTIES: u16 = 109;
@@ -28,6 +30,7 @@ const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
+const REPLACE: u16 = 0x100;
 const DUMP: u16 = 0x300;
 
 /// Attributes.
@@ -49,6 +52,7 @@ const INFO_KIND: u16 = 1;
 const XDP_DESCRIPTOR: u16 = 1;
 const XDP_ATTACHED: u16 = 2;
 const XDP_FLAGS: u16 = 3;
+const QDISC_KIND: u16 = 1;
 const NAMESPACE_NUMBER: u16 = 1;
 const NAMESPACE_DESCRIPTOR: u16 = 3;
 /// The value of an attribute is more attributes.
@@ -340,9 +344,36 @@ impl Netlink {
         Ok(all)
     }
 
+    /// Kind and place of what packets of an interface wait in: all qdiscs.
+    pub fn qdiscs(&self, index: u32) -> Result<Vec<(String, u32)>, Errno> {
+        let mut message = Message::new(GET_QDISC, DUMP);
+        // `struct tcmsg`.
+        message.put(&[0; 4]);
+        message.put(&index.to_ne_bytes());
+        message.put(&[0; 12]);
+        let mut all = Vec::new();
+        self.ask_each(message, &mut |one| {
+            let kind = attributes(one.get(36..).unwrap_or_default()).find(|(kind, _)| *kind == QDISC_KIND);
+            if one[4..6] == NEW_QDISC.to_ne_bytes()
+                && word(one, 20) == Some(index)
+                && let (Some((_, kind)), Some(place)) = (kind, word(one, 28))
+            {
+                all.push((String::from_utf8_lossy(text(kind)).into_owned(), place));
+            }
+        })?;
+        Ok(all)
+    }
+
     /// Makes an address or a route of what is behind the header of a message.
     pub fn make(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
         let mut message = Message::new(kind, CREATE | EXCLUSIVE);
+        message.put(body);
+        self.ask(message).map(drop)
+    }
+
+    /// Makes an address or a route that is there what is behind the header of a message.
+    pub fn change(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
+        let mut message = Message::new(kind, REPLACE);
         message.put(body);
         self.ask(message).map(drop)
     }

@@ -11,6 +11,7 @@ use berth_schemas::controller::StepFailure;
 use uuid::Uuid;
 
 use crate::engine::Engine;
+use crate::host::borrowed::is_on_host;
 use crate::host::links::spec::{LinkKind, LinkSpec, spec};
 use crate::host::links::{Link, LinkError, inside_names, names_of_hostdevs};
 use crate::network::{Claim, Connection, Door, Port};
@@ -58,17 +59,34 @@ pub async fn name_all(engine: &Engine, domain: &Domain) -> Result<Vec<Link>, Lin
     Ok(links)
 }
 
-/// Whether an interface of the host is one to be handed over: the end of another that a running domain has is not.
+/// Whether an interface of the host is one to be handed over: the end of another that a running domain has is not, nor one
+/// that such a domain has itself.
 pub fn check_lent(engine: &Engine, name: &str) -> Result<(), LinkError> {
-    match user_of(engine, None, name) {
+    let end = || {
+        let other = user_of(engine, None, name)?;
+        Some(format!("it is the end on the host of one of the running domain '{other}'"))
+    };
+    let lent = || {
+        let other = borrower_of(engine, name).filter(|_| !is_on_host(name))?;
+        Some(format!("the running domain '{other}' has it"))
+    };
+    match end().or_else(lent) {
         None => Ok(()),
-        Some(other) => Err(LinkError {
+        detail => Err(LinkError {
             operation: "hand over the interface",
             name: name.to_owned(),
             errno: None,
-            detail: Some(format!("it is the end on the host of one of the running domain '{other}'")),
+            detail,
         }),
     }
+}
+
+/// The running domain that an interface of the host is lent to.
+fn borrower_of(engine: &Engine, name: &str) -> Option<String> {
+    let has = |s: &crate::engine::snapshot::Snapshot| {
+        s.run.as_ref().is_some_and(|run| names_of_hostdevs(&run.live).iter().any(|n| n == name))
+    };
+    engine.registry.all().into_iter().find(|s| has(s)).map(|s| s.name.to_string())
 }
 
 /// Names for one interface more.

@@ -70,6 +70,9 @@ impl Engine {
             let mut all = read(&path);
             for name in names {
                 if let Some(one) = Borrowed::remember(&name)? {
+                    if let Some(line) = Borrowed::missed(&name) {
+                        tracing::warn!("{line}");
+                    }
                     all.retain(|other| other.name != name);
                     all.push(one);
                 }

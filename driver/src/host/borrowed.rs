@@ -27,7 +27,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the kernel says about each interface besides, that is a switch of its own, or a secret.
-const NO_SWITCHES: [&str; 2] = ["mtu", "stable_secret"];
+const NO_SWITCHES: [&str; 2] = ["mtu", SECRET];
+/// What the kernel makes lasting addresses of. It is there before the mode that needs it, which it changes.
+const SECRET: &str = "stable_secret";
+const MODE: &str = "addr_gen_mode";
+
+/// What is shown to nobody.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
 
 /// One that a container has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,11 +53,46 @@ pub struct Borrowed {
     link: String,
     /// Its addresses and routes, as the kernel told them.
     addressing: Vec<String>,
+    /// Likewise routes of other interfaces that have one of its addresses as their source.
+    #[serde(default)]
+    sourced: Vec<String>,
+    /// The secret of its IPv6 addresses.
+    #[serde(default)]
+    secret: Option<Secret>,
     /// Switches below `/proc/sys/net` that are not as for new interfaces: family, name and value.
     switches: BTreeMap<String, String>,
 }
 
+/// Qdiscs that the kernel gives an interface by itself, besides that which `net.core.default_qdisc` names.
+const OWN_QDISCS: [&str; 5] = ["noqueue", "pfifo_fast", "fq_codel", "mq", "noop"];
+/// Their places: behind no other, and where packets come in.
+const AT_ROOT: u32 = 0xffff_ffff;
+const COMING_IN: u32 = 0xffff_fff1;
+
+/// What an interface has for its packets that it will not get back; none if that cannot be seen, as it is for information.
+fn qdiscs_of(netlink: &Netlink, index: u32) -> Vec<String> {
+    let default = std::fs::read_to_string("/proc/sys/net/core/default_qdisc").unwrap_or_default();
+    let mut all = netlink.qdiscs(index).unwrap_or_default();
+    all.retain(|(kind, place)| {
+        let is_own = OWN_QDISCS.contains(&kind.as_str()) || kind == default.trim();
+        (*place == AT_ROOT && !is_own) || *place == COMING_IN
+    });
+    all.into_iter().map(|(kind, _)| kind).collect()
+}
+
 impl Borrowed {
+    /// What the host will miss on an interface that is lent, in a line; none if that is nothing.
+    pub fn missed(name: &str) -> Option<String> {
+        let netlink = Netlink::open().ok()?;
+        let all = qdiscs_of(&netlink, netlink.index(name).ok()?);
+        let what = format!("'{}'", all.join("' and '"));
+        (!all.is_empty()).then(|| {
+            format!(
+                "the interface '{name}' will come back without its {what} (see tc qdisc), and their filters"
+            )
+        })
+    }
+
     /// Remembers an interface of the host; none if there is no such.
     pub fn remember(name: &str) -> io::Result<Option<Self>> {
         let netlink = Netlink::open()?;
@@ -52,10 +101,14 @@ impl Borrowed {
             index => index?,
         };
         let addressing = addressing::of_interface(&netlink, index)?;
+        let sourced = addressing::sourced(&netlink, index, &addressing)?;
+        let kept = |all: &[Told]| all.iter().map(|told| STANDARD.encode(told.bytes())).collect();
         Ok(Some(Self {
             name: name.to_owned(),
             link: STANDARD.encode(netlink.told_of(index)?),
-            addressing: addressing.iter().map(|told| STANDARD.encode(told.bytes())).collect(),
+            addressing: kept(&addressing),
+            sourced: kept(&sourced),
+            secret: sysctl::of_interface("ipv6", name, SECRET).ok().map(Secret),
             switches: switches_of(name),
         }))
     }
@@ -106,7 +159,15 @@ impl Borrowed {
             name = now;
             said.extend(lines);
         }
-        let told: Vec<Told> = self.addressing.iter().filter_map(|t| Told::read(decode(t)?)).collect();
+        let read =
+            |all: &[String]| -> Vec<Told> { all.iter().filter_map(|t| Told::read(decode(t)?)).collect() };
+        let told = read(&self.addressing);
+        // One that is not set cannot be read.
+        if let Some(Secret(secret)) = &self.secret
+            && let Err(e) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{SECRET}"), secret)
+        {
+            said.push(format!("the interface '{name}' has not got its {SECRET} again: {e}"));
+        }
         for (switch, value) in &self.switches {
             let Some((family, switch)) = switch.split_once('/') else { continue };
             said.extend(sysctl::set(&format!("{family}/conf/{name}/{switch}"), value).err());
@@ -118,6 +179,8 @@ impl Borrowed {
             }
             said.extend(addressing::give(&netlink, (index, &name), &told, true));
         }
+        addressing::settle(&netlink, index, &told);
+        said.extend(addressing::give_sourced(&netlink, &name, &read(&self.sourced)));
         Ok(said)
     }
 }
@@ -138,6 +201,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// The switches of an interface that are others than those of a new one.
 fn switches_of(interface: &str) -> BTreeMap<String, String> {
+    let has_secret = sysctl::of_interface("ipv6", interface, SECRET).is_ok();
     let mut switches = BTreeMap::new();
     for family in ["ipv4", "ipv6"] {
         let Ok(entries) = std::fs::read_dir(format!("/proc/sys/net/{family}/conf/{interface}")) else {
@@ -147,13 +211,18 @@ fn switches_of(interface: &str) -> BTreeMap<String, String> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let value = |of| sysctl::of_interface(family, of, &name).ok();
             if let Some(own) = value(interface).filter(|_| !NO_SWITCHES.contains(&name.as_str()))
-                && value("default").is_some_and(|new| new != own)
+                && (value("default").is_some_and(|new| new != own) || (name == MODE && has_secret))
             {
                 switches.insert(format!("{family}/{name}"), own);
             }
         }
     }
     switches
+}
+
+/// Whether the host has an interface of that name. If that cannot be told, it is for others to complain.
+pub fn is_on_host(name: &str) -> bool {
+    Netlink::open().and_then(|netlink| netlink.index(name)) != Err(Errno::NODEV)
 }
 
 /// Whether a network namespace is that of the daemon.

@@ -330,10 +330,27 @@ pub fn addresses(network: &Network, ports: &[Port]) -> String {
         let is_other = |h: &&DhcpHost| !is_name_alone(h) || h.ip.is_some_and(differs);
         let others = guests.clone().filter(|h| h.mac.as_ref() != Some(&port.mac)).filter(is_other);
         let taken = others.filter_map(|h| h.name.as_ref()).any(|n| n.eq_ignore_ascii_case(&name));
-        if own.is_empty() || taken || seen.contains(&name.to_ascii_lowercase()) {
+        if taken || seen.contains(&name.to_ascii_lowercase()) {
+            continue;
+        }
+        // The document calls it otherwise: it is known by both names, and its address by the document's.
+        let is_first = ports.iter().find(|p| p.name == port.name).is_some_and(|p| p.mac == port.mac);
+        let said_of_it = guests.clone().filter(|h| is_first && h.mac.as_ref() == Some(&port.mac));
+        let otherwise = |h: &&DhcpHost| h.name.as_ref().is_some_and(|n| !n.eq_ignore_ascii_case(&name));
+        let also: Vec<(IpAddr, &str)> = said_of_it
+            .filter(otherwise)
+            .filter(|h| h.name.as_ref().is_some_and(|n| !n.eq_ignore_ascii_case(PROXY_NAME)))
+            .filter_map(|h| Some((h.ip?, h.name.as_deref()?)))
+            .filter(|(ip, _)| !own.iter().any(|o| o.is_ipv6() == ip.is_ipv6()))
+            .collect();
+        if own.is_empty() && also.is_empty() {
             continue;
         }
         own.into_iter().for_each(|address| line(address, &name));
+        for (ip, other) in also {
+            let is_known = is_word(other) || seen.contains(&other.to_ascii_lowercase());
+            line(ip, &if is_known { name.clone() } else { format!("{other}\t{name}") });
+        }
         seen.push(name.to_ascii_lowercase());
     }
     out
@@ -440,6 +457,37 @@ mod test {
         assert_eq!(named(&[port("mail", "10.77.0.8", 8)]).as_deref(), Some("10.77.0.8\tmail\n"));
         // Names that cannot be said where addresses are given can be said here.
         assert_eq!(named(&[port("101", "10.77.0.9", 9)]).as_deref(), Some("10.77.0.9\t101\n"));
+    }
+
+    #[test]
+    fn a_guest_that_the_document_calls_otherwise_has_both_names() {
+        let port = |name: &str, n: u8| Port {
+            name: name.into(),
+            mac: format!("52:54:00:00:00:{n:02x}"),
+            ..Port::default()
+        };
+        let lan = |dns: &str, name: &str| {
+            network(&format!(
+                "{dns}<ip address='10.77.0.1' prefix='24'><dhcp><host mac='52:54:00:00:00:07' {name} ip='10.77.0.7'/>\
+                 </dhcp></ip><ip family='ipv6' address='fd77::1' prefix='64'><dhcp>\
+                 <host id='0:1' name='six' ip='fd77::7'/></dhcp></ip>"
+            ))
+        };
+        let told = |dns: &str, name: &str, ports: &[Port]| addresses(&lan(dns, name), ports);
+        let guest = port("g1", 7);
+        assert_eq!(told("", "name='one'", std::slice::from_ref(&guest)), "10.77.0.7\tone\tg1\n");
+        // It has the name by DHCP, or nobody knows it.
+        for name in ["", "name='g1'", "name='G1'", "name='wpad'"] {
+            assert_eq!(told("", name, std::slice::from_ref(&guest)), "", "{name}");
+        }
+        assert_eq!(told("", "name='one'", &[]), "");
+        assert_eq!(told("", "name='101'", std::slice::from_ref(&guest)), "10.77.0.7\t101\n10.77.0.7\tg1\n");
+        // The name is that of the first interface, and of nobody whom the document calls so.
+        assert_eq!(told("", "name='one'", &[port("g1", 5), guest.clone()]), "");
+        assert_eq!(told("", "name='one'", &[guest, port("g1", 5)]), "10.77.0.7\tone\tg1\n");
+        assert_eq!(told("", "name='one'", &[port("six", 7)]), "");
+        let dns = "<dns><host ip='10.77.0.9'><hostname>one</hostname></host></dns>";
+        assert_eq!(told(dns, "name='one'", &[port("g1", 7)]), "10.77.0.9\tone\n10.77.0.7\tg1\n");
     }
 
     #[test]

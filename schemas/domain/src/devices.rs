@@ -29,6 +29,7 @@ fn named_disk(disk: &Disk) -> Named {
 impl Domain {
     pub(crate) fn check_devices(&self, problems: &mut Vec<Diagnostic>) {
         let mut names: Vec<Named> = self.devices.disks.iter().map(named_disk).collect();
+        let mut lent: Vec<&str> = Vec::new();
         for hostdev in &self.devices.hostdevs {
             let element = "domain/devices/hostdev";
             let path = match &hostdev.source {
@@ -38,8 +39,13 @@ impl Domain {
                     format!("/dev/bus/usb/{:03}/{:03}", at.bus, at.device)
                 }
                 HostdevSource::Usb { .. } => continue,
-                HostdevSource::Net { .. } => {
+                HostdevSource::Net { interface, .. } => {
                     self.check_network(hostdev.pos, problems);
+                    if lent.contains(&interface.as_str()) {
+                        let message = format!("another one has the interface '{}'", interface.escape_debug());
+                        problems.push(Diagnostic::new(hostdev.pos, element, message));
+                    }
+                    lent.push(interface);
                     continue;
                 }
             };

@@ -146,6 +146,46 @@ fn records_of_dns_are_modified() {
 }
 
 #[test]
+fn a_guest_is_found_in_whichever_dhcp_it_is() {
+    let xml = "<network><name>lab</name><bridge name='b0'/>\
+        <ip family='ipv6' address='fd00::1' prefix='64'><dhcp><host name='both' ip='fd00::5'/></dhcp></ip>\
+        <ip address='10.0.0.1' prefix='24'><dhcp><host mac='52:54:00:00:05:06' ip='10.0.0.6'/>\
+        <host name='both' ip='10.0.0.5'/></dhcp></ip>\
+        <ip address='10.0.1.1' prefix='24'/></network>";
+    let network = parse_network(xml).unwrap().network;
+    let change = |change, xml: &str, parent| {
+        let part = parse_part(xml, PartKind::DhcpHost).unwrap();
+        network.updated(change, &part, parent).map(|n| n.to_xml()).map_err(|e| e.to_string())
+    };
+    let mac = "<host mac='52:54:00:00:05:06'/>";
+    assert!(!change(Change::Delete, mac, None).unwrap().contains("05:06"));
+    let nobody = "couldn't locate a matching dhcp host entry in network 'lab'";
+    assert_eq!(change(Change::Delete, mac, Some(0)).unwrap_err(), nobody);
+    assert_eq!(change(Change::Delete, "<host mac='52:54:00:00:05:07'/>", None).unwrap_err(), nobody);
+    assert_eq!(
+        change(Change::Delete, "<host name='both'/>", None).unwrap_err(),
+        "multiple matching dhcp host entries were found in network 'lab'"
+    );
+    let named = "<host mac='52:54:00:00:05:06' name='six'/>";
+    assert!(change(Change::Modify, named, None).unwrap().contains("name='six'"));
+    // The place would be one of the definition.
+    assert_eq!(
+        change(Change::AddLast, "<host mac='52:54:00:00:05:08' ip='10.0.1.8'/>", Some(2)).unwrap_err(),
+        "<dhcp>: only one address of a family can have <dhcp>"
+    );
+}
+
+#[test]
+fn whether_a_domain_is_registered_is_kept() {
+    let xml = "<network><name>n</name><domain name='d.test' localOnly='yes' register='no'/>\
+        <ip address='10.0.0.1' prefix='24'/></network>";
+    let parsed = parse_network(xml).unwrap();
+    assert_eq!(parsed.warnings, Vec::new());
+    let again = parsed.network.to_xml();
+    assert!(again.contains("<domain name='d.test' localOnly='yes' register='no'/>"), "{again}");
+}
+
+#[test]
 fn changes_that_cannot_be_say_why() {
     let say = |c, kind, xml: &str| change(c, kind, xml).unwrap_err();
     let host = PartKind::DhcpHost;

@@ -17,6 +17,11 @@ pub const TESTS: &[Test] = &[
     ("lent::no_other_interface_comes_back_in_its_place", || in_own_network(impostor)),
     ("lent::namespaces_of_the_container_keep_nothing", || in_own_network(nested)),
     ("lent::addresses_and_routes_come_back", || in_own_network(addressing)),
+    ("lent::a_source_of_ipv6_is_the_same_afterwards", || in_own_network(sources)),
+    ("lent::routes_of_all_kinds_and_of_others_come_back", || in_own_network(routes)),
+    ("lent::the_secret_of_its_addresses_comes_back", || in_own_network(secret)),
+    ("lent::qdiscs_that_do_not_come_back_are_said", || in_own_network(qdiscs)),
+    ("lent::who_has_an_interface_is_named", || in_own_network(of_another)),
     ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
     ("lent::what_cannot_be_given_back_is_said", || in_own_network(taken)),
     ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
@@ -203,6 +208,22 @@ fn end_of_another() -> Outcome {
     Ok(())
 }
 
+fn of_another() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    lan.start("t-lhas1", &element("hd0"))?;
+    lan.start("t-lhas2", "")?;
+    let message = "'hd0': the running domain 't-lhas1' has it";
+    let error = lan.plug("attach-device", "t-lhas2", &element("hd0"), &["--live"])?.fails()?;
+    ensure!(error.contains(message), "plugged: {error}");
+    lan.define_with("t-lhas3", &["/bin/sleep", "1000"], &element("hd0"))?;
+    let error = lan.daemon.virsh(&["start", "t-lhas3"])?.fails()?;
+    ensure!(error.contains(message), "started: {error}");
+    // Another one that the host has by that name is nobody's.
+    ip("link add hd0 type veth peer name hdq")?;
+    lan.daemon.ok(&["start", "t-lhas3"]).map(drop)
+}
+
 fn nested() -> Outcome {
     let lan = Lan::new()?;
     pair()?;
@@ -332,6 +353,131 @@ fn addressing() -> Outcome {
     let known = lan.daemon.root().join("run/berth/borrowed");
     let left = fs::read_dir(known).map_err(|e| e.to_string())?.count();
     ensure_eq!(left, 0, "what is known of interfaces that are lent");
+    Ok(())
+}
+
+/// What the host says from, and a route that names an address.
+fn sources() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    ip("link set hd0 up")?;
+    for n in [1, 2, 3] {
+        ip(&format!("addr add 2001:db8:2::{n}/64 dev hd0"))?;
+    }
+    let settled =
+        || ip("-6 addr show dev hd0 tentative").is_ok_and(|text| text.trim().is_empty()).then_some(());
+    wait_for("the end of the search for duplicates", 10, settled)?;
+    ip("-6 route add default via 2001:db8:2::ff dev hd0 src 2001:db8:2::1")?;
+    let told = || -> Result<[String; 3], String> {
+        // In the order of the kernel.
+        let addresses: Vec<String> = ip("-o -6 addr show dev hd0 scope global")?
+            .lines()
+            .map(|l| l.split_whitespace().skip(3).collect::<Vec<_>>().join(" "))
+            .collect();
+        let source = ip("-6 route get 2001:db8:2::99")?;
+        let source = source.split(" src ").nth(1).unwrap_or_default().to_owned();
+        Ok([addresses.join("\n"), source, ip("-6 route show default")?])
+    };
+    let before = told()?;
+    ensure!(before[0].contains("2001:db8:2::3/64") && before[2].contains("src 2001:db8:2::1"), "{before:?}");
+    lan.define("t-lsrc", &element("hd0"))?;
+    for time in 1..=2 {
+        lan.daemon.ok(&["start", "t-lsrc"])?;
+        lan.daemon.ok(&["destroy", "t-lsrc"])?;
+        ensure_eq!(told()?, before, "after lending it {time} times");
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    Ok(())
+}
+
+fn routes() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    ip("link add other type veth peer name otherp")?;
+    ip("link set other up")?;
+    ip("link set otherp up")?;
+    ip("addr add 192.0.4.1/24 dev other")?;
+    ip("addr add 2001:db8:4::1/64 dev other nodad")?;
+    for line in [
+        "route add local 10.77.0.0/16 dev hd0 table 77",
+        "route add local 10.76.0.0/16 dev hd0 table local",
+        "route add broadcast 10.78.0.255 dev hd0 table 77",
+        "route add multicast 239.1.0.0/16 dev hd0 table 77",
+        "-6 route add multicast ff05::/16 dev hd0 table 77",
+        "-6 route add anycast 2001:db8:9::/128 dev hd0 table 77",
+        "-6 route add local 2001:db8:a::/48 dev hd0 table 77",
+        "route add 192.0.5.0/24 via 192.0.4.9 dev other src 198.51.100.7",
+        "route add 192.0.6.0/24 via 192.0.4.9 dev other",
+        "-6 route add 2001:db8:5::/48 via 2001:db8:4::9 dev other src 2001:db8:7::7",
+        "-6 route add 2001:db8:6::/48 via 2001:db8:4::9 dev other",
+    ] {
+        ip(line)?;
+    }
+    let told = || -> Result<String, String> {
+        let mut all = Vec::new();
+        for line in ["route show table all proto boot", "-6 route show table all proto boot"] {
+            let text = ip(line)?.replace(" linkdown", "");
+            all.extend(text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")));
+        }
+        all.sort();
+        Ok(all.join("\n"))
+    };
+    let before = told()?;
+    lan.define("t-lroute", &element("hd0"))?;
+    for time in 1..=2 {
+        lan.daemon.ok(&["start", "t-lroute"])?;
+        ensure!(!told()?.contains("src 198.51.100.7"), "the kernel has not removed what it should");
+        lan.daemon.ok(&["destroy", "t-lroute"])?;
+        ensure_eq!(told()?, before, "after lending it {time} times: {:?}", warnings(&lan));
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    Ok(())
+}
+
+fn secret() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    let secret = "2001:0db8:0000:0000:0123:4567:89ab:cdef";
+    let told = || run("sysctl -n net.ipv6.conf.hd0.stable_secret net.ipv6.conf.hd0.addr_gen_mode");
+    lan.define("t-lsecret", &element("hd0"))?;
+    for mode in [2, 0] {
+        run(&format!(
+            "sysctl -qw net.ipv6.conf.hd0.stable_secret={secret} net.ipv6.conf.hd0.addr_gen_mode={mode}"
+        ))?;
+        let before = told()?;
+        ensure!(before.contains(secret) && before.contains(&format!("\n{mode}")), "{before}");
+        lan.daemon.ok(&["start", "t-lsecret"])?;
+        lan.daemon.ok(&["destroy", "t-lsecret"])?;
+        ensure_eq!(told()?, before, "with mode {mode}");
+    }
+    let said = lan.daemon.log();
+    ensure!(!said.contains("cdef") && !said.contains("addr_gen_mode"), "the log: {said}");
+    Ok(())
+}
+
+fn qdiscs() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    lan.define("t-lqdisc", &element("hd0"))?;
+    let mut lines = Vec::new();
+    for (qdisc, what) in [
+        ("", None),
+        ("root pfifo_fast", None),
+        ("clsact", Some("'clsact'")),
+        ("root tbf rate 1mbit burst 10k latency 50ms", Some("'tbf'")),
+        ("handle ffff: ingress", Some("'ingress'")),
+    ] {
+        if !qdisc.is_empty() {
+            run(&format!("tc qdisc add dev hd0 {qdisc}"))?;
+        }
+        lan.daemon.ok(&["start", "t-lqdisc"])?;
+        lan.daemon.ok(&["destroy", "t-lqdisc"])?;
+        lines.extend(what.map(|what| format!("the interface 'hd0' will come back without its {what} (see")));
+        let said = warnings(&lan);
+        ensure_eq!(said.len(), lines.len(), "{qdisc}: {said:?}");
+        ensure!(said.iter().zip(&lines).all(|(said, line)| said.contains(line)), "{qdisc}: {said:?}");
+    }
     Ok(())
 }
 

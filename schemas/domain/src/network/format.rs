@@ -81,7 +81,11 @@ fn bridge(b: &Bridge, ours: bool) -> Element {
 }
 
 fn dns_domain(d: &DnsDomain) -> Element {
-    Element::new("domain").attr("name", &d.name).opt("localOnly", d.local_only.map(yes_no)).extra(&d.extra)
+    Element::new("domain")
+        .attr("name", &d.name)
+        .opt("localOnly", d.local_only.map(yes_no))
+        .opt("register", d.register.map(yes_no))
+        .extra(&d.extra)
 }
 
 fn dns(d: &Dns) -> Element {

@@ -151,6 +151,8 @@ pub struct DnsDomain {
     pub name: String,
     /// Whether names in it that nobody has are not asked for elsewhere.
     pub local_only: Option<bool>,
+    /// Whether libvirt tells systemd-resolved of it; kept only.
+    pub register: Option<bool>,
     /// What is unknown inside.
     pub extra: Extra,
 }

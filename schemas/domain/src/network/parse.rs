@@ -244,9 +244,9 @@ fn dns_domain(mut w: Walk<'_>) -> Option<DnsDomain> {
     if let Some(name) = &name {
         check_name(&w, "name", name);
     }
-    let local_only = w.yes_no("localOnly");
+    let (local_only, register) = (w.yes_no("localOnly"), w.yes_no("register"));
     let extra = w.finish();
-    name.map(|name| DnsDomain { name, local_only, extra })
+    name.map(|name| DnsDomain { name, local_only, register, extra })
 }
 
 /// A name of DNS: what is written into a file of another program has no line breaks, commas or spaces.

@@ -228,7 +228,8 @@ pub(crate) fn read_forward(element: &Element, guest: Option<&str>) -> Result<Por
             named(there)
         ));
     }
-    if let (Some(host), Ok(address)) = (host_address, guest.parse::<IpAddr>())
+    let said = element.value("host-address").and_then(|a| a.parse::<IpAddr>().ok());
+    if let (Some(host), Ok(address)) = (said, guest.parse::<IpAddr>())
         && host.is_ipv6() != address.is_ipv6()
     {
         return Err(format!("host-address '{host}' and guest '{address}' are of two families"));
@@ -250,8 +251,11 @@ fn row(first: u16, last: u16) -> String {
 }
 
 fn is_of_host(address: IpAddr) -> bool {
-    let IpAddr::V6(v6) = address else { return true };
     // They are no address of one host, or each of its links may have the same.
+    let v6 = match address {
+        IpAddr::V4(v4) => return !v4.is_multicast() && !v4.is_broadcast() && v4.octets()[0] != 0,
+        IpAddr::V6(v6) => v6,
+    };
     v6.to_ipv4_mapped().is_none() && !v6.is_multicast() && !v6.is_unicast_link_local()
 }
 
@@ -359,11 +363,36 @@ mod test {
                 both,
                 "host-address '192.0.2.1' and guest 'fd00::5' are of two families",
             ),
+            (
+                "guest='fd00::5' host-address='0.0.0.0'",
+                both,
+                "host-address '0.0.0.0' and guest 'fd00::5' are of two families",
+            ),
+            (
+                "guest='10.0.0.5' host-address='::'",
+                both,
+                "host-address '::' and guest '10.0.0.5' are of two families",
+            ),
             ("guest='fd00::5' host-address='::1'", both, "host-address '::1' does not work: "),
             (
                 "guest='fd00::5' host-address='fe80::1'",
                 both,
                 "host-address 'fe80::1' cannot be an address of the host",
+            ),
+            (
+                "guest='10.0.0.5' host-address='224.0.0.1'",
+                v4,
+                "host-address '224.0.0.1' cannot be an address of the host",
+            ),
+            (
+                "guest='10.0.0.5' host-address='255.255.255.255'",
+                v4,
+                "host-address '255.255.255.255' cannot be an address of the host",
+            ),
+            (
+                "guest='10.0.0.5' host-address='0.0.0.7'",
+                v4,
+                "host-address '0.0.0.7' cannot be an address of the host",
             ),
         ] {
             let told = forward(attributes, ips);

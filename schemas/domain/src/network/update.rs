@@ -113,6 +113,19 @@ fn impossible(message: impl Into<String>) -> UpdateError {
     UpdateError::Impossible(message.into())
 }
 
+fn several(what: &str, network: &str) -> UpdateError {
+    let all = what.strip_suffix('y').map_or_else(|| format!("{what}s"), |stem| format!("{stem}ies"));
+    impossible(format!("multiple matching {all} were found in network '{network}'"))
+}
+
+/// The same without a place: that is one of the network's definition, which is not what somebody has just written.
+fn unplaced(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    for one in &mut diagnostics {
+        (one.line, one.column) = (0, 0);
+    }
+    diagnostics
+}
+
 impl Network {
     /// The network with a change. `parent` counts the `<ip>` elements from 0; none means the first that fits.
     pub fn updated(&self, change: Change, part: &Part, parent: Option<usize>) -> Result<Self, UpdateError> {
@@ -120,7 +133,7 @@ impl Network {
         network.change(change, part, parent)?;
         let problems = network.validate();
         if !problems.is_empty() {
-            return Err(UpdateError::Bad(ParseError { diagnostics: problems }));
+            return Err(UpdateError::Bad(ParseError { diagnostics: unplaced(problems) }));
         }
         network.check_output().map_err(UpdateError::Bad)?;
         Ok(network)
@@ -130,7 +143,6 @@ impl Network {
         let name = self.name.to_string();
         match part {
             Part::DhcpHost(host) => {
-                let hosts = &mut self.dhcp_of(host.ip.map(|ip| ip.is_ipv6()), parent)?.hosts;
                 let fits_all = |o: &DhcpHost| {
                     fits(&host.mac, &o.mac)
                         && fits(&host.id, &o.id)
@@ -148,7 +160,27 @@ impl Network {
                         || same(&host.id, &o.id)
                         || (host.mac.is_none() && same(&host.name, &o.name))
                 };
-                Editor { what: "dhcp host entry", network: &name, entries: hosts }.apply(
+                let what = "dhcp host entry";
+                // Without an address any <dhcp> may have it.
+                let has = |ip: &NetworkIp| {
+                    let is_it = |o: &DhcpHost| match change {
+                        Change::Delete => fits_all(o),
+                        _ => identity(o),
+                    };
+                    ip.dhcp.as_ref().is_some_and(|dhcp| dhcp.hosts.iter().any(is_it))
+                };
+                let is_added = matches!(change, Change::AddFirst | Change::AddLast);
+                let parent = if parent.is_none() && host.ip.is_none() && !is_added {
+                    let mut found = (0..self.ips.len()).filter(|index| has(&self.ips[*index]));
+                    match (found.next(), found.next()) {
+                        (Some(_), Some(_)) => return Err(several(what, &name)),
+                        (one, _) => one,
+                    }
+                } else {
+                    parent
+                };
+                let hosts = &mut self.dhcp_of(host.ip.map(|ip| ip.is_ipv6()), parent)?.hosts;
+                Editor { what, network: &name, entries: hosts }.apply(
                     change,
                     host,
                     &clash,
@@ -308,9 +340,7 @@ impl<T: Clone> Editor<'_, T> {
         let find = |entries: &[T], is_it: &dyn Fn(&T) -> bool| {
             let mut found = entries.iter().enumerate().filter(|(_, e)| is_it(e)).map(|(index, _)| index);
             match (found.next(), found.next()) {
-                (Some(_), Some(_)) => {
-                    Err(impossible(format!("multiple matching {what}s were found in network '{network}'")))
-                }
+                (Some(_), Some(_)) => Err(several(what, network)),
                 (one, _) => Ok(one),
             }
         };
