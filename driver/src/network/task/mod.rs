@@ -34,6 +34,8 @@ const MAILBOX: usize = 256;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One that lived so long is started again at once.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// One that ends so soon after it was told to read its files again ended of that.
+const OF_READING: Duration = Duration::from_secs(2);
 
 /// What a network is asked.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ pub(super) fn spawn(
         process: None,
         server: 0,
         server_since: Instant::now(),
+        server_told: None,
         wait: Duration::ZERO,
         rules: Rules::new(),
     };
@@ -168,6 +171,8 @@ struct Task {
     /// Counts the dnsmasq processes of this network.
     server: u64,
     server_since: Instant,
+    /// When it was last told to read its files again.
+    server_told: Option<Instant>,
     /// How long the next start of dnsmasq waits.
     wait: Duration,
     rules: Rules,
@@ -199,7 +204,7 @@ impl Task {
                     }
                 }
                 Event::ServerEnded(number) if number == self.server && self.live.is_some() => {
-                    self.server_ended()
+                    self.server_ended().await;
                 }
                 Event::StartServer(number) if number == self.server && self.live.is_some() => {
                     self.start_server().await;
@@ -531,10 +536,12 @@ impl Task {
         if let (Some(new), Some(held)) = (&process, &self.process)
             && Arc::ptr_eq(new, held)
         {
+            self.server_told = Some(Instant::now());
             return;
         }
         self.server += 1;
         self.server_since = Instant::now();
+        self.server_told = None;
         self.process.clone_from(&process);
         let Some(process) = process else { return };
         let (number, mailbox) = (self.server, self.entry.mailbox().clone());
@@ -545,13 +552,18 @@ impl Task {
         });
     }
 
-    fn server_ended(&mut self) {
+    async fn server_ended(&mut self) {
         self.process = None;
         if self.server_since.elapsed() >= GOOD_LIFE {
             self.wait = Duration::ZERO;
         }
         tracing::warn!("the dnsmasq of network '{}' ended: it is started again", self.entry.name);
-        self.start_server_later();
+        // What we did ourselves is no reason to wait: the next one reads the files as it starts.
+        if self.server_told.take().is_some_and(|told| told.elapsed() < OF_READING) {
+            self.start_server().await;
+        } else {
+            self.start_server_later();
+        }
     }
 
     fn start_server_later(&mut self) {
