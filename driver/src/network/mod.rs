@@ -5,6 +5,7 @@
 
 pub mod bridge;
 mod choose;
+mod conntrack;
 pub mod dnsmasq;
 pub mod events;
 pub mod leases;

@@ -120,7 +120,17 @@ fn forwarded(Resolved { forward, address }: &Resolved) -> Vec<Value> {
     let asked = one_of_row(&original, forward.host_port, forward.last_host_port);
     let to = one_address("daddr", *address);
     let port = one_of_row(&asked_port(forward.protocol), forward.port, forward.last_port());
-    [vec![translated(), direction("original"), to], port, asked].concat()
+    // Of another address of the host it may have been a forward that is gone.
+    let host = forward.one_host_address().map(|host| {
+        let original = json!({ "ct": { "key": format!("{} daddr", family(host)), "dir": "original" } });
+        json!({ "match": { "op": "==", "left": original, "right": host.to_string() } })
+    });
+    [vec![translated(), direction("original"), to], port, asked, host.into_iter().collect()].concat()
+}
+
+/// Of no connection that another one has announced (`IPS_EXPECTED`), as that for the data of FTP.
+fn unexpected() -> Value {
+    json!({ "match": { "op": "==", "left": { "&": [{ "ct": { "key": "status" } }, 1] }, "right": 0 } })
 }
 
 fn accept() -> Value {
@@ -227,6 +237,9 @@ fn filter(
         let mut inward = with(vec![meta("oifname", bridge)], "iifname");
         inward.push(address("daddr", "==", subnet));
         if hidden {
+            // The kernel goes on with what came by a forwarded port that is gone, and somebody else may have the address.
+            let gone = [inward.clone(), vec![direction("original"), translated(), unexpected()]].concat();
+            t.rule("forward", [gone, vec![json!({ "drop": null })]].concat());
             inward.push(ct("state", json!(["established", "related"])));
         }
         inward.push(accept());
@@ -406,6 +419,20 @@ mod test {
                 assert_eq!(address.and_then(|m| m["right"].as_str()), host, "{attributes}");
             }
         }
+    }
+
+    #[test]
+    fn what_came_by_a_forward_that_is_gone_is_no_answer() {
+        let text = "<network><name>n</name><forward/><bridge name='b0'/><ip address='10.0.0.1' prefix='24'/></network>";
+        let parsed = berth_domain::network::parse_network(text).expect("good");
+        let all = ruleset(&parsed.network, "b0", &[], None);
+        let commands = all["nftables"].as_array().expect("commands");
+        let rules = commands.iter().map(|c| c["add"]["rule"]["expr"].to_string());
+        let rules: Vec<String> = rules.collect();
+        let has = |words: &[&str]| rules.iter().position(|r| words.iter().all(|w| r.contains(w)));
+        let dropped = has(&["\"original\"", "\"dnat\"", "\"drop\""]);
+        let answers = has(&["\"established\"", "\"accept\""]);
+        assert!(dropped.is_some() && dropped < answers, "{rules:#?}");
     }
 
     #[test]

@@ -522,6 +522,7 @@ impl Task {
         self.server += 1;
         self.process = None;
         let undone = self.undo(&record, &live).await;
+        self.rules.made().settle(&[]).await;
         self.ports.clear();
         self.publish();
         self.tell(Kind::Stopped);
