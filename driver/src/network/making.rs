@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use berth_domain::network::{ForwardMode, Network, PortForward};
+use berth_domain::network::{ForwardMode, Network, PortForward, Service};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -55,6 +55,8 @@ pub struct Plan {
     pub ports: Vec<Port>,
     /// Addresses that were chosen for guests.
     pub fixed: BTreeMap<String, Ipv4Addr>,
+    /// What the host answers at the addresses of all networks that run.
+    pub services: Vec<Service>,
     /// Its files.
     pub files: Files,
     /// Its rules as they were made last.
@@ -323,7 +325,7 @@ impl Plan {
         }
         let guests = self.ports.iter().map(|p| p.mac.clone()).collect();
         let isolated = Some(&guests).filter(|_| self.isolates());
-        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated);
+        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated, &self.services);
         nft::apply(&wanted).await?;
         self.made.settle(resolved).await;
         let name = rules::table(&self.bridge);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
+use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, Service, network_address};
 use serde_json::{Value, json};
 
 /// A forwarded port with the guest's address.
@@ -166,19 +166,20 @@ pub fn count(text: &Value) -> usize {
 }
 
 /// All rules, in one transaction that replaces those that were there. `isolated`, where guests may have to be kept from each
-/// other, has the hardware addresses of all.
+/// other, has the hardware addresses of all; `services` is what the host answers at the addresses of all networks.
 pub fn ruleset(
     network: &Network,
     bridge: &str,
     forwards: &[Resolved],
     isolated: Option<&BTreeSet<String>>,
+    services: &[Service],
 ) -> Value {
     let mut commands = forget(bridge);
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
     filter(&mut t, network, bridge, forwards, isolated);
-    nat(&mut t, network, bridge, forwards);
+    nat(&mut t, network, bridge, forwards, services);
     json!({ "nftables": t.commands })
 }
 
@@ -269,7 +270,7 @@ fn translates(network: &Network, address: IpAddr) -> bool {
 }
 
 /// Addresses that are changed on the way.
-fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
+fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved], services: &[Service]) {
     let hidden: Vec<(IpAddr, u8)> = network
         .ips
         .iter()
@@ -316,6 +317,14 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     }
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
+    // Guests of all networks keep their name servers and DHCP, whatever is forwarded.
+    for service in services.iter().filter(|s| forwards.iter().any(|r| s.is_met(&r.forward))) {
+        let port = compare("==", &asked_port(service.protocol), service.port);
+        let rule = vec![one_address("daddr", service.address), port, json!({ "return": null })];
+        for chain in ["prerouting", "output"] {
+            t.rule(chain, rule.clone());
+        }
+    }
     for resolved @ Resolved { forward, address: guest } in forwards {
         let to_address = forward.one_host_address().map(|host| one_address("daddr", host));
         // An address that the host does not have, or not yet, is another machine's: what is for that goes there.
@@ -399,7 +408,7 @@ mod test {
                 forward,
             };
             let forwards: Vec<Resolved> = parsed.network.forwards().into_iter().map(resolve).collect();
-            let all = ruleset(&parsed.network, "b0", &forwards, None);
+            let all = ruleset(&parsed.network, "b0", &forwards, None, &[]);
             for chain in ["prerouting", "output"] {
                 let commands = all["nftables"].as_array().expect("commands");
                 let rules = commands.iter().map(|c| &c["add"]["rule"]).filter(|r| r["chain"] == chain);
@@ -425,7 +434,7 @@ mod test {
     fn what_came_by_a_forward_that_is_gone_is_no_answer() {
         let text = "<network><name>n</name><forward/><bridge name='b0'/><ip address='10.0.0.1' prefix='24'/></network>";
         let parsed = berth_domain::network::parse_network(text).expect("good");
-        let all = ruleset(&parsed.network, "b0", &[], None);
+        let all = ruleset(&parsed.network, "b0", &[], None, &[]);
         let commands = all["nftables"].as_array().expect("commands");
         let rules = commands.iter().map(|c| c["add"]["rule"]["expr"].to_string());
         let rules: Vec<String> = rules.collect();

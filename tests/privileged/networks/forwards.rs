@@ -10,7 +10,7 @@ use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
-use super::define;
+use super::{Guest, define};
 
 pub const TESTS: &[Test] = &[
     ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_of_a_domain_lead_it_to_itself", || in_own_network(hairpin_of_domain)),
     ("networks::ports_in_a_row_lead_to_others_in_a_row", || in_own_network(rows)),
     ("networks::a_port_that_leads_nowhere_any_more_leads_nobody", || in_own_network(gone)),
+    ("networks::guests_keep_their_name_server", || in_own_network(name_server)),
     ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
 ];
 
@@ -532,5 +533,54 @@ fn gone() -> Outcome {
         // Those that answer have the networks of guests; no later round is to find them.
         drop(asker);
     }
+    Ok(())
+}
+
+/// A network can forward the ports of name servers and DHCP: those of the networks themselves stay what they are, in
+/// whichever order they start.
+fn name_server() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let dhcp = |net: u8| {
+        format!(
+            "<ip address='10.{net}.0.1' prefix='24'><dhcp><range start='10.{net}.0.2' end='10.{net}.0.9'/></dhcp></ip>"
+        )
+    };
+    let host = |net: u8| format!("<dns><host ip='10.{net}.0.77'><hostname>hh{net}</hostname></host></dns>");
+    let forwards = settings(
+        "<b:forward proto='udp' host-port='53' guest='10.7.0.5'/><b:forward host-port='53' guest='10.7.0.5'/>
+         <b:forward proto='udp' host-port='67' guest='10.7.0.5'/>",
+    );
+    define(&daemon, "a", &format!("{forwards}<forward/><bridge name='net7'/>{}{}", host(7), dhcp(7)))?;
+    define(&daemon, "b", &format!("<forward/><bridge name='net8'/>{}{}", host(8), dhcp(8)))?;
+    let own = settings("<b:forward proto='udp' host-address='10.8.0.1' host-port='53' guest='10.9.0.5'/>");
+    define(&daemon, "c", &format!("{own}<bridge name='net9'/>{}", dhcp(9)))?;
+    for (round, order) in [["a", "b"], ["b", "a"]].into_iter().enumerate() {
+        for name in order {
+            daemon.ok(&["net-start", name])?;
+        }
+        let guest = neighbour("net7", &format!("ga{round}"), &["10.7.0.5/24"])?;
+        guest.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+        guest.inside(|| answers_datagrams(53, "forwarded"))?;
+        guest.answers(53, "forwarded")?;
+        for net in [7, 8] {
+            let one = Guest::new(&daemon, &format!("net{net}"), &format!("g{net}{round}"))?;
+            one.address()?;
+            let server = format!("10.{net}.0.1");
+            wait_for(&format!("the name server of {net}, round {round}"), 5, || {
+                one.looks_up(&format!("hh{net}"), &server).is_ok_and(|t| t.contains(".0.77")).then_some(())
+            })?;
+        }
+        let asker = Asker::new(&outside, 5556)?;
+        asker.expects(53, Some("forwarded"), "the forwarded port")?;
+        ensure!(outside.hears("192.0.2.1:53")?.starts_with("forwarded "), "the forwarded port by TCP");
+        daemon.ok(&["net-destroy", "a"])?;
+        let error = daemon.virsh(&["net-start", "c"])?.fails()?;
+        ensure!(error.contains("port 53/udp of 10.8.0.1 cannot be forwarded"), "{error}");
+        daemon.ok(&["net-destroy", "b"])?;
+    }
+    daemon.ok(&["net-start", "c"])?;
+    let error = daemon.virsh(&["net-start", "b"])?.fails()?;
+    ensure!(error.contains("cannot answer at port 53/udp of 10.8.0.1"), "{error}");
     Ok(())
 }

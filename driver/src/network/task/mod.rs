@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_domain::network::Network;
+use berth_domain::network::{Network, Service};
 use berth_schemas::name::DomainName;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -223,6 +223,7 @@ impl Task {
             self.adopt(record, *network).await;
         }
         self.publish();
+        self.tell_others();
         if !self.lifecycle().known() {
             self.shared.registry.forget(&self.entry);
         }
@@ -380,9 +381,34 @@ impl Task {
             bridge,
             ports: self.ports.iter().map(|t| t.port.clone()).collect(),
             fixed: self.fixed.clone(),
+            services: self.services(network),
             files: self.shared.files(self.entry.uuid),
             made: self.rules.made(),
         })
+    }
+
+    /// What the host answers at the addresses of all networks that run, and of this one.
+    fn services(&self, own: &Network) -> Vec<Service> {
+        let others = self.others().into_iter().filter_map(|s| s.live.clone());
+        let others: Vec<Service> = others.flat_map(|n| n.services()).collect();
+        own.services().into_iter().chain(others).collect()
+    }
+
+    /// Ports that lead to guests of other networks are none of what the host answers at the addresses of this one, which they
+    /// did not know.
+    fn tell_others(&self) {
+        let Some(live) = &self.live else { return };
+        let services = live.services();
+        for entry in self.shared.registry.entries().into_iter().filter(|e| e.uuid != self.entry.uuid) {
+            let forwards = entry.snapshot().forwards();
+            if services.iter().any(|s| forwards.iter().any(|f| s.is_met(f))) {
+                // That task may be waiting for this one.
+                tokio::spawn(async move {
+                    // The network is gone.
+                    let _ = entry.mailbox().send(Event::MakeRules { asked: true }).await;
+                });
+            }
+        }
     }
 
     /// Of what runs; none where nothing is made on the host.
@@ -477,7 +503,8 @@ impl Task {
             return Err(NetworkError::Unsupported(problems));
         }
         self.ports.clear();
-        self.check_forwards(network.forwards()).await?;
+        self.check_services(&network)?;
+        self.check_forwards(&network, network.forwards()).await?;
         let plan = self.plan_of(&network);
         self.undo_former(plan.as_ref().map(|p| p.bridge.as_str())).await?;
         if let Some(plan) = &plan {
@@ -504,6 +531,7 @@ impl Task {
         self.note().await;
         killpoint::reached("network-started");
         self.publish();
+        self.tell_others();
         // Nobody looked for it while it was not known to run.
         self.entry.touched().notify_one();
         self.tell(Kind::Started);
@@ -618,7 +646,7 @@ impl Task {
             }
             let before = self.live.as_ref().map(|n| n.forwards()).unwrap_or_default();
             let new = live.forwards().into_iter().filter(|f| !before.contains(f)).collect();
-            self.check_forwards(new).await?;
+            self.check_forwards(live, new).await?;
         }
         // First what cannot be written at all; both change, or neither.
         if let Some(next) = &next {

@@ -4,11 +4,12 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use berth_domain::model::DirectMode;
 use berth_domain::network::model::Portgroup;
-use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
+use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward, Service};
 
 use super::{Answer, Task};
 use crate::engine::publish::blocking;
@@ -20,8 +21,8 @@ use crate::network::making;
 use crate::network::occupied::{self, Others};
 use crate::network::record::Taken;
 use crate::network::{
-    BridgePort, Claim, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
-    sysctl,
+    BridgePort, Claim, Connection, NetworkError, PartChange, Port, Snapshot, choose, dnsmasq, nft,
+    read_leases, server, sysctl,
 };
 
 impl Task {
@@ -129,7 +130,7 @@ impl Task {
         let own: Vec<PortForward> = live.forwards();
         match wanted.iter().find_map(|f| Some((f, own.iter().find(|other| other.meets(f))?))) {
             Some((forward, other)) => refuse(taken(forward, other)),
-            None => self.check_forwards(wanted).await,
+            None => self.check_forwards(live, wanted).await,
         }
     }
 
@@ -170,11 +171,35 @@ impl Task {
         }
     }
 
+    /// What is known of the other networks.
+    pub(super) fn others(&self) -> Vec<Arc<Snapshot>> {
+        self.shared.registry.all().into_iter().filter(|s| s.uuid != self.entry.uuid).collect()
+    }
+
+    /// Whether nobody forwards what the host is to answer at the addresses of a network.
+    pub(super) fn check_services(&self, network: &Network) -> Result<(), NetworkError> {
+        let services = network.services();
+        let forwards: Vec<PortForward> = self.others().iter().flat_map(|s| s.forwards()).collect();
+        let meant = |s: &&Service| forwards.iter().any(|f| s.is_meant(f));
+        services.iter().find(meant).map_or(Ok(()), |service| {
+            let (port, protocol, address) = (service.port, service.protocol, service.address);
+            Err(NetworkError::Failed(format!(
+                "network '{}' cannot answer at port {port}/{protocol} of {address}: it is forwarded to a guest of another network",
+                self.entry.name
+            )))
+        })
+    }
+
     /// Whether ports of the host lead nowhere yet, but by the document of this network itself, and no program of the host
-    /// listens on them: what leads to somebody is not taken away from it.
-    pub(super) async fn check_forwards(&self, wanted: Vec<PortForward>) -> Result<(), NetworkError> {
-        let all = self.shared.registry.all();
-        let others = all.iter().filter(|s| s.uuid != self.entry.uuid).flat_map(|s| s.forwards());
+    /// listens on them: what leads to somebody is not taken away from it. The servers of our networks are not in the way:
+    /// they keep what they answer, unless somebody wants their very address.
+    pub(super) async fn check_forwards(
+        &self,
+        network: &Network,
+        wanted: Vec<PortForward>,
+    ) -> Result<(), NetworkError> {
+        let all = self.others();
+        let others = all.iter().flat_map(|s| s.forwards());
         let there: Vec<PortForward> =
             others.chain(self.ports.iter().flat_map(|t| t.port.forwards().collect::<Vec<_>>())).collect();
         match wanted.iter().find_map(|f| Some((f, there.iter().find(|other| other.meets(f))?))) {
@@ -182,7 +207,19 @@ impl Task {
             None if wanted.is_empty() => return Ok(()),
             None => {}
         }
-        let looked = blocking(move || Ok(listening::in_the_way(&wanted))).await;
+        if let Some(service) = self.services(network).iter().find(|s| wanted.iter().any(|f| s.is_meant(f))) {
+            let (port, protocol, address) = (service.port, service.protocol, service.address);
+            return Err(NetworkError::Failed(format!(
+                "port {port}/{protocol} of {address} cannot be forwarded: a network's own name server or DHCP is there"
+            )));
+        }
+        let running = all.iter().filter(|s| s.active()).map(|s| s.uuid).chain([self.entry.uuid]);
+        let files: Vec<_> = running.map(|uuid| self.shared.files(uuid)).collect();
+        let looked = blocking(move || {
+            let ours = files.iter().flat_map(|f| server::sockets(&f.config, &f.pid)).collect();
+            Ok(listening::in_the_way(&wanted, &ours))
+        });
+        let looked = looked.await;
         match looked.unwrap_or_else(|e| Some(format!("cannot look who listens on ports of the host: {e}"))) {
             Some(why) => Err(NetworkError::Failed(why)),
             None => Ok(()),
