@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     ("networks::a_guest_cannot_take_all_addresses", || in_own_network(starvation)),
     ("networks::who_knows_its_guests_reads_its_files_again", || in_own_network(known_again)),
     ("networks::a_dnsmasq_that_ends_of_reading_is_back_at_once", || in_own_network(ended_of_reading)),
+    ("networks::guests_that_are_gone_keep_no_address_from_others", || in_own_network(given_up)),
     ("networks::a_change_is_kept_or_not_made", || in_own_network(all_or_nothing)),
 ];
 
@@ -205,6 +206,44 @@ fn known_again() -> Outcome {
     Guest::with(&daemon, "few0", "gc", Some("02:00:00:00:09:01"))?;
     ensure_eq!(servers(daemon.work()), server, "the dnsmasq at the end");
     daemon.ok(&["net-destroy", "few"]).map(drop)
+}
+
+/// More transient domains than addresses, one after the other; a defined one keeps its own meanwhile.
+fn given_up() -> Outcome {
+    let daemon = Daemon::start()?;
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.4'/></dhcp></ip>";
+    define(&daemon, "few", inner)?;
+    daemon.ok(&["net-start", "few"])?;
+    roots::script(daemon.work(), "udhcpc", "[ \"$1\" = bound ] && echo got $ip; true")?;
+    let script = daemon.work().join("udhcpc").to_string_lossy().into_owned();
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let asks = |name: &str| -> Result<String, String> {
+        let pid = daemon.pid_of(name, "initPid")?.to_string();
+        let client =
+            [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "8", "-T", "1", "-s", &script];
+        let text = run(&[&["nsenter", "-t", &pid, "-n"], &client[..]].concat())?;
+        let got = text.lines().find_map(|l| l.strip_prefix("got "));
+        got.map(str::to_owned).ok_or_else(|| format!("no address: {text}"))
+    };
+    let interface = "<interface type='network'><source network='few'/></interface>";
+    let init = ["/bin/sleep", "1000"];
+    let root = daemon.busybox("t-kept")?;
+    daemon.define("t-kept", &domain_xml("t-kept", &root, &init, interface))?;
+    daemon.ok(&["start", "t-kept"])?;
+    let kept = asks("t-kept")?;
+    daemon.ok(&["destroy", "t-kept"])?;
+    for number in 1..=5 {
+        let name = format!("t-gone{number}");
+        let file = daemon.file(&format!("{name}.xml"), &domain_xml(&name, &root, &init, interface))?;
+        daemon.ok(&["create", &file])?;
+        let got = asks(&name).map_err(|e| format!("number {number}: {e}"))?;
+        ensure!(got != kept, "number {number} has the address of the defined one");
+        daemon.ok(&["destroy", &name])?;
+    }
+    daemon.ok(&["start", "t-kept"])?;
+    ensure_eq!(asks("t-kept")?, kept, "the address of the defined one");
+    Ok(())
 }
 
 /// An end that a change of ours has caused is no reason to wait, however often.

@@ -2,8 +2,9 @@
 //!
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,6 +16,7 @@ use super::{Answer, Task};
 use crate::engine::publish::blocking;
 use crate::files;
 use crate::host::listening;
+use crate::network::bridge::Netlink;
 use crate::network::leases::{self, Lease};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
@@ -55,6 +57,11 @@ impl Task {
                 self.fixed.retain(|mac, a| here(mac) || !port.addresses().any(|own| own == IpAddr::V4(*a)));
                 for address in back {
                     self.take_back(address, &format!("domain '{}' has it by its document", port.name))
+                        .await?;
+                }
+                let given_up = if claim == Claim::New { self.given_up(&live, &port).await } else { None };
+                if let Some(address) = given_up {
+                    self.take_back(address.into(), "no other one is left, and who had it is not here")
                         .await?;
                 }
                 self.ports.push(Taken { port, dev, portgroup: group });
@@ -147,13 +154,7 @@ impl Task {
         }
         let leases = read_leases(&self.shared, self.entry.uuid).await;
         let ports: Vec<&Port> = self.ports.iter().map(|t| &t.port).collect();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let others = Others {
-            ports: &ports,
-            fixed: &self.fixed,
-            leases: &leases,
-            now: i64::try_from(now).unwrap_or(i64::MAX),
-        };
+        let others = Others { ports: &ports, fixed: &self.fixed, leases: &leases, now: now() };
         let name = &self.entry.name;
         match (occupied::check(live, port, others), claim) {
             (Ok(back), Claim::New) => Ok(back),
@@ -286,6 +287,39 @@ impl Task {
         Err(NetworkError::Failed(why))
     }
 
+    /// The address that somebody who is gone still has, where none is left for a new guest.
+    async fn given_up(&self, live: &Network, port: &Port) -> Option<Ipv4Addr> {
+        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4() && ip.dhcp.is_some()) {
+            return None;
+        }
+        let mut leases = read_leases(&self.shared, self.entry.uuid).await;
+        let now = now();
+        leases.retain(|l| l.expiry == 0 || l.expiry > now);
+        let guests: Vec<&Port> = self.ports.iter().map(|t| &t.port).chain([port]).collect();
+        let definitions = self.shared.definitions.get();
+        let is_defined = |mac: &str| definitions.is_some_and(|d| d.0(mac));
+        let choose = |heard: &BTreeSet<String>| {
+            choose::given_up(live, &guests, &self.fixed, &leases, heard, is_defined)
+        };
+        // Mostly there is one left.
+        choose(&BTreeSet::new())?;
+        match self.heard(live).await {
+            Ok(heard) => choose(&heard),
+            Err(e) => {
+                tracing::warn!("network '{}' takes no address back: {e}", self.entry.name);
+                None
+            }
+        }
+    }
+
+    /// Hardware addresses on the network's bridge.
+    async fn heard(&self, live: &Network) -> Result<BTreeSet<String>, String> {
+        let netlink = Netlink::open()?;
+        let bridge = live.bridge.as_ref().and_then(|b| b.name.as_deref()).unwrap_or_default();
+        let link = netlink.link(bridge).await?.ok_or_else(|| format!("there is no bridge '{bridge}'"))?;
+        netlink.heard_by(link.index).await
+    }
+
     /// dnsmasq gives nobody an address that it has given to another, and forgets no lease while it runs. It is started again
     /// when it is told of the guest.
     async fn take_back(&mut self, address: IpAddr, why: &str) -> Result<(), NetworkError> {
@@ -402,6 +436,12 @@ impl Task {
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// The class of an interface: the one that it names, else the default.
