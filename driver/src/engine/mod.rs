@@ -349,7 +349,7 @@ impl Engine {
                 tracing::warn!("{outcome}: cannot run '{}': {e}", program.path().display());
             }
         }
-        Ok(Arc::new(Self {
+        let engine = Arc::new(Self {
             host,
             cgroups: cgroups.map_err(io::Error::other)?,
             sockets: Sockets::open(&layout.controllers())?,
@@ -369,7 +369,16 @@ impl Engine {
             view,
             config: RwLock::new(Arc::new(config)),
             layout,
-        }))
+        });
+        let itself = Arc::downgrade(&engine);
+        engine.networks.ask_about_macs(move |mac| {
+            let has =
+                |domain: &Domain| domain.devices.interfaces.iter().any(|i| i.mac.eq_ignore_ascii_case(mac));
+            itself
+                .upgrade()
+                .is_some_and(|e| e.registry.all().iter().any(|s| s.next.as_deref().is_some_and(has)))
+        });
+        Ok(engine)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Does not know what a network is.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -17,16 +18,20 @@ struct Listener {
     protocol: Protocol,
     address: IpAddr,
     port: u16,
+    /// Number of its file.
+    socket: Option<u64>,
 }
 
 /// Why some of these ports cannot be forwarded: the first whose connections a program of the host takes until now. Blocks.
 ///
-/// A forward to one address goes before a program that listens on all of them: that is what the address is said for.
-pub fn in_the_way(forwards: &[PortForward]) -> Option<String> {
+/// A forward to one address goes before a program that listens on all of them: that is what the address is said for. `ours`
+/// are sockets that are in nobody's way.
+pub fn in_the_way(forwards: &[PortForward], ours: &HashSet<u64>) -> Option<String> {
     if forwards.is_empty() {
         return None;
     }
-    let all = listeners();
+    let all: Vec<Listener> =
+        listeners().into_iter().filter(|l| l.socket.is_none_or(|socket| !ours.contains(&socket))).collect();
     forwards.iter().find_map(|forward| {
         let first =
             all.iter().filter(|l| meets(forward, l) && is_taken(forward, l.port)).min_by_key(|l| l.port)?;
@@ -89,7 +94,7 @@ fn listeners() -> Vec<Listener> {
     all
 }
 
-/// One line: `sl local_address rem_address st ...`. A UDP socket that is connected to somebody hears nobody else.
+/// One line: `sl local_address rem_address st queues timer retrnsmt uid timeout inode ...`. A UDP socket that is connected to somebody hears nobody else.
 fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
     const LISTEN: &str = "0A";
     const CLOSE: &str = "07";
@@ -99,7 +104,13 @@ fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
         return None;
     }
     let (address, port) = local.split_once(':')?;
-    Some(Listener { protocol, address: address_of(address)?, port: u16::from_str_radix(port, 16).ok()? })
+    let socket = fields.nth(5).and_then(|number| number.parse().ok());
+    Some(Listener {
+        protocol,
+        address: address_of(address)?,
+        port: u16::from_str_radix(port, 16).ok()?,
+        socket,
+    })
 }
 
 /// Words of 32 bits as this host has them in memory, each as a number.
@@ -137,6 +148,7 @@ mod test {
         let listens = "   0: 3500007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000 101 0 17 1 0 100 0 0 10 5";
         if cfg!(target_endian = "little") {
             assert_eq!(tcp(listens), Some(("127.0.0.53".to_owned(), 53)));
+            assert_eq!(listener(listens, Protocol::Tcp).and_then(|l| l.socket), Some(17));
         }
         assert_eq!(tcp("   0: 00000000:0016 00000000:0000 0A 0"), Some(("0.0.0.0".to_owned(), 22)));
         let v6 = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0";
@@ -165,13 +177,18 @@ mod test {
         let other_port = other.local_addr().expect("its address").port();
         let heard = UdpSocket::bind("127.0.0.9:0").expect("a port");
         let heard_port = heard.local_addr().expect("its address").port();
-        let told = |f: PortForward| in_the_way(&[f]);
+        let told = |f: PortForward| in_the_way(&[f], &HashSet::new());
         let row = (port.saturating_sub(1), port);
         let message = format!(
             "port {port}/tcp cannot be forwarded: a program of the host listens; with a 'host-address' only that one is forwarded"
         );
         assert_eq!(told(forward(Protocol::Tcp, None, (port, port))), Some(message));
         assert!(told(forward(Protocol::Tcp, None, row)).is_some());
+        use std::os::fd::AsRawFd;
+        let file = fs::read_link(format!("/proc/self/fd/{}", all.as_raw_fd())).expect("a socket");
+        let number = file.to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>();
+        let ours = HashSet::from([number.parse().expect("its number")]);
+        assert_eq!(in_the_way(&[forward(Protocol::Tcp, None, (port, port))], &ours), None, "ours");
         // One address goes before all of them.
         assert_eq!(told(forward(Protocol::Tcp, Some("127.0.0.7"), (port, port))), None);
         assert_eq!(told(forward(Protocol::Tcp, Some("::"), (port, port))), None);

@@ -2,6 +2,7 @@
 //!
 //! Does not know what a network is for.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{BridgeStpState, LinkAttribute, LinkInfo};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 use rtnetlink::{Error, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
@@ -105,6 +107,27 @@ impl Netlink {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|e| format!("cannot speak netlink: {e}"))?;
         Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+
+    /// Hardware addresses that a bridge has heard of lately.
+    pub async fn heard_by(&self, bridge: u32) -> Result<BTreeSet<String>, String> {
+        within(async {
+            let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+            let all: Vec<_> =
+                request.execute().try_collect().await.map_err(failed("list who a bridge has heard"))?;
+            let mac = |message: NeighbourMessage| {
+                let is_its = |a: &NeighbourAttribute| *a == NeighbourAttribute::Controller(bridge);
+                let its = message.attributes.iter().any(is_its);
+                message.attributes.into_iter().filter(|_| its).find_map(|a| match a {
+                    NeighbourAttribute::LinkLayerAddress(mac) => {
+                        Some(mac.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"))
+                    }
+                    _ => None,
+                })
+            };
+            Ok(all.into_iter().filter_map(mac).collect())
+        })
+        .await
     }
 
     /// All links.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use berth_domain::network::model::{DhcpRange, Network};
+use berth_domain::network::model::{DhcpHost, DhcpRange, Network};
 use berth_domain::network::same_network;
 
 use super::Port;
@@ -140,6 +140,56 @@ pub fn guest_address(
     last_free(&dhcp.ranges, &reserved).or_else(|| last_free(&dhcp.ranges, &in_use))
 }
 
+/// The address that is taken back from somebody who is no guest now, so that there is one for each guest that will ask; none
+/// where there is, or where nobody gives one up. First goes the oldest of those that no definition has (`is_defined`). Who is
+/// `heard` on the bridge without being a guest keeps what it has.
+pub fn given_up(
+    network: &Network,
+    guests: &[&Port],
+    fixed: &BTreeMap<String, Ipv4Addr>,
+    leases: &[Lease],
+    heard: &BTreeSet<String>,
+    is_defined: impl Fn(&str) -> bool,
+) -> Option<Ipv4Addr> {
+    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref())?;
+    let is_of = |h: &&DhcpHost, p: &Port| match &h.mac {
+        Some(mac) => *mac == p.mac,
+        None => h.name.as_ref() == Some(&p.name),
+    };
+    let is_said =
+        |p: &Port| dhcp.hosts.iter().filter(|h| is_of(h, p)).any(|h| h.ip.is_some_and(|ip| ip.is_ipv4()));
+    let is_leased = |p: &Port| leases.iter().any(|l| l.ip.is_ipv4() && l.mac.as_ref() == Some(&p.mac));
+    let has = |p: &Port| p.address.is_some() || fixed.contains_key(&p.mac) || is_said(p) || is_leased(p);
+    let wanted = guests.iter().filter(|p| !has(p)).count();
+    let said = dhcp.hosts.iter().filter_map(|h| h.ip);
+    let own = network.ips.iter().map(|ip| ip.address);
+    let theirs = guests.iter().flat_map(|p| p.addresses().chain(fixed.get(&p.mac).map(|a| IpAddr::V4(*a))));
+    let kept: BTreeSet<IpAddr> = said.chain(own).chain(theirs).collect();
+    let leased: BTreeSet<IpAddr> = leases.iter().map(|l| l.ip).collect();
+    let all = || dhcp.ranges.iter().flat_map(addresses_of).map(IpAddr::V4).filter(|a| !kept.contains(a));
+    if wanted == 0 || all().filter(|a| !leased.contains(a)).take(wanted).count() == wanted {
+        return None;
+    }
+    let is_here = |mac: &str| heard.contains(mac) || guests.iter().any(|p| p.mac == mac);
+    let of_range: BTreeSet<IpAddr> = all().filter(|a| leased.contains(a)).collect();
+    let gone = leases.iter().filter(|l| of_range.contains(&l.ip));
+    let gone = gone.filter_map(|l| Some((l, l.mac.as_deref()?))).filter(|(_, mac)| !is_here(mac));
+    let end = |l: &Lease| if l.expiry == 0 { i64::MAX } else { l.expiry };
+    match gone.min_by_key(|(l, mac)| (is_defined(mac), end(l)))?.0.ip {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The addresses of IPv4 of a range.
+fn addresses_of(range: &DhcpRange) -> impl Iterator<Item = Ipv4Addr> {
+    let ends = match (range.start, range.end) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Some((u32::from(first), u32::from(last))),
+        _ => None,
+    };
+    ends.into_iter().flat_map(|(first, last)| first..=last).map(Ipv4Addr::from)
+}
+
 /// The last address of IPv4 that is not taken.
 fn last_free(ranges: &[DhcpRange], taken: &BTreeSet<IpAddr>) -> Option<Ipv4Addr> {
     ranges.iter().rev().find_map(|range| {
@@ -155,6 +205,40 @@ mod test {
 
     fn route(text: &str, prefix: u8) -> HostRoute {
         HostRoute { address: text.parse().expect("address"), prefix, interface: 3, from_router: false }
+    }
+
+    #[test]
+    fn who_is_gone_gives_its_address_up() {
+        let text = "<network><name>n</name><bridge name='b'/><ip address='10.0.0.1' prefix='24'><dhcp>\
+                    <range start='10.0.0.1' end='10.0.0.4'/></dhcp></ip></network>";
+        let network = berth_domain::network::parse_network(text).expect("good").network;
+        let mac = |n: u8| format!("52:54:00:00:00:0{n}");
+        let lease = |n: u8, expiry: i64| Lease {
+            expiry,
+            mac: Some(mac(n)),
+            iaid: None,
+            ip: IpAddr::from([10, 0, 0, n]),
+            hostname: None,
+            client_id: None,
+        };
+        let port = |n: u8| Port { mac: mac(n), name: format!("d{n}"), ..Port::default() };
+        let told = |guests: &[Port], leases: &[Lease], heard: &[u8], defined: &[u8]| {
+            let guests: Vec<&Port> = guests.iter().collect();
+            let heard = heard.iter().map(|n| mac(*n)).collect();
+            let is_defined = |m: &str| defined.iter().any(|n| mac(*n) == m);
+            given_up(&network, &guests, &BTreeMap::new(), leases, &heard, is_defined).map(|a| a.octets()[3])
+        };
+        let all = [lease(2, 300), lease(3, 100), lease(4, 200)];
+        let new = [port(9)];
+        assert_eq!(told(&new, &all, &[], &[]), Some(3), "the oldest");
+        assert_eq!(told(&new, &all, &[], &[3]), Some(4), "not that of a definition");
+        assert_eq!(told(&new, &all, &[], &[2, 3, 4]), Some(3), "but where there is no other");
+        assert_eq!(told(&new, &all, &[3], &[2, 4]), Some(4), "nor that of who is heard");
+        assert_eq!(told(&new, &all, &[2, 3, 4], &[]), None, "nobody is gone");
+        assert_eq!(told(&new, &all[..2], &[], &[]), None, "one is free");
+        assert_eq!(told(&[port(8), port(9)], &all[..2], &[], &[]), Some(3), "one is free for two");
+        assert_eq!(told(&[port(2), port(9)], &all[..2], &[], &[]), None, "one has it already");
+        assert_eq!(told(&[port(2)], &all, &[], &[]), None, "nobody asks");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::Port;
 
 /// A guest of that name would be asked by browsers which proxy to use (CERT VU#598349): it is nobody's.
 const PROXY_NAME: &str = "wpad";
-/// Marks guests that are known by their hardware address.
-const KNOWN: &str = "guest";
+/// What dnsmasq itself marks guests with that have a line among the hosts. Marks of our own in those lines are not to be
+/// had: dnsmasq 2.90 crashes when it is told to read the file again after it has answered such a guest.
+const KNOWN: &str = "known";
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -263,8 +264,12 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
     let said: Vec<&DhcpHost> = all.collect();
     let has_own_line = |port: &Port| said.iter().any(|h| h.mac.as_ref() == Some(&port.mac));
     let guests: Vec<&Port> = ports.iter().filter(|p| !has_own_line(p)).collect();
-    let known = network.serves_known_guests().then(|| format!("set:{KNOWN}"));
+    let only_known = network.serves_known_guests();
     for host in &said {
+        // A name is nothing that tells one guest from others: nobody is known by it alone.
+        if only_known && is_name_alone(host) {
+            continue;
+        }
         // The line of the guest with that name has what is said of it: dnsmasq takes the first of several.
         let is_here = |p: &&Port| guest_name(p).is_some() && guest_name(p) == host.name;
         let is_taken = said.iter().any(|o| !is_name_alone(o) && o.name == host.name);
@@ -277,10 +282,7 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         let id = host.id.as_ref().map(|id| format!("id:{id}"));
         let ip = host.ip.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
         let lease = host.lease.map(lease_text);
-        // A name is nothing that tells one guest from others.
-        let known = known.clone().filter(|_| !is_name_alone(host));
-        let words: Vec<String> =
-            [host.mac.clone(), id, known, ip, name, lease].into_iter().flatten().collect();
+        let words: Vec<String> = [host.mac.clone(), id, ip, name, lease].into_iter().flatten().collect();
         out.push_str(&words.join(","));
         out.push('\n');
     }
@@ -293,13 +295,13 @@ pub fn hosts(network: &Network, ports: &[Port], fixed: &BTreeMap<String, Ipv4Add
         let of_family = |v6: bool| hosts.iter().filter_map(|h| h.ip).find(|ip| ip.is_ipv6() == v6);
         let own = own_address(network, port).or_else(|| fixed.get(&port.mac).copied()).map(IpAddr::V4);
         let ip = own.or_else(|| of_family(false)).map(|ip| ip.to_string());
-        if name.is_none() && ip.is_none() && known.is_none() {
+        if name.is_none() && ip.is_none() && !only_known {
             continue;
         }
         let v6 = of_family(true).map(|ip| format!("[{ip}]"));
         let lease = hosts.iter().find_map(|h| h.lease).map(lease_text);
         let words: Vec<String> =
-            [Some(port.mac.clone()), known.clone(), ip, v6, name, lease].into_iter().flatten().collect();
+            [Some(port.mac.clone()), ip, v6, name, lease].into_iter().flatten().collect();
         out.push_str(&words.join(","));
         out.push('\n');
     }
@@ -508,7 +510,7 @@ mod test {
                  <host mac='52:54:00:00:00:08' ip='10.77.0.8'/><host name='anybody' ip='10.77.0.7'/></dhcp></ip>"
             )
         };
-        let ignored = "dhcp-ignore=tag:!guest".to_owned();
+        let ignored = "dhcp-ignore=tag:!known".to_owned();
         let lan = |guests: &str| lines(&settings(guests));
         assert!(lan("known").contains(&ignored) && lan("known").contains(&"dhcp-ignore-clid".to_owned()));
         assert!(!lan("all").contains(&ignored) && !lan("all").contains(&"dhcp-ignore-clid".to_owned()));
@@ -520,8 +522,13 @@ mod test {
         });
         assert_eq!(
             hosts(&network(&settings("known")), &ports, &BTreeMap::new()),
-            "52:54:00:00:00:08,set:guest,10.77.0.8\n10.77.0.7,anybody\n\
-             52:54:00:00:00:01,set:guest,web\n52:54:00:00:00:02,set:guest\n"
+            "52:54:00:00:00:08,10.77.0.8\n52:54:00:00:00:01,web\n52:54:00:00:00:02\n"
+        );
+        // Who is known by name alone has what is said of it where a domain is it.
+        let anybody = Port { name: "anybody".into(), mac: "52:54:00:00:00:03".into(), ..Port::default() };
+        assert_eq!(
+            hosts(&network(&settings("known")), &[anybody], &BTreeMap::new()),
+            "52:54:00:00:00:08,10.77.0.8\n52:54:00:00:00:03,10.77.0.7,anybody\n"
         );
     }
 

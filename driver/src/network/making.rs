@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use berth_domain::network::{ForwardMode, Network, PortForward};
+use berth_domain::network::{ForwardMode, Network, PortForward, Service};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::bridge::{Netlink, Wanted};
 use super::rules::Resolved;
-use super::{Port, choose, dnsmasq, nft, rules, server, sysctl};
+use super::{Port, choose, conntrack, dnsmasq, nft, rules, server, sysctl};
 use crate::engine::publish::blocking;
 use crate::files;
 use crate::host::links::{self, bandwidth::Bucket};
@@ -55,23 +55,50 @@ pub struct Plan {
     pub ports: Vec<Port>,
     /// Addresses that were chosen for guests.
     pub fixed: BTreeMap<String, Ipv4Addr>,
+    /// What the host answers at the addresses of all networks that run.
+    pub services: Vec<Service>,
     /// Its files.
     pub files: Files,
     /// Its rules as they were made last.
     pub made: Made,
 }
 
-/// The rules of one network as nft lists them, right after they were made; none if they could not be, or there are none.
+/// The rules of one network as they were made last.
 #[derive(Debug, Clone, Default)]
-pub struct Made(Arc<Mutex<Option<Value>>>);
+pub struct Made(Arc<Mutex<MadeRules>>);
+
+#[derive(Debug, Default)]
+struct MadeRules {
+    /// As nft lists them, right after they were made; none if they could not be, or there are none.
+    listed: Option<Value>,
+    /// Forwarded ports that led to guests by them.
+    forwards: Vec<Resolved>,
+}
 
 impl Made {
+    fn rules(&self) -> MutexGuard<'_, MadeRules> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self) -> Option<Value> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rules().listed.clone()
     }
 
     fn set(&self, rules: Option<Value>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.rules().listed = rules;
+    }
+
+    /// What was connected by forwarded ports that are no more goes on in the kernel, and what came before new ones goes
+    /// elsewhere, until it is told to forget that.
+    pub async fn settle(&self, forwards: &[Resolved]) {
+        let before = std::mem::replace(&mut self.rules().forwards, forwards.to_vec());
+        let without = |all: &[Resolved], others: &[Resolved]| -> Vec<Resolved> {
+            all.iter().filter(|r| !others.contains(r)).cloned().collect()
+        };
+        let (gone, new) = (without(&before, forwards), without(forwards, &before));
+        if let Err(e) = conntrack::settle(&gone, &new).await {
+            tracing::warn!("{e}");
+        }
     }
 }
 
@@ -290,12 +317,17 @@ impl Plan {
         self.made.set(None);
         if !self.has_rules() {
             // Those of the last forwarded port may be there.
-            return if nft::is_here() { nft::apply(&rules::removal(&self.bridge)).await } else { Ok(()) };
+            if nft::is_here() {
+                nft::apply(&rules::removal(&self.bridge)).await?;
+            }
+            self.made.settle(resolved).await;
+            return Ok(());
         }
         let guests = self.ports.iter().map(|p| p.mac.clone()).collect();
         let isolated = Some(&guests).filter(|_| self.isolates());
-        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated);
+        let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated, &self.services);
         nft::apply(&wanted).await?;
+        self.made.settle(resolved).await;
         let name = rules::table(&self.bridge);
         let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
         if made.is_none() {

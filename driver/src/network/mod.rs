@@ -5,6 +5,7 @@
 
 pub mod bridge;
 mod choose;
+mod conntrack;
 pub mod dnsmasq;
 pub mod events;
 pub mod leases;
@@ -24,7 +25,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use berth_domain::model::{Bandwidth, DirectMode, VirtualPort, Vlan};
 use berth_domain::network::{Change, Network, Part, PortForward, Protocol, parse_network};
@@ -62,6 +63,16 @@ struct Shared {
     naming: tokio::sync::Mutex<()>,
     /// Whether changes of rules are heard of.
     watching: std::sync::Once,
+    definitions: OnceLock<Definitions>,
+}
+
+/// Tells whether a hardware address is in a definition of a domain.
+struct Definitions(Box<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Definitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Definitions")
+    }
 }
 
 impl Shared {
@@ -317,7 +328,13 @@ impl Networks {
             events: Events::default(),
             naming: tokio::sync::Mutex::default(),
             watching: std::sync::Once::new(),
+            definitions: OnceLock::new(),
         }))
+    }
+
+    /// Has somebody tell whether a hardware address is in a definition of a domain; the first one who is named does.
+    pub fn ask_about_macs(&self, is_defined: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        self.0.definitions.get_or_init(|| Definitions(Box::new(is_defined)));
     }
 
     /// What happens from now on.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, network_address};
+use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, Service, network_address};
 use serde_json::{Value, json};
 
 /// A forwarded port with the guest's address.
@@ -120,7 +120,17 @@ fn forwarded(Resolved { forward, address }: &Resolved) -> Vec<Value> {
     let asked = one_of_row(&original, forward.host_port, forward.last_host_port);
     let to = one_address("daddr", *address);
     let port = one_of_row(&asked_port(forward.protocol), forward.port, forward.last_port());
-    [vec![translated(), direction("original"), to], port, asked].concat()
+    // Of another address of the host it may have been a forward that is gone.
+    let host = forward.one_host_address().map(|host| {
+        let original = json!({ "ct": { "key": format!("{} daddr", family(host)), "dir": "original" } });
+        json!({ "match": { "op": "==", "left": original, "right": host.to_string() } })
+    });
+    [vec![translated(), direction("original"), to], port, asked, host.into_iter().collect()].concat()
+}
+
+/// Of no connection that another one has announced (`IPS_EXPECTED`), as that for the data of FTP.
+fn unexpected() -> Value {
+    json!({ "match": { "op": "==", "left": { "&": [{ "ct": { "key": "status" } }, 1] }, "right": 0 } })
 }
 
 fn accept() -> Value {
@@ -156,19 +166,20 @@ pub fn count(text: &Value) -> usize {
 }
 
 /// All rules, in one transaction that replaces those that were there. `isolated`, where guests may have to be kept from each
-/// other, has the hardware addresses of all.
+/// other, has the hardware addresses of all; `services` is what the host answers at the addresses of all networks.
 pub fn ruleset(
     network: &Network,
     bridge: &str,
     forwards: &[Resolved],
     isolated: Option<&BTreeSet<String>>,
+    services: &[Service],
 ) -> Value {
     let mut commands = forget(bridge);
     let name = table(bridge);
     commands.push(json!({ "add": { "table": { "family": "inet", "name": name } } }));
     let mut t = Table { name, commands };
     filter(&mut t, network, bridge, forwards, isolated);
-    nat(&mut t, network, bridge, forwards);
+    nat(&mut t, network, bridge, forwards, services);
     json!({ "nftables": t.commands })
 }
 
@@ -227,6 +238,9 @@ fn filter(
         let mut inward = with(vec![meta("oifname", bridge)], "iifname");
         inward.push(address("daddr", "==", subnet));
         if hidden {
+            // The kernel goes on with what came by a forwarded port that is gone, and somebody else may have the address.
+            let gone = [inward.clone(), vec![direction("original"), translated(), unexpected()]].concat();
+            t.rule("forward", [gone, vec![json!({ "drop": null })]].concat());
             inward.push(ct("state", json!(["established", "related"])));
         }
         inward.push(accept());
@@ -256,7 +270,7 @@ fn translates(network: &Network, address: IpAddr) -> bool {
 }
 
 /// Addresses that are changed on the way.
-fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
+fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved], services: &[Service]) {
     let hidden: Vec<(IpAddr, u8)> = network
         .ips
         .iter()
@@ -303,6 +317,14 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved]) {
     }
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);
+    // Guests of all networks keep their name servers and DHCP, whatever is forwarded.
+    for service in services.iter().filter(|s| forwards.iter().any(|r| s.is_met(&r.forward))) {
+        let port = compare("==", &asked_port(service.protocol), service.port);
+        let rule = vec![one_address("daddr", service.address), port, json!({ "return": null })];
+        for chain in ["prerouting", "output"] {
+            t.rule(chain, rule.clone());
+        }
+    }
     for resolved @ Resolved { forward, address: guest } in forwards {
         let to_address = forward.one_host_address().map(|host| one_address("daddr", host));
         // An address that the host does not have, or not yet, is another machine's: what is for that goes there.
@@ -386,7 +408,7 @@ mod test {
                 forward,
             };
             let forwards: Vec<Resolved> = parsed.network.forwards().into_iter().map(resolve).collect();
-            let all = ruleset(&parsed.network, "b0", &forwards, None);
+            let all = ruleset(&parsed.network, "b0", &forwards, None, &[]);
             for chain in ["prerouting", "output"] {
                 let commands = all["nftables"].as_array().expect("commands");
                 let rules = commands.iter().map(|c| &c["add"]["rule"]).filter(|r| r["chain"] == chain);
@@ -406,6 +428,20 @@ mod test {
                 assert_eq!(address.and_then(|m| m["right"].as_str()), host, "{attributes}");
             }
         }
+    }
+
+    #[test]
+    fn what_came_by_a_forward_that_is_gone_is_no_answer() {
+        let text = "<network><name>n</name><forward/><bridge name='b0'/><ip address='10.0.0.1' prefix='24'/></network>";
+        let parsed = berth_domain::network::parse_network(text).expect("good");
+        let all = ruleset(&parsed.network, "b0", &[], None, &[]);
+        let commands = all["nftables"].as_array().expect("commands");
+        let rules = commands.iter().map(|c| c["add"]["rule"]["expr"].to_string());
+        let rules: Vec<String> = rules.collect();
+        let has = |words: &[&str]| rules.iter().position(|r| words.iter().all(|w| r.contains(w)));
+        let dropped = has(&["\"original\"", "\"dnat\"", "\"drop\""]);
+        let answers = has(&["\"established\"", "\"accept\""]);
+        assert!(dropped.is_some() && dropped < answers, "{rules:#?}");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Does not know what it is told.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -90,6 +91,20 @@ pub fn find(config: &Path) -> io::Result<Option<Process>> {
         }
     }
     Ok(None)
+}
+
+/// Numbers of the sockets that the one with this configuration has; none if it does not run.
+pub fn sockets(config: &Path, pid_file: &Path) -> HashSet<u64> {
+    let number = crate::files::read_text(pid_file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let Some(pid) = number else { return HashSet::new() };
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if words.split(|b| *b == 0).nth(1) != Some(argument(config).as_bytes()) {
+        return HashSet::new();
+    }
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    let number = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    links.filter_map(number).collect()
 }
 
 /// Whether a process runs a program, which may have been replaced on disk since.

@@ -1,6 +1,8 @@
 //! Ports of the host that lead to guests: who gets where by them, and what becomes of the rules that somebody changes.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::time::Duration;
 
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::in_own_network;
@@ -8,7 +10,7 @@ use berth_tests::lab::{self, Machine, outside, run};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
-use super::define;
+use super::{Guest, define};
 
 pub const TESTS: &[Test] = &[
     ("networks::ports_of_an_isolated_network_let_nobody_out", || in_own_network(isolated_with_ports)),
@@ -18,6 +20,8 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_lead_a_guest_to_itself_and_its_neighbours", || in_own_network(hairpin)),
     ("networks::ports_of_a_domain_lead_it_to_itself", || in_own_network(hairpin_of_domain)),
     ("networks::ports_in_a_row_lead_to_others_in_a_row", || in_own_network(rows)),
+    ("networks::a_port_that_leads_nowhere_any_more_leads_nobody", || in_own_network(gone)),
+    ("networks::guests_keep_their_name_server", || in_own_network(name_server)),
     ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
 ];
 
@@ -439,5 +443,144 @@ fn rules_changed() -> Outcome {
     daemon.ok(&["net-destroy", "nat"])?;
     ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
     ensure_eq!(complaints(&daemon), complained, "complaints about the end");
+    Ok(())
+}
+
+/// Answers all that comes to a port of UDP with a word, until the test ends.
+fn answers_datagrams(port: u16, word: &'static str) -> Outcome {
+    let socket = UdpSocket::bind(("0.0.0.0", port)).map_err(|e| format!("cannot listen: {e}"))?;
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(word.as_bytes(), from);
+        }
+    });
+    Ok(())
+}
+
+/// A socket of a machine that asks the same port of the host again and again.
+struct Asker(UdpSocket);
+
+impl Asker {
+    fn new(machine: &Machine, own_port: u16) -> Result<Self, String> {
+        let socket =
+            machine.inside(move || UdpSocket::bind(("0.0.0.0", own_port)).map_err(|e| e.to_string()))?;
+        socket.set_read_timeout(Some(Duration::from_millis(200))).map_err(|e| e.to_string())?;
+        Ok(Self(socket))
+    }
+
+    /// What it hears next; nothing if that takes too long.
+    fn hears(&self, port: u16) -> Option<String> {
+        let mut buffer = [0; 64];
+        self.0.send_to(b"?", ("192.0.2.1", port)).ok()?;
+        let length = self.0.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    /// Asks for a while and expects one word, or that nobody answers.
+    fn expects(&self, port: u16, word: Option<&str>, what: &str) -> Outcome {
+        while self.0.recv(&mut [0; 64]).is_ok() {}
+        match word {
+            Some(word) => wait_for(what, 5, || (self.hears(port).as_deref() == Some(word)).then_some(())),
+            None => {
+                let heard: Vec<String> = (0..8).filter_map(|_| self.hears(port)).collect();
+                ensure_eq!(heard, Vec::<String>::new(), "{what}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Who has come by a forwarded port reaches nobody when that is gone, whoever has the guest's address then; and who goes on
+/// asking reaches whoever the port leads to next.
+fn gone() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let roots = ["t-web", "t-cl", "t-other"].map(|name| (name, daemon.busybox(name)));
+    for (what, kind) in [("nat", "<forward/>"), ("isolated", ""), ("route", "<forward mode='route'/>")] {
+        let inner = format!(
+            "{UUID}{kind}<bridge name='net0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/>"
+        );
+        define(&daemon, "net", &inner)?;
+        daemon.ok(&["net-start", "net"])?;
+        let start = |name: &str, number: u8, ports: &str, word: &'static str| -> Outcome {
+            let root = roots.iter().find(|(n, _)| *n == name).ok_or("no root")?.1.clone()?;
+            let interface = format!(
+                "<interface type='network'><source network='net'/><ip address='10.7.0.{number}' family='ipv4' prefix='24'/>
+                 <route family='ipv4' address='0.0.0.0' prefix='0' gateway='10.7.0.1'/></interface>"
+            );
+            let settings = format!(
+                "<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ports}</b:settings></metadata><devices>"
+            );
+            let xml = domain_xml(name, &root, &["/bin/sleep", "1000"], &interface);
+            daemon.define(name, &xml.replacen("<devices>", &settings, 1))?;
+            daemon.ok(&["start", name])?;
+            let pid = u32::try_from(daemon.pid_of(name, "initPid")?).map_err(|e| e.to_string())?;
+            lab::inside(pid, move || answers_datagrams(53, word))
+        };
+        let forward = "<b:forward proto='udp' host-port='7777' port='53'/>";
+        let asker = Asker::new(&outside, 5555)?;
+        asker.expects(7777, None, &format!("{what}: before there is a forward"))?;
+        start("t-web", 5, forward, "web")?;
+        asker.expects(7777, Some("web"), &format!("{what}: the forwarded port"))?;
+        daemon.ok(&["destroy", "t-web"])?;
+        start("t-cl", 5, "", "cl")?;
+        asker.expects(7777, None, &format!("{what}: the next one with the address"))?;
+        start("t-other", 6, forward, "other")?;
+        asker.expects(7777, Some("other"), &format!("{what}: who the port leads to next"))?;
+        daemon.ok(&["destroy", "t-cl", "t-other"])?;
+        daemon.ok(&["net-destroy", "net"])?;
+        // Those that answer have the networks of guests; no later round is to find them.
+        drop(asker);
+    }
+    Ok(())
+}
+
+/// A network can forward the ports of name servers and DHCP: those of the networks themselves stay what they are, in
+/// whichever order they start.
+fn name_server() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let dhcp = |net: u8| {
+        format!(
+            "<ip address='10.{net}.0.1' prefix='24'><dhcp><range start='10.{net}.0.2' end='10.{net}.0.9'/></dhcp></ip>"
+        )
+    };
+    let host = |net: u8| format!("<dns><host ip='10.{net}.0.77'><hostname>hh{net}</hostname></host></dns>");
+    let forwards = settings(
+        "<b:forward proto='udp' host-port='53' guest='10.7.0.5'/><b:forward host-port='53' guest='10.7.0.5'/>
+         <b:forward proto='udp' host-port='67' guest='10.7.0.5'/>",
+    );
+    define(&daemon, "a", &format!("{forwards}<forward/><bridge name='net7'/>{}{}", host(7), dhcp(7)))?;
+    define(&daemon, "b", &format!("<forward/><bridge name='net8'/>{}{}", host(8), dhcp(8)))?;
+    let own = settings("<b:forward proto='udp' host-address='10.8.0.1' host-port='53' guest='10.9.0.5'/>");
+    define(&daemon, "c", &format!("{own}<bridge name='net9'/>{}", dhcp(9)))?;
+    for (round, order) in [["a", "b"], ["b", "a"]].into_iter().enumerate() {
+        for name in order {
+            daemon.ok(&["net-start", name])?;
+        }
+        let guest = neighbour("net7", &format!("ga{round}"), &["10.7.0.5/24"])?;
+        guest.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+        guest.inside(|| answers_datagrams(53, "forwarded"))?;
+        guest.answers(53, "forwarded")?;
+        for net in [7, 8] {
+            let one = Guest::new(&daemon, &format!("net{net}"), &format!("g{net}{round}"))?;
+            one.address()?;
+            let server = format!("10.{net}.0.1");
+            wait_for(&format!("the name server of {net}, round {round}"), 5, || {
+                one.looks_up(&format!("hh{net}"), &server).is_ok_and(|t| t.contains(".0.77")).then_some(())
+            })?;
+        }
+        let asker = Asker::new(&outside, 5556)?;
+        asker.expects(53, Some("forwarded"), "the forwarded port")?;
+        ensure!(outside.hears("192.0.2.1:53")?.starts_with("forwarded "), "the forwarded port by TCP");
+        daemon.ok(&["net-destroy", "a"])?;
+        let error = daemon.virsh(&["net-start", "c"])?.fails()?;
+        ensure!(error.contains("port 53/udp of 10.8.0.1 cannot be forwarded"), "{error}");
+        daemon.ok(&["net-destroy", "b"])?;
+    }
+    daemon.ok(&["net-start", "c"])?;
+    let error = daemon.virsh(&["net-start", "b"])?.fails()?;
+    ensure!(error.contains("cannot answer at port 53/udp of 10.8.0.1"), "{error}");
     Ok(())
 }

@@ -25,6 +25,9 @@ pub const TESTS: &[Test] = &[
     ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
     ("networks::a_guest_cannot_take_all_addresses", || in_own_network(starvation)),
+    ("networks::who_knows_its_guests_reads_its_files_again", || in_own_network(known_again)),
+    ("networks::a_dnsmasq_that_ends_of_reading_is_back_at_once", || in_own_network(ended_of_reading)),
+    ("networks::guests_that_are_gone_keep_no_address_from_others", || in_own_network(given_up)),
     ("networks::a_change_is_kept_or_not_made", || in_own_network(all_or_nothing)),
 ];
 
@@ -89,8 +92,16 @@ struct Guest(Machine);
 
 impl Guest {
     fn new(daemon: &Daemon, bridge: &str, name: &str) -> Result<Self, String> {
+        Self::with(daemon, bridge, name, None)
+    }
+
+    /// One with a hardware address.
+    fn with(daemon: &Daemon, bridge: &str, name: &str, mac: Option<&str>) -> Result<Self, String> {
         let machine = Machine::new()?;
         machine.cable(name, "eth0")?;
+        if let Some(mac) = mac {
+            machine.run(&["ip", "link", "set", "eth0", "address", mac])?;
+        }
         run(&["ip", "link", "set", name, "master", bridge])?;
         let script = daemon.work().join("udhcpc");
         if !script.exists() {
@@ -167,6 +178,93 @@ fn starvation() -> Outcome {
     ensure_eq!(leases.matches("10.9.0.").count(), 1, "leases: {leases}");
     ensure!(asks("t-good", "01aa", "10")? != own, "two guests have one address");
     Ok(())
+}
+
+/// What a network is told while it runs reaches its dnsmasq, which goes on after it has given addresses to guests it knows.
+fn known_again() -> Outcome {
+    let daemon = Daemon::start()?;
+    let settings = "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp guests='known'/></b:settings></metadata>";
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.9'/>
+        <host mac='02:00:00:00:09:01' name='said'/><host name='named' ip='10.9.0.8'/></dhcp></ip>";
+    define(&daemon, "few", &format!("{settings}{inner}"))?;
+    daemon.ok(&["net-start", "few"])?;
+    let guest = Guest::with(&daemon, "few0", "ga", Some("02:00:00:00:09:01"))?;
+    guest.address()?;
+    let server = servers(daemon.work());
+    for (number, host) in ["h1", "h2", "h3"].into_iter().enumerate() {
+        let xml = format!("<host ip='10.9.0.{}'><hostname>{host}</hostname></host>", 200 + number);
+        daemon.ok(&["net-update", "few", "add", "dns-host", &xml, "--live"])?;
+        wait_for("the new name", 5, || {
+            let answer = guest.looks_up(host, "10.9.0.1");
+            answer.is_ok_and(|t| t.contains(&format!("10.9.0.{}", 200 + number))).then_some(())
+        })?;
+        ensure_eq!(servers(daemon.work()), server, "the dnsmasq after '{host}'");
+    }
+    ensure!(Guest::new(&daemon, "few0", "gb").is_err(), "who is not known gets an address");
+    ensure!(Guest::new(&daemon, "few0", "named").is_err(), "who says a name that is known gets an address");
+    Guest::with(&daemon, "few0", "gc", Some("02:00:00:00:09:01"))?;
+    ensure_eq!(servers(daemon.work()), server, "the dnsmasq at the end");
+    daemon.ok(&["net-destroy", "few"]).map(drop)
+}
+
+/// More transient domains than addresses, one after the other; a defined one keeps its own meanwhile.
+fn given_up() -> Outcome {
+    let daemon = Daemon::start()?;
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.4'/></dhcp></ip>";
+    define(&daemon, "few", inner)?;
+    daemon.ok(&["net-start", "few"])?;
+    roots::script(daemon.work(), "udhcpc", "[ \"$1\" = bound ] && echo got $ip; true")?;
+    let script = daemon.work().join("udhcpc").to_string_lossy().into_owned();
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let asks = |name: &str| -> Result<String, String> {
+        let pid = daemon.pid_of(name, "initPid")?.to_string();
+        let client =
+            [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "8", "-T", "1", "-s", &script];
+        let text = run(&[&["nsenter", "-t", &pid, "-n"], &client[..]].concat())?;
+        let got = text.lines().find_map(|l| l.strip_prefix("got "));
+        got.map(str::to_owned).ok_or_else(|| format!("no address: {text}"))
+    };
+    let interface = "<interface type='network'><source network='few'/></interface>";
+    let init = ["/bin/sleep", "1000"];
+    let root = daemon.busybox("t-kept")?;
+    daemon.define("t-kept", &domain_xml("t-kept", &root, &init, interface))?;
+    daemon.ok(&["start", "t-kept"])?;
+    let kept = asks("t-kept")?;
+    daemon.ok(&["destroy", "t-kept"])?;
+    for number in 1..=5 {
+        let name = format!("t-gone{number}");
+        let file = daemon.file(&format!("{name}.xml"), &domain_xml(&name, &root, &init, interface))?;
+        daemon.ok(&["create", &file])?;
+        let got = asks(&name).map_err(|e| format!("number {number}: {e}"))?;
+        ensure!(got != kept, "number {number} has the address of the defined one");
+        daemon.ok(&["destroy", &name])?;
+    }
+    daemon.ok(&["start", "t-kept"])?;
+    ensure_eq!(asks("t-kept")?, kept, "the address of the defined one");
+    Ok(())
+}
+
+/// An end that a change of ours has caused is no reason to wait, however often.
+fn ended_of_reading() -> Outcome {
+    let daemon = Daemon::start()?;
+    daemon.ok(&["net-start", "default"])?;
+    let began = std::time::Instant::now();
+    for round in 1..=4_u8 {
+        let xml = format!("<host ip='10.150.150.{}'><hostname>h{round}</hostname></host>", 200 + round);
+        daemon.ok(&["net-update", "default", "add", "dns-host", &xml, "--live"])?;
+        // One that is just starting is two processes: after the change it is not any more.
+        let old = servers(daemon.work());
+        run(&["kill", "-9", &old.iter().map(i32::to_string).collect::<String>()])?;
+        wait_for(&format!("dnsmasq number {round}"), 5, || {
+            let new = servers(daemon.work());
+            (new.len() == 1 && new != old && alive(new[0])).then_some(())
+        })?;
+    }
+    // Twice as long each time would be 0 + 1 + 2 + 4 s.
+    ensure!(began.elapsed() < std::time::Duration::from_secs(6), "four times took {:?}", began.elapsed());
+    daemon.ok(&["net-destroy", "default"]).map(drop)
 }
 
 fn round() -> Outcome {

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_domain::network::Network;
+use berth_domain::network::{Network, Service};
 use berth_schemas::name::DomainName;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -34,6 +34,8 @@ const MAILBOX: usize = 256;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One that lived so long is started again at once.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// One that ends so soon after it was told to read its files again ended of that.
+const OF_READING: Duration = Duration::from_secs(2);
 
 /// What a network is asked.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ pub(super) fn spawn(
         process: None,
         server: 0,
         server_since: Instant::now(),
+        server_told: None,
         wait: Duration::ZERO,
         rules: Rules::new(),
     };
@@ -168,6 +171,8 @@ struct Task {
     /// Counts the dnsmasq processes of this network.
     server: u64,
     server_since: Instant,
+    /// When it was last told to read its files again.
+    server_told: Option<Instant>,
     /// How long the next start of dnsmasq waits.
     wait: Duration,
     rules: Rules,
@@ -199,7 +204,7 @@ impl Task {
                     }
                 }
                 Event::ServerEnded(number) if number == self.server && self.live.is_some() => {
-                    self.server_ended()
+                    self.server_ended().await;
                 }
                 Event::StartServer(number) if number == self.server && self.live.is_some() => {
                     self.start_server().await;
@@ -218,6 +223,7 @@ impl Task {
             self.adopt(record, *network).await;
         }
         self.publish();
+        self.tell_others();
         if !self.lifecycle().known() {
             self.shared.registry.forget(&self.entry);
         }
@@ -375,9 +381,34 @@ impl Task {
             bridge,
             ports: self.ports.iter().map(|t| t.port.clone()).collect(),
             fixed: self.fixed.clone(),
+            services: self.services(network),
             files: self.shared.files(self.entry.uuid),
             made: self.rules.made(),
         })
+    }
+
+    /// What the host answers at the addresses of all networks that run, and of this one.
+    fn services(&self, own: &Network) -> Vec<Service> {
+        let others = self.others().into_iter().filter_map(|s| s.live.clone());
+        let others: Vec<Service> = others.flat_map(|n| n.services()).collect();
+        own.services().into_iter().chain(others).collect()
+    }
+
+    /// Ports that lead to guests of other networks are none of what the host answers at the addresses of this one, which they
+    /// did not know.
+    fn tell_others(&self) {
+        let Some(live) = &self.live else { return };
+        let services = live.services();
+        for entry in self.shared.registry.entries().into_iter().filter(|e| e.uuid != self.entry.uuid) {
+            let forwards = entry.snapshot().forwards();
+            if services.iter().any(|s| forwards.iter().any(|f| s.is_met(f))) {
+                // That task may be waiting for this one.
+                tokio::spawn(async move {
+                    // The network is gone.
+                    let _ = entry.mailbox().send(Event::MakeRules { asked: true }).await;
+                });
+            }
+        }
     }
 
     /// Of what runs; none where nothing is made on the host.
@@ -472,7 +503,8 @@ impl Task {
             return Err(NetworkError::Unsupported(problems));
         }
         self.ports.clear();
-        self.check_forwards(network.forwards()).await?;
+        self.check_services(&network)?;
+        self.check_forwards(&network, network.forwards()).await?;
         let plan = self.plan_of(&network);
         self.undo_former(plan.as_ref().map(|p| p.bridge.as_str())).await?;
         if let Some(plan) = &plan {
@@ -499,6 +531,7 @@ impl Task {
         self.note().await;
         killpoint::reached("network-started");
         self.publish();
+        self.tell_others();
         // Nobody looked for it while it was not known to run.
         self.entry.touched().notify_one();
         self.tell(Kind::Started);
@@ -517,6 +550,7 @@ impl Task {
         self.server += 1;
         self.process = None;
         let undone = self.undo(&record, &live).await;
+        self.rules.made().settle(&[]).await;
         self.ports.clear();
         self.publish();
         self.tell(Kind::Stopped);
@@ -531,10 +565,12 @@ impl Task {
         if let (Some(new), Some(held)) = (&process, &self.process)
             && Arc::ptr_eq(new, held)
         {
+            self.server_told = Some(Instant::now());
             return;
         }
         self.server += 1;
         self.server_since = Instant::now();
+        self.server_told = None;
         self.process.clone_from(&process);
         let Some(process) = process else { return };
         let (number, mailbox) = (self.server, self.entry.mailbox().clone());
@@ -545,13 +581,18 @@ impl Task {
         });
     }
 
-    fn server_ended(&mut self) {
+    async fn server_ended(&mut self) {
         self.process = None;
         if self.server_since.elapsed() >= GOOD_LIFE {
             self.wait = Duration::ZERO;
         }
         tracing::warn!("the dnsmasq of network '{}' ended: it is started again", self.entry.name);
-        self.start_server_later();
+        // What we did ourselves is no reason to wait: the next one reads the files as it starts.
+        if self.server_told.take().is_some_and(|told| told.elapsed() < OF_READING) {
+            self.start_server().await;
+        } else {
+            self.start_server_later();
+        }
     }
 
     fn start_server_later(&mut self) {
@@ -605,7 +646,7 @@ impl Task {
             }
             let before = self.live.as_ref().map(|n| n.forwards()).unwrap_or_default();
             let new = live.forwards().into_iter().filter(|f| !before.contains(f)).collect();
-            self.check_forwards(new).await?;
+            self.check_forwards(live, new).await?;
         }
         // First what cannot be written at all; both change, or neither.
         if let Some(next) = &next {

@@ -2,26 +2,29 @@
 //!
 //! Does not know how anything is made on the host, nor when a network starts or ends.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use berth_domain::model::DirectMode;
 use berth_domain::network::model::Portgroup;
-use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward};
+use berth_domain::network::{Change, ForwardMode, Network, Part, PortForward, Service};
 
 use super::{Answer, Task};
 use crate::engine::publish::blocking;
 use crate::files;
 use crate::host::listening;
+use crate::network::bridge::Netlink;
 use crate::network::leases::{self, Lease};
 use crate::network::lifecycle::Ask;
 use crate::network::making;
 use crate::network::occupied::{self, Others};
 use crate::network::record::Taken;
 use crate::network::{
-    BridgePort, Claim, Connection, NetworkError, PartChange, Port, choose, dnsmasq, nft, read_leases, server,
-    sysctl,
+    BridgePort, Claim, Connection, NetworkError, PartChange, Port, Snapshot, choose, dnsmasq, nft,
+    read_leases, server, sysctl,
 };
 
 impl Task {
@@ -54,6 +57,11 @@ impl Task {
                 self.fixed.retain(|mac, a| here(mac) || !port.addresses().any(|own| own == IpAddr::V4(*a)));
                 for address in back {
                     self.take_back(address, &format!("domain '{}' has it by its document", port.name))
+                        .await?;
+                }
+                let given_up = if claim == Claim::New { self.given_up(&live, &port).await } else { None };
+                if let Some(address) = given_up {
+                    self.take_back(address.into(), "no other one is left, and who had it is not here")
                         .await?;
                 }
                 self.ports.push(Taken { port, dev, portgroup: group });
@@ -129,7 +137,7 @@ impl Task {
         let own: Vec<PortForward> = live.forwards();
         match wanted.iter().find_map(|f| Some((f, own.iter().find(|other| other.meets(f))?))) {
             Some((forward, other)) => refuse(taken(forward, other)),
-            None => self.check_forwards(wanted).await,
+            None => self.check_forwards(live, wanted).await,
         }
     }
 
@@ -146,13 +154,7 @@ impl Task {
         }
         let leases = read_leases(&self.shared, self.entry.uuid).await;
         let ports: Vec<&Port> = self.ports.iter().map(|t| &t.port).collect();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let others = Others {
-            ports: &ports,
-            fixed: &self.fixed,
-            leases: &leases,
-            now: i64::try_from(now).unwrap_or(i64::MAX),
-        };
+        let others = Others { ports: &ports, fixed: &self.fixed, leases: &leases, now: now() };
         let name = &self.entry.name;
         match (occupied::check(live, port, others), claim) {
             (Ok(back), Claim::New) => Ok(back),
@@ -170,11 +172,35 @@ impl Task {
         }
     }
 
+    /// What is known of the other networks.
+    pub(super) fn others(&self) -> Vec<Arc<Snapshot>> {
+        self.shared.registry.all().into_iter().filter(|s| s.uuid != self.entry.uuid).collect()
+    }
+
+    /// Whether nobody forwards what the host is to answer at the addresses of a network.
+    pub(super) fn check_services(&self, network: &Network) -> Result<(), NetworkError> {
+        let services = network.services();
+        let forwards: Vec<PortForward> = self.others().iter().flat_map(|s| s.forwards()).collect();
+        let meant = |s: &&Service| forwards.iter().any(|f| s.is_meant(f));
+        services.iter().find(meant).map_or(Ok(()), |service| {
+            let (port, protocol, address) = (service.port, service.protocol, service.address);
+            Err(NetworkError::Failed(format!(
+                "network '{}' cannot answer at port {port}/{protocol} of {address}: it is forwarded to a guest of another network",
+                self.entry.name
+            )))
+        })
+    }
+
     /// Whether ports of the host lead nowhere yet, but by the document of this network itself, and no program of the host
-    /// listens on them: what leads to somebody is not taken away from it.
-    pub(super) async fn check_forwards(&self, wanted: Vec<PortForward>) -> Result<(), NetworkError> {
-        let all = self.shared.registry.all();
-        let others = all.iter().filter(|s| s.uuid != self.entry.uuid).flat_map(|s| s.forwards());
+    /// listens on them: what leads to somebody is not taken away from it. The servers of our networks are not in the way:
+    /// they keep what they answer, unless somebody wants their very address.
+    pub(super) async fn check_forwards(
+        &self,
+        network: &Network,
+        wanted: Vec<PortForward>,
+    ) -> Result<(), NetworkError> {
+        let all = self.others();
+        let others = all.iter().flat_map(|s| s.forwards());
         let there: Vec<PortForward> =
             others.chain(self.ports.iter().flat_map(|t| t.port.forwards().collect::<Vec<_>>())).collect();
         match wanted.iter().find_map(|f| Some((f, there.iter().find(|other| other.meets(f))?))) {
@@ -182,7 +208,19 @@ impl Task {
             None if wanted.is_empty() => return Ok(()),
             None => {}
         }
-        let looked = blocking(move || Ok(listening::in_the_way(&wanted))).await;
+        if let Some(service) = self.services(network).iter().find(|s| wanted.iter().any(|f| s.is_meant(f))) {
+            let (port, protocol, address) = (service.port, service.protocol, service.address);
+            return Err(NetworkError::Failed(format!(
+                "port {port}/{protocol} of {address} cannot be forwarded: a network's own name server or DHCP is there"
+            )));
+        }
+        let running = all.iter().filter(|s| s.active()).map(|s| s.uuid).chain([self.entry.uuid]);
+        let files: Vec<_> = running.map(|uuid| self.shared.files(uuid)).collect();
+        let looked = blocking(move || {
+            let ours = files.iter().flat_map(|f| server::sockets(&f.config, &f.pid)).collect();
+            Ok(listening::in_the_way(&wanted, &ours))
+        });
+        let looked = looked.await;
         match looked.unwrap_or_else(|e| Some(format!("cannot look who listens on ports of the host: {e}"))) {
             Some(why) => Err(NetworkError::Failed(why)),
             None => Ok(()),
@@ -247,6 +285,39 @@ impl Task {
             return Ok(());
         }
         Err(NetworkError::Failed(why))
+    }
+
+    /// The address that somebody who is gone still has, where none is left for a new guest.
+    async fn given_up(&self, live: &Network, port: &Port) -> Option<Ipv4Addr> {
+        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4() && ip.dhcp.is_some()) {
+            return None;
+        }
+        let mut leases = read_leases(&self.shared, self.entry.uuid).await;
+        let now = now();
+        leases.retain(|l| l.expiry == 0 || l.expiry > now);
+        let guests: Vec<&Port> = self.ports.iter().map(|t| &t.port).chain([port]).collect();
+        let definitions = self.shared.definitions.get();
+        let is_defined = |mac: &str| definitions.is_some_and(|d| d.0(mac));
+        let choose = |heard: &BTreeSet<String>| {
+            choose::given_up(live, &guests, &self.fixed, &leases, heard, is_defined)
+        };
+        // Mostly there is one left.
+        choose(&BTreeSet::new())?;
+        match self.heard(live).await {
+            Ok(heard) => choose(&heard),
+            Err(e) => {
+                tracing::warn!("network '{}' takes no address back: {e}", self.entry.name);
+                None
+            }
+        }
+    }
+
+    /// Hardware addresses on the network's bridge.
+    async fn heard(&self, live: &Network) -> Result<BTreeSet<String>, String> {
+        let netlink = Netlink::open()?;
+        let bridge = live.bridge.as_ref().and_then(|b| b.name.as_deref()).unwrap_or_default();
+        let link = netlink.link(bridge).await?.ok_or_else(|| format!("there is no bridge '{bridge}'"))?;
+        netlink.heard_by(link.index).await
     }
 
     /// dnsmasq gives nobody an address that it has given to another, and forgets no lease while it runs. It is started again
@@ -365,6 +436,12 @@ impl Task {
             _ => Err(NetworkError::Failed(format!("network '{}' has no interface left", self.entry.name))),
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// The class of an interface: the one that it names, else the default.

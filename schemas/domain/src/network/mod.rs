@@ -24,7 +24,7 @@ use crate::walk::{Context, MAX_ERRORS, Walk};
 use crate::{Diagnostic, Host, ParseError};
 
 pub use model::{ForwardMode, NOWHERE, Network};
-pub use settings::{NETWORK_SETTINGS, PortForward, Protocol};
+pub use settings::{NETWORK_SETTINGS, PortForward, Protocol, Service};
 pub use update::{Change, Part, PartKind, UpdateError, parse_part};
 
 /// A document that was read.

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::model::NetworkIp;
 use super::{Network, Unread};
 use crate::metadata::namespace_of;
 use crate::model::closed;
@@ -16,6 +17,12 @@ use crate::{Diagnostic, printable};
 pub const NETWORK_SETTINGS: &str = "urn:berth:network:1";
 /// Most forwarded ports of one network.
 pub(crate) const MAX_FORWARDS: usize = 1024;
+/// Port of name servers.
+const DNS: u16 = 53;
+/// Port of servers of DHCP.
+const DHCP_V4: u16 = 67;
+/// Likewise for IPv6.
+const DHCP_V6: u16 = 547;
 /// Where the settings are.
 const PATH: &str = "network/metadata/berth:settings";
 
@@ -78,7 +85,50 @@ impl PortForward {
     }
 }
 
+/// What the host itself answers at an address of a network's bridge: the network's name server, or its DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address of the bridge.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+}
+
+impl Service {
+    /// Whether a forward is for it too.
+    pub fn is_met(&self, forward: &PortForward) -> bool {
+        forward.protocol == self.protocol
+            && forward.is_ipv6() == self.address.is_ipv6()
+            && (forward.host_port..=forward.last_host_port).contains(&self.port)
+            && forward.one_host_address().is_none_or(|host| host == self.address)
+    }
+
+    /// Whether a forward is for its very address.
+    pub fn is_meant(&self, forward: &PortForward) -> bool {
+        self.is_met(forward) && forward.one_host_address().is_some()
+    }
+}
+
 impl Network {
+    /// What the host answers at the addresses of the network's own bridge.
+    pub fn services(&self) -> Vec<Service> {
+        if !self.has_own_bridge() {
+            return Vec::new();
+        }
+        let names = self.dns.as_ref().is_none_or(|dns| dns.enable != Some(false));
+        let of = |ip: &NetworkIp| {
+            let address = ip.address;
+            let service = move |protocol, port| Service { protocol, address, port };
+            let dhcp = if address.is_ipv6() { DHCP_V6 } else { DHCP_V4 };
+            let dns = [Protocol::Udp, Protocol::Tcp].map(|protocol| service(protocol, DNS));
+            let dns = dns.into_iter().filter(move |_| names);
+            dns.chain(ip.dhcp.is_some().then(|| service(Protocol::Udp, dhcp)))
+        };
+        self.ips.iter().flat_map(of).collect()
+    }
+
     /// Ports of the host that are forwarded to guests.
     pub fn forwards(&self) -> Vec<PortForward> {
         let forwards = self.settings().into_iter().flat_map(Element::elements);
@@ -165,6 +215,12 @@ impl Network {
             let guest = &forward.guest;
             say(format!(
                 "with IPv6 the guest must be an address, or forward the port itself: '{guest}' is a name"
+            ));
+        }
+        if let Some(service) = self.services().iter().find(|s| s.is_meant(&forward)).filter(|_| !unread.ip) {
+            let (port, protocol, address) = (service.port, service.protocol, service.address);
+            say(format!(
+                "the port {port}/{protocol} of {address} is that of the network's own name server or DHCP"
             ));
         }
         let guest = forward.address().filter(|_| !unread.ip);
