@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("view::a_denied_sysinfo_stays_denied", denied),
     ("view::calls_outlive_killed_servers", killed),
     ("view::a_stopped_server_is_not_waited_for", stopped),
+    ("view::calls_into_a_file_of_the_view_hold_up_nobody", into_a_file),
     ("view::calls_hold_up_no_destroy", destroyed),
     ("view::a_flood_of_calls_starves_nobody", flood),
     ("view::sysinfo_outlives_reboots_daemons_and_connections", outlives),
@@ -183,6 +184,27 @@ fn stopped() -> Outcome {
     ensure!(inside.run(&script)?.ends_with("killed\n"), "callers");
     ensure!(begin.elapsed() < Duration::from_secs(2) * patient(1).as_secs() as u32, "{:?}", begin.elapsed());
     ensure_eq!(inside.total()?, TOTAL, "memory");
+    inside.destroy()
+}
+
+/// Who writes an answer there waits for the server, who may have to be started meanwhile.
+fn into_a_file() -> Outcome {
+    let inside = start("t-si", "")?;
+    inside.run(&format!("{PROBE} into /proc/meminfo /tmp/stop > /tmp/into 2>&1 &"))?;
+    for _ in 0..8 {
+        let server = wait_for("a server", 10, || inside.server())?;
+        send(server, Signal::SIGKILL)?;
+        sleep(Duration::from_millis(150));
+    }
+    // The controller does its work, once a server is due again, and no process waits in the kernel.
+    wait_for("our memory", 20, || inside.total().ok().filter(|total| *total == TOTAL))?;
+    inside.daemon.ok(&["suspend", inside.name])?;
+    inside.daemon.ok(&["resume", inside.name])?;
+    fs::write(inside.root.join("tmp/stop"), "").map_err(|e| e.to_string())?;
+    let times = wait_for("its end", 20, || {
+        fs::read_to_string(inside.root.join("tmp/into")).ok()?.trim().parse::<u64>().ok()
+    })?;
+    ensure!(times > 10, "{times} calls");
     inside.destroy()
 }
 

@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_sys::poll::{IN, PollSet};
+use berth_sys::process::{Cloned, clone, close_all_but, exit_now, send_signal};
 use berth_sys::seccomp::{answer, is_waiting, receive};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, pwrite, read, write};
+use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 
 use super::Controller;
 use crate::birth::describe;
@@ -36,6 +38,11 @@ impl View {
         self.calls.listener.as_ref().filter(|_| self.calls.open.is_none())
     }
 
+    /// Whose end says that the answer is written.
+    pub fn writer(&self) -> Option<&OwnedFd> {
+        self.calls.writer.as_ref()
+    }
+
     /// Takes a call. Answers whether there was one.
     fn receive(&mut self) -> bool {
         let Some(listener) = self.calls_come_from() else { return false };
@@ -59,7 +66,7 @@ impl View {
 
     /// Asks about the call that is open, if there is one: the number of the call, and the size of the answer.
     pub fn ask(&mut self) {
-        let Some(call) = &mut self.calls.open else { return };
+        let Some(call) = self.calls.open.as_mut().filter(|_| self.calls.writer.is_none()) else { return };
         let mut question = [0; 9];
         question[..8].copy_from_slice(&call.id.to_ne_bytes());
         question[8] = call.size as u8;
@@ -98,15 +105,22 @@ impl View {
         };
         let (id, text) = bytes[..length].split_at(8);
         // Something else is an answer that came too late.
-        if let Some(call) = self.calls.open.take_if(|call| call.id.to_ne_bytes() == id) {
-            let done = text.len() == call.size && self.fill(&call, text).is_some();
-            self.end_call(&call, done);
+        let asked = |call: &Call| call.id.to_ne_bytes() == id;
+        if let Some(call) = self.calls.open.filter(asked).filter(|_| self.calls.writer.is_none()) {
+            if text.len() == call.size {
+                self.calls.writer = self.fill(&call, text);
+            }
+            if self.calls.writer.is_none() {
+                self.pass();
+            }
         }
     }
 
-    /// Writes to the memory of who has called: of nobody else, as what was opened stays the memory of that process, and it
-    /// was that one if the call still waits.
-    fn fill(&mut self, call: &Call, text: &[u8]) -> Option<()> {
+    /// Has the memory of who has called written to: of nobody else, as what was opened stays the memory of that process, and
+    /// it was that one if the call still waits. By a process of its own, as the address may be in a file that is mapped, and
+    /// who writes there waits for whoever has the file: a server of FUSE inside, or the program of the view, which is ours to
+    /// start. Answers who writes.
+    fn fill(&mut self, call: &Call, text: &[u8]) -> Option<OwnedFd> {
         if self.calls.procfs.is_none() {
             self.calls.procfs = procfs::private(Step::View).ok();
         }
@@ -115,14 +129,42 @@ impl View {
             openat(self.calls.procfs.as_ref()?, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         let memory = memory.ok()?;
         let waits = is_waiting(self.calls.listener.as_ref()?.as_fd(), call.id);
-        (waits && pwrite(&memory, text, call.address) == Ok(text.len())).then_some(())
+        match waits.then(|| clone(0, None))?.ok()? {
+            Cloned::Child => {
+                let _ = set_parent_process_death_signal(Some(Signal::KILL));
+                // Nothing of the controller's must stay open for as long as this takes.
+                let written = close_all_but(memory).and_then(|memory| pwrite(&memory, text, call.address));
+                exit_now(i32::from(written != Ok(text.len())))
+            }
+            Cloned::Parent { pidfd, .. } => Some(pidfd),
+        }
+    }
+
+    /// Who writes has ended.
+    fn written(&mut self) {
+        let Some(writer) = self.calls.writer.take() else { return };
+        let end = waitid(WaitId::PidFd(writer.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let done = end.is_ok_and(|status| status.is_some_and(|s| s.exit_status() == Some(0)));
+        if let Some(call) = self.calls.open.take() {
+            self.end_call(&call, done);
+        }
+    }
+
+    /// Kills who writes. It may wait for something that only the end of the container ends.
+    pub fn stop_writer(&self) {
+        if let Some(writer) = &self.calls.writer {
+            let _ = send_signal(writer.as_fd(), Signal::KILL.as_raw());
+        }
     }
 
     /// Gives up on who does not answer in time.
     pub fn look_at_call(&mut self, now: Instant) {
         if self.calls.open.is_some_and(|call| now >= call.deadline) {
             self.pass();
-            self.stop();
+            match self.calls.writer {
+                Some(_) => self.stop_writer(),
+                None => self.stop(),
+            }
         }
     }
 }
@@ -138,7 +180,10 @@ impl Controller {
     /// Asks about the call that is open, and starts who is asked if that is not there.
     pub fn ask_about_call(&mut self) {
         let Some(view) = &mut self.view else { return };
-        if view.server.is_some() {
+        if view.calls.writer.is_some() {
+            // One that cannot be ended: nobody else waits for it.
+            view.pass();
+        } else if view.server.is_some() {
             view.ask();
         } else if Instant::now() < view.pause() {
             view.pass();
@@ -153,6 +198,13 @@ impl Controller {
         if let Err(failure) = view.serve(&self.plan, &self.descriptors) {
             crate::note(&describe(&failure));
             view.failed();
+        }
+    }
+
+    /// The answer to a call is written, or cannot be.
+    pub fn call_written(&mut self) {
+        if let Some(view) = &mut self.view {
+            view.written();
         }
     }
 

@@ -85,6 +85,7 @@ enum Token {
     View,
     Call,
     Answer,
+    Writer,
     Ready,
     HostPtys,
     Asking(usize),
@@ -211,6 +212,7 @@ impl Controller {
                 (view.waits_for(), Token::View),
                 (view.calls_come_from(), Token::Call),
                 (view.socket.as_ref(), Token::Answer),
+                (view.writer(), Token::Writer),
             ] {
                 if let Some(fd) = fd {
                     set.add(fd, IN, token);
@@ -279,6 +281,7 @@ impl Controller {
             // Nobody is left who could call.
             Token::Call => {}
             Token::Answer => self.call_answered(),
+            Token::Writer => self.call_written(),
             Token::Ready => self.look_for_ready(),
             Token::HostPtys => self.consoles.host_ptys_changed(),
             Token::Asking(index) => self.asked(index),

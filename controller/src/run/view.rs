@@ -125,7 +125,8 @@ impl Controller {
                 view.failures += 1;
                 view.since = Instant::now();
             }
-            if view.calls.open.is_some() {
+            // Its answer may be on its way already.
+            if view.calls.open.is_some() && view.calls.writer.is_none() {
                 self.ask_about_call();
             }
         } else if events & IN == 0 {

@@ -79,6 +79,8 @@ pub struct Calls {
     pub listener: Option<OwnedFd>,
     /// The one that was received. The others wait in the kernel.
     pub open: Option<Call>,
+    /// Who writes the answer. It is left over where that takes longer than anybody waits.
+    pub writer: Option<OwnedFd>,
     /// Where the memory of who calls is found, once somebody has called.
     pub procfs: Option<OwnedFd>,
 }
@@ -208,6 +210,7 @@ impl View {
     /// Ends it, and waits for that.
     fn end(&mut self) {
         self.stop();
+        self.stop_writer();
         self.socket = None;
         if let Some(server) = self.server.take() {
             let _ = waitid(WaitId::PidFd(server.as_fd()), WaitIdOptions::EXITED);

@@ -22,6 +22,7 @@ pub fn tell(mut words: impl Iterator<Item = String>) {
         Some("bad") => bad(),
         Some("time") => time(words.next().and_then(|n| n.parse().ok()).unwrap_or(1000)),
         Some("flood") => flood(Path::new(&words.next().unwrap_or_default())),
+        Some("into") => into(&words.next().unwrap_or_default(), Path::new(&words.next().unwrap_or_default())),
         Some("listen") => println!("{}", listen().map_or_else(name, |()| "listens".into())),
         Some(other) => println!("'{other}' is unknown"),
     }
@@ -107,6 +108,24 @@ fn shared() -> Option<u64> {
     // SAFETY: new memory wherever the kernel likes, which nobody else has.
     let at = unsafe { libc::mmap(at, 4096, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     (at != libc::MAP_FAILED).then_some(at as u64)
+}
+
+/// Asks for the answer in memory that is a file's, of which nothing is there yet, until another file is there.
+fn into(file: &str, stop: &Path) {
+    let Ok(file) = std::fs::File::open(file) else { return println!("no such file") };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let mut times = 0;
+    while !stop.exists() {
+        let at = std::ptr::null_mut();
+        // SAFETY: new memory wherever the kernel likes, which nobody else has.
+        let at = unsafe { libc::mmap(at, 4096, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+        // Whether it works is of no interest.
+        let _ = raw::call(libc::SYS_sysinfo, [at as u64, 0, 0, 0, 0, 0]);
+        // SAFETY: what was made above, and nobody else has.
+        unsafe { libc::munmap(at, 4096) };
+        times += 1;
+    }
+    println!("{times}");
 }
 
 /// The median and the longest of some calls, in nanoseconds.
