@@ -436,8 +436,9 @@ fn accounts() -> Outcome {
     let held = || -> Option<usize> { fs::read_to_string(root.join("tmp/held")).ok()?.trim().parse().ok() };
     let got = wait_for("all instances inside", 10, held)?;
     ensure!(got + 8 > most, "it gets {got} inotify instances of {most}");
-    // The controller has one, too, for the PTYs of the consoles.
-    ensure_eq!(inotify_left(most), before, "inotify instances of the host's root");
+    // The controller has one, too, for the PTYs of the consoles. Those of a test before may have been given back meanwhile.
+    let left = inotify_left(most);
+    ensure!(left >= before, "the host's root has {left} inotify instances, before it were {before}");
     daemon.ok(&["destroy", "t-ino"])?;
     daemon.ok(&["undefine", "t-ino"]).map(drop)
 }
