@@ -50,6 +50,7 @@ pub const MODULES: &[&str] = &[
     "nft_chain_nat",
     "nft_masq",
     "nft_ct",
+    "nf_conntrack_netlink",
     "nft_nat",
     "nft_fib_inet",
     "nft_reject_inet",
