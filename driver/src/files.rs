@@ -48,6 +48,13 @@ pub fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
+/// Replaces a file as a whole: a daemon that is killed here leaves the one before.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    overwrite(&new, text)?;
+    std::fs::rename(&new, path)
+}
+
 #[cfg(test)]
 mod test {
     use super::*;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use berth_tests::bus::{Bus, HOST, run};
+use berth_tests::bus::{Bus, HOST, Watch, run};
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::peer::Authority;
 use berth_tests::suite::Test;
@@ -674,6 +674,17 @@ fn missed() -> Outcome {
     daemon.stop()
 }
 
+/// Another bus, to which the daemon comes when somebody looks there.
+fn looked_at_again(daemon: &Daemon, bus: &mut Bus) -> Result<Watch, String> {
+    let pid = Pid::from_raw(daemon.pid());
+    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    let watch = bus.launch().and_then(|()| bus.watch());
+    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
+    let watch = watch?;
+    bus.daemon_there()?;
+    Ok(watch)
+}
+
 fn told_late() -> Outcome {
     let (daemon, mut bus) = Bus::with_daemon()?;
     daemon.define("before", &plain("before"))?;
@@ -685,13 +696,7 @@ fn told_late() -> Outcome {
     bus.kill();
     daemon.define("meanwhile", &plain("meanwhile"))?;
     daemon.ok(&["undefine", "meanwhile"])?;
-    // It comes to the new bus when somebody looks there.
-    let pid = Pid::from_raw(daemon.pid());
-    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
-    let watch = bus.launch().and_then(|()| bus.watch());
-    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
-    let watch = watch?;
-    bus.daemon_there()?;
+    let watch = looked_at_again(&daemon, &mut bus)?;
     daemon.define("after", &plain("after"))?;
     let told = watch.signals("Event", is_of("after"))?;
     let said: Vec<_> =
@@ -719,12 +724,7 @@ fn networks_late() -> Outcome {
     bus.kill();
     daemon.ok(&["net-undefine", "lab"])?;
     daemon.ok(&["net-undefine", "default"])?;
-    let pid = Pid::from_raw(daemon.pid());
-    kill(pid, Signal::SIGSTOP).map_err(|e| e.to_string())?;
-    let watch = bus.launch().and_then(|()| bus.watch());
-    kill(pid, Signal::SIGCONT).map_err(|e| e.to_string())?;
-    let watch = watch?;
-    bus.daemon_there()?;
+    let watch = looked_at_again(&daemon, &mut bus)?;
     daemon.ok(&["net-define", &file])?;
     let told = watch.signals("NetworkEvent", |d| d[1] == 0)?;
     let numbers: Vec<_> = told.iter().map(|d| (d[0] == path.as_str(), d[1].clone())).collect();

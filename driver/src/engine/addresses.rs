@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
 use crate::host::links::look;
-use crate::host::links::spec::mac;
+use crate::host::links::spec::{mac, mac_text};
 use crate::network::{NetworkRef, Networks};
 
 impl Engine {
@@ -74,14 +74,10 @@ async fn inside(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
     let seen = look::inside(init_of(run)?, run.id).await?;
     let one = |seen: look::Seen| InterfaceAddresses {
         name: seen.name,
-        mac: (!seen.mac.is_empty()).then(|| text(&seen.mac)),
+        mac: (!seen.mac.is_empty()).then(|| mac_text(&seen.mac)),
         addresses: seen.addresses.iter().map(address).collect(),
     };
     Ok(seen.into_iter().map(one).collect())
-}
-
-fn text(mac: &[u8]) -> String {
-    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 async fn neighbours(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {

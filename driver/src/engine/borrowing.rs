@@ -49,9 +49,7 @@ fn write(path: &Path, all: &[Borrowed]) -> io::Result<()> {
     if all.is_empty() {
         return record::remove(path);
     }
-    let new = path.with_extension("new");
-    files::overwrite(&new, &serde_json::to_string(all)?)?;
-    std::fs::rename(&new, path)
+    files::replace(path, &serde_json::to_string(all)?)
 }
 
 impl Engine {

@@ -184,11 +184,7 @@ impl Engine {
         let path = lent.path(&self.layout.lent());
         let at = path.clone();
         let lent = lent.clone();
-        let written = blocking(move || {
-            let new = at.with_extension("new");
-            files::overwrite(&new, &serde_json::to_string(&lent)?)?;
-            std::fs::rename(&new, &at)
-        });
+        let written = blocking(move || files::replace(&at, &serde_json::to_string(&lent)?));
         written.await.map_err(|e| failed("write", &path, &e))
     }
 

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod links;
 pub mod listening;
+pub mod messages;
 pub mod namespaces;
 pub mod node;
 pub mod node_stats;

@@ -14,6 +14,8 @@ use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 use rtnetlink::{Error, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
+use crate::host::links::spec::mac_text;
+
 /// The kernel counts a bridge's times in hundredths of a second.
 const HZ: u32 = 100;
 /// How long the kernel may take.
@@ -119,9 +121,7 @@ impl Netlink {
                 let is_its = |a: &NeighbourAttribute| *a == NeighbourAttribute::Controller(bridge);
                 let its = message.attributes.iter().any(is_its);
                 message.attributes.into_iter().filter(|_| its).find_map(|a| match a {
-                    NeighbourAttribute::LinkLayerAddress(mac) => {
-                        Some(mac.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"))
-                    }
+                    NeighbourAttribute::LinkLayerAddress(mac) => Some(mac_text(&mac)),
                     _ => None,
                 })
             };

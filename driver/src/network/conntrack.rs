@@ -9,12 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use berth_domain::network::{PortForward, Protocol};
-use rtnetlink::packet_core::{NetlinkBuffer, NlasIterator};
+use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use rustix::io::Errno;
 
 use super::rules::Resolved;
+use crate::host::messages;
 
 /// How long the kernel may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -143,9 +144,8 @@ async fn forget(socket: &mut TokioSocket, connection: &Connection) -> io::Result
 async fn receive(socket: &mut TokioSocket, mut hear: impl FnMut(&[u8])) -> io::Result<bool> {
     let mut buffer = Vec::with_capacity(LARGEST);
     socket.recv(&mut buffer).await?;
-    let mut rest = buffer.as_slice();
-    while !rest.is_empty() {
-        let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+    for message in messages::in_bytes(&buffer) {
+        let message = message.ok_or(io::ErrorKind::InvalidData)?;
         match message.message_type() {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
@@ -155,8 +155,6 @@ async fn receive(socket: &mut TokioSocket, mut hear: impl FnMut(&[u8])) -> io::R
             CT_NEW => hear(message.payload()),
             _ => {}
         }
-        let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
-        rest = rest.get(length..).unwrap_or_default();
     }
     Ok(false)
 }

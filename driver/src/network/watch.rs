@@ -8,11 +8,12 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rtnetlink::packet_core::{NetlinkBuffer, NlasIterator};
+use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 
 use super::{Shared, rules};
+use crate::host::messages;
 
 /// The group of all changes of nftables.
 const NFNLGRP_NFTABLES: u32 = 7;
@@ -87,9 +88,9 @@ async fn receive(socket: &mut TokioSocket, touched: &mut Touched) -> io::Result<
 }
 
 /// Reads messages of the kernel. What cannot be read may be about any table.
-fn read(mut rest: &[u8], touched: &mut Touched) {
-    while !rest.is_empty() {
-        let Ok(message) = NetlinkBuffer::new_checked(rest) else {
+fn read(bytes: &[u8], touched: &mut Touched) {
+    for message in messages::in_bytes(bytes) {
+        let Some(message) = message else {
             touched.others = true;
             return;
         };
@@ -100,9 +101,6 @@ fn read(mut rest: &[u8], touched: &mut Touched) {
                 None => touched.others = true,
             }
         }
-        // They begin at multiples of four.
-        let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
-        rest = rest.get(length..).unwrap_or_default();
     }
 }
 

@@ -172,24 +172,24 @@ impl Cgroups {
     }
 
     fn create_unified(&self, groups: &Groups, member: Option<i32>) -> Result<(), CgroupError> {
-        let delegate = |level: &Path| {
-            give_on(level);
-            Ok(())
-        };
         match member {
             None => {
-                delegate(&self.unified)?;
-                self.create_in(&self.unified, &groups.unified, delegate)?;
+                give_on(&self.unified);
+                self.create_in(&self.unified, &groups.unified, |level| {
+                    give_on(level);
+                    Ok(())
+                })?;
             }
             Some(pid) => {
                 self.create_in_scope(groups, pid)?;
-                groups.unified.parent().map_or(Ok(()), delegate)?;
+                groups.unified.parent().into_iter().for_each(give_on);
             }
         }
-        delegate(&groups.unified)?;
+        give_on(&groups.unified);
         fs::create_dir(&groups.limited).map_err(failed("make", &groups.limited))?;
         // What the container may divide among its own groups is what it was given itself.
-        delegate(&groups.limited)
+        give_on(&groups.limited);
+        Ok(())
     }
 
     /// What is above the scope is its maker's.
@@ -406,8 +406,7 @@ impl Cgroups {
             fs::remove_file(&self.partitions)
         } else {
             // Whole or not at all: a daemon that is killed here must find the others.
-            let new = self.partitions.with_extension("new");
-            crate::files::overwrite(&new, &left).and_then(|()| fs::rename(&new, &self.partitions))
+            crate::files::replace(&self.partitions, &left)
         });
     }
 

@@ -5,9 +5,10 @@
 use std::io;
 use std::time::Duration;
 
-use rtnetlink::packet_core::NetlinkBuffer;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+
+use crate::host::messages;
 
 /// The group of all changes of interfaces.
 const RTNLGRP_LINK: u32 = 1;
@@ -51,17 +52,8 @@ impl Gone {
 }
 
 /// Whether one of these messages says so; what cannot be read may.
-fn tells(mut rest: &[u8]) -> bool {
-    while !rest.is_empty() {
-        let Ok(message) = NetlinkBuffer::new_checked(rest) else { return true };
-        if message.message_type() == RTM_DELLINK {
-            return true;
-        }
-        // They begin at multiples of four.
-        let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    false
+fn tells(bytes: &[u8]) -> bool {
+    messages::in_bytes(bytes).any(|m| m.is_none_or(|m| m.message_type() == RTM_DELLINK))
 }
 
 #[cfg(test)]

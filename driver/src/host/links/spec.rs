@@ -174,6 +174,11 @@ pub fn mac(text: &str) -> Mac {
     mac
 }
 
+/// A hardware address as documents have it.
+pub fn mac_text(mac: &[u8]) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
 /// The address of the host end: as libvirt has it, so high that no bridge takes it for its own.
 pub fn host_mac(mac: Mac) -> Mac {
     let mut host = mac;
