@@ -22,10 +22,16 @@ pub fn limit(keep: i64) -> Outcome<()> {
 }
 
 /// Empties the inheritable and the ambient set.
+///
+/// Sets nothing where nothing is inherited: AppArmor leaves what a profile denies out of the permitted set that capget(2)
+/// tells, which would be set without it; exec would give that back from the bounding set, and the kernel takes the death
+/// signal from who gains something there (`apparmor_capget`, `commit_creds`).
 pub fn clear() -> Outcome<()> {
     let doing = |operation| Doing::new(Step::Capabilities, operation);
     let mut sets = capabilities(None).map_err(|e| doing("capget").failed(e))?;
-    sets.inheritable = CapabilitySet::empty();
-    set_capabilities(None, sets).map_err(|e| doing("capset").failed(e))?;
+    if !sets.inheritable.is_empty() {
+        sets.inheritable = CapabilitySet::empty();
+        set_capabilities(None, sets).map_err(|e| doing("capset").failed(e))?;
+    }
     clear_ambient_capability_set().map_err(|e| doing("PR_CAP_AMBIENT").failed(e))
 }
