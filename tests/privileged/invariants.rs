@@ -12,6 +12,7 @@ use berth_tests::host::alive;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
+use rustix::thread::{CapabilitySet, configure_capability_in_ambient_set, set_capabilities};
 
 use crate::inside::{report, script};
 
@@ -248,15 +249,28 @@ fn adopt_other(daemon: &mut Daemon, controller: i64, other: i32) -> Outcome {
 
 /// I15: whoever init is, and whatever the controller had.
 fn capabilities() -> Outcome {
+    // The daemon inherits this thread's, as of a unit with AmbientCapabilities=.
+    let mut sets = rustix::thread::capabilities(None).map_err(|e| format!("capget: {e}"))?;
+    sets.inheritable = CapabilitySet::NET_RAW;
+    set_capabilities(None, sets).map_err(|e| format!("capset: {e}"))?;
+    configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true)
+        .map_err(|e| format!("PR_CAP_AMBIENT: {e}"))?;
     let daemon = Daemon::start()?;
-    for (name, user) in [("t-i15r", ""), ("t-i15u", "<inituser>guest</inituser><initgroup>guest</initgroup>")]
+    let own = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).map_err(|e| e.to_string())?;
+    ensure!(own.contains("CapInh:\t0000000000002000"), "the daemon inherits nothing: {own}");
+    const USER: &str = "<inituser>guest</inituser><initgroup>guest</initgroup>";
+    // A user namespace gives nothing to inherit; with the host's ids there is none.
+    const HOST: &str =
+        "<metadata><b:settings xmlns:b='urn:berth:domain:1'><b:idmap mode='none'/></b:settings></metadata>";
+    for (name, user, ids) in
+        [("t-i15r", "", ""), ("t-i15u", USER, ""), ("t-i15h", "", HOST), ("t-i15hu", USER, HOST)]
     {
         let root = daemon.busybox(name)?;
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))
             .map_err(|e| e.to_string())?;
         let text = report(&daemon, name, |root| {
             script(name, "cat /proc/self/status; cat /proc/1/status", "")(root)
-                .replace("</os>", &format!("{user}</os>"))
+                .replace("</os>", &format!("{user}</os>{ids}"))
         })?;
         for set in ["CapInh:", "CapAmb:"] {
             let values: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(set)).map(str::trim).collect();
