@@ -1,13 +1,10 @@
-//! What may come next on a command line, from the command table and the live names of domains and networks.
+//! What may come next on a command line, from the command table and the names that a daemon knows.
 //!
-//! Does not know which shell asks.
-
-use berth_schemas::domain::DomainStatus;
+//! Does not know which shell asks, nor how a daemon is asked (that is `live`).
 
 use crate::cmd;
-use crate::grammar::{Kind, Opt, Values};
+use crate::grammar::{Command, Kind, Opt, Values};
 use crate::options::{self, Action};
-use crate::session::Session;
 
 /// One possible word, and what it is, where there is something to say.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,12 +15,28 @@ pub struct Candidate {
     pub about: &'static str,
 }
 
+/// Names that a daemon knows, as an option wants them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What they are names of.
+    pub values: Values,
+    /// The other options of the command, with the value of each.
+    given: Vec<(&'static str, String)>,
+}
+
+impl Wanted {
+    /// The value of another option of the command.
+    pub fn text(&self, option: &str) -> Option<&str> {
+        self.given.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str())
+    }
+}
+
 fn plain(word: impl Into<String>) -> Candidate {
     Candidate { word: word.into(), about: "" }
 }
 
 /// What fits the last of these words, which come after the program's name. `names` asks the daemon.
-pub fn line(words: &[String], names: impl FnOnce(options::Options, Values) -> Vec<String>) -> Vec<Candidate> {
+pub fn line(words: &[String], names: impl FnOnce(options::Options, Wanted) -> Vec<String>) -> Vec<Candidate> {
     let Some((partial, before)) = words.split_last() else { return Vec::new() };
     if let Some(option) = before.last().and_then(|w| global(w))
         && !option.value.is_empty()
@@ -38,7 +51,7 @@ pub fn line(words: &[String], names: impl FnOnce(options::Options, Values) -> Ve
         return fitting(all, partial);
     }
     let words: Vec<String> = before.into_iter().chain([partial.clone()]).collect();
-    command(&words, |values| names(given, values))
+    command(&words, |wanted| names(given, wanted))
 }
 
 /// The global option that a word is.
@@ -59,73 +72,92 @@ fn leading(words: &[String]) -> bool {
 }
 
 /// What fits the last word of one command.
-pub fn command(words: &[String], names: impl FnOnce(Values) -> Vec<String>) -> Vec<Candidate> {
+pub fn command(words: &[String], names: impl FnOnce(Wanted) -> Vec<String>) -> Vec<Candidate> {
     let Some((partial, before)) = words.split_last() else { return Vec::new() };
     let Some((name, given)) = before.split_first() else {
         return fitting(cmd::visible().map(|c| Candidate { word: c.name.into(), about: c.summary }), partial);
     };
     let Some(command) = cmd::find(name) else { return Vec::new() };
-    let usable = |o: &&Opt| o.refused.is_none();
-    let seen = |o: &Opt| given.iter().any(|w| w.strip_prefix("--").is_some_and(|w| w == o.name));
-    if let Some(option) = given.last().and_then(|w| w.strip_prefix("--")).and_then(|w| command.option(w))
-        && option.kind != Kind::Flag
-    {
-        return values(option, partial, names);
+    let given = Given::of(command, given);
+    if let Some(option) = given.waiting {
+        return values(option, partial, given, names);
     }
     if let Some((option, value)) = partial.strip_prefix("--").and_then(|p| p.split_once('=')) {
         let Some(option) = command.option(option) else { return Vec::new() };
-        let mut found = values(option, value, names);
+        let mut found = values(option, value, given, names);
         found.iter_mut().for_each(|c| c.word = format!("--{}={}", option.name, c.word));
         return found;
     }
     if partial.starts_with('-') {
-        let open = command.all_options().filter(usable).filter(|o| o.kind == Kind::List || !seen(o));
+        let open = command.all_options().filter(|o| o.refused.is_none() && given.leaves(o));
         let all = open.filter(|o| o.name != "string");
         return fitting(all.map(|o| Candidate { word: format!("--{}", o.name), about: o.help }), partial);
     }
-    let mut places = command.options.iter().filter(|o| o.positional && (o.kind == Kind::List || !seen(o)));
-    let unnamed = unnamed(command, given);
-    let mut found = None;
-    for _ in 0..=unnamed {
-        match places.next() {
-            Some(option) if option.kind == Kind::List => {
-                found = Some(option);
-                break;
+    let place = command.options.iter().find(|o| o.positional && given.leaves(o));
+    place.map_or_else(Vec::new, |option| values(option, partial, given, names))
+}
+
+/// What the words of a command before the last one are.
+#[derive(Default)]
+struct Given {
+    /// Each option with its value.
+    options: Vec<(&'static Opt, String)>,
+    /// The option whose value comes next.
+    waiting: Option<&'static Opt>,
+}
+
+impl Given {
+    /// Values without a name are of the options that nothing names, be it behind them.
+    fn of(command: &'static Command, words: &[String]) -> Self {
+        let mut given = Self::default();
+        let mut unnamed = Vec::new();
+        for word in words {
+            if let Some(option) = given.waiting.take() {
+                given.options.push((option, word.clone()));
+                continue;
             }
-            next => found = next,
+            let Some(long) = word.strip_prefix("--") else {
+                unnamed.push(word);
+                continue;
+            };
+            let (name, value) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v)));
+            match (command.option(name), value) {
+                (Some(option), None) if option.kind != Kind::Flag => given.waiting = Some(option),
+                (Some(option), value) => given.options.push((option, value.unwrap_or_default().to_owned())),
+                (None, _) => {}
+            }
         }
+        for word in unnamed {
+            if let Some(option) = command.options.iter().find(|o| o.positional && given.leaves(o)) {
+                given.options.push((option, word.clone()));
+            }
+        }
+        given
     }
-    found.map_or_else(Vec::new, |option| values(option, partial, names))
+
+    /// Whether the option may still be given.
+    fn leaves(&self, option: &Opt) -> bool {
+        option.kind == Kind::List || !self.options.iter().any(|(o, _)| o.name == option.name)
+    }
 }
 
-/// How many words were given without a name.
-fn unnamed(command: &crate::grammar::Command, given: &[String]) -> usize {
-    let mut value = false;
-    given
-        .iter()
-        .filter(|word| {
-            let is_value = std::mem::take(&mut value);
-            let option = word.strip_prefix("--");
-            value = option.and_then(|o| command.option(o)).is_some_and(|o| o.kind != Kind::Flag);
-            !is_value && option.is_none()
-        })
-        .count()
-}
-
-fn values(option: &Opt, partial: &str, names: impl FnOnce(Values) -> Vec<String>) -> Vec<Candidate> {
+fn values(
+    option: &Opt,
+    partial: &str,
+    given: Given,
+    names: impl FnOnce(Wanted) -> Vec<String>,
+) -> Vec<Candidate> {
     let all = match option.values {
         Values::Any => Vec::new(),
-        Values::Domains
-        | Values::ActiveDomains
-        | Values::InactiveDomains
-        | Values::Networks
-        | Values::ActiveNetworks
-        | Values::InactiveNetworks => names(option.values).into_iter().map(plain).collect(),
         Values::Files => files(partial),
         Values::Commands => {
             cmd::visible().map(|c| Candidate { word: c.name.into(), about: c.summary }).collect()
         }
         Values::Words(words) => words.iter().map(|w| plain(*w)).collect(),
+        values => {
+            let given = given.options.into_iter().map(|(option, value)| (option.name, value)).collect();
+            names(Wanted { values, given }).into_iter().map(plain).collect()
+        }
     };
     fitting(all.into_iter(), partial)
 }
@@ -151,65 +183,22 @@ fn files(partial: &str) -> Vec<Candidate> {
     found
 }
 
-/// The names that a daemon knows; none if it cannot be reached.
-pub fn live_names(options: options::Options, values: Values) -> Vec<String> {
-    let mut session = Session::new(options);
-    if session.connect().is_err() {
-        return Vec::new();
-    }
-    match values {
-        Values::Networks | Values::ActiveNetworks | Values::InactiveNetworks => {
-            let all = cmd::net::all(&mut session).unwrap_or_default().into_iter();
-            all.filter(|n| fits(values, n.active)).map(|n| n.name).collect()
-        }
-        _ => domains(&session.all_domains().unwrap_or_default(), values),
-    }
-}
-
-fn domains(all: &[DomainStatus], values: Values) -> Vec<String> {
-    all.iter().filter(|d| fits(values, d.id.is_some())).map(|d| d.name.clone()).collect()
-}
-
-/// Whether a name is wanted of something that is active, or is not.
-fn fits(values: Values, active: bool) -> bool {
-    match values {
-        Values::ActiveDomains | Values::ActiveNetworks => active,
-        Values::InactiveDomains | Values::InactiveNetworks => !active,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
-    use berth_schemas::domain::{Reason, State};
-
-    fn domain(name: &str, id: Option<i64>) -> DomainStatus {
-        DomainStatus {
-            name: name.into(),
-            uuid: String::new(),
-            id,
-            state: if id.is_some() { State::Running } else { State::Shutoff },
-            reason: Reason::Unknown,
-            persistent: true,
-            autostart: false,
-            pending_change: false,
-            title: None,
-            init_pid: None,
-            started_u_sec: None,
-            restarts: 0,
-            ready: None,
-            last_exit: None,
-            security: None,
-        }
-    }
 
     fn get(text: &str) -> Vec<String> {
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-        let all = [domain("db", None), domain("web1", Some(7)), domain("web2", Some(8))];
-        let names = |_, values| match values {
-            Values::InactiveNetworks => vec!["lan".to_owned()],
-            values => domains(&all, values),
+        let names = |_, wanted: Wanted| {
+            let names: &[&str] = match (wanted.values, wanted.text("domain")) {
+                (Values::InactiveNetworks, _) => &["lan"],
+                (Values::InactiveDomains, _) => &["db"],
+                (Values::Domains, _) => &["db", "web1", "web2"],
+                (Values::ActiveDomains, _) => &["web1", "web2"],
+                (Values::Interfaces, Some("web1")) => &["vnet0", "vnet1"],
+                _ => &[],
+            };
+            names.iter().map(|n| (*n).to_owned()).collect()
         };
         line(&words, names).into_iter().map(|c| c.word).collect()
     }
@@ -244,5 +233,22 @@ mod test {
         assert_eq!(get("--reado"), ["--readonly"]);
         assert_eq!(get("nosuch x"), Vec::<String>::new());
         assert!(!get("start --").iter().any(|w| w == "--paused"));
+    }
+
+    #[test]
+    fn what_belongs_to_a_domain_is_asked_of_the_one_that_is_named() {
+        for line in [
+            "domif-getlink web1 ",
+            "domif-getlink web1 --interface ",
+            "domif-getlink --config web1 vnet",
+            "domif-setlink --domain web1 ",
+            "domiftune --domain=web1 ",
+        ] {
+            assert_eq!(get(line), ["vnet0", "vnet1"], "{line}");
+        }
+        assert_eq!(get("domif-setlink --interface vnet0 w"), ["web1", "web2"]);
+        assert_eq!(get("domif-setlink web1 vnet0 d"), ["down"]);
+        assert_eq!(get("domif-getlink web2 "), Vec::<String>::new());
+        assert_eq!(get("domiflist --domain=web1 "), Vec::<String>::new());
     }
 }

@@ -10,6 +10,7 @@ use berth_schemas::node;
 
 use crate::client::Client;
 use crate::error::{CallError, Failure};
+use crate::options::Options;
 
 /// The socket of the host's daemon.
 pub const SYSTEM_SOCKET: &str = "/run/berth/io.berth";
@@ -132,16 +133,16 @@ fn cannot(why: impl Into<String>) -> Failure {
 }
 
 /// Connects.
-pub fn open(address: &Address, readonly: bool) -> Result<Client, Failure> {
+pub fn open(address: &Address, options: &Options) -> Result<Client, Failure> {
     let mut client = match &address.target {
         Target::Socket(path) => Client::new(local(path)?, None),
-        Target::Ssh { .. } => remote(&address.target)?,
+        Target::Ssh { .. } => remote(&address.target, options.unattended)?,
     };
-    if readonly {
+    if options.readonly {
         let method = node::Method::RestrictToReading.name();
         let result: Result<node::RestrictToReadingOut, CallError> =
             client.call(method, &node::RestrictToReadingIn {});
-        result.map_err(|e| e.because("failed to connect to the hypervisor", readonly))?;
+        result.map_err(|e| e.because("failed to connect to the hypervisor", true))?;
     }
     Ok(client)
 }
@@ -166,7 +167,7 @@ pub fn local(path: &str) -> Result<UnixStream, Failure> {
 }
 
 /// Has ssh run the other end; its standard streams are one socket, so that everything else is as with a local one.
-fn remote(target: &Target) -> Result<Client, Failure> {
+fn remote(target: &Target, unattended: bool) -> Result<Client, Failure> {
     let Target::Ssh { host, user, port, socket, keyfile, command } = target else {
         return Err(Failure::silent());
     };
@@ -175,6 +176,9 @@ fn remote(target: &Target) -> Result<Client, Failure> {
     let theirs = OwnedFd::from(theirs);
     let mut ssh = Command::new(command.as_deref().unwrap_or("ssh"));
     ssh.args(["-T", "-e", "none"]);
+    if unattended {
+        ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=2"]);
+    }
     for (option, value) in [("-l", user), ("-p", port), ("-i", keyfile)] {
         if let Some(value) = value {
             ssh.args([option, value]);

@@ -84,6 +84,28 @@ pub enum Values {
     ActiveNetworks,
     /// Names of inactive networks.
     InactiveNetworks,
+    /// UUIDs of domains.
+    DomainUuids,
+    /// UUIDs of networks.
+    NetworkUuids,
+    /// Interfaces of the domain, each by its name on the host, or else by its hardware address.
+    Interfaces,
+    /// Interfaces of the domain by the names that their addresses are told with: inside or on the host.
+    InterfaceNames,
+    /// Hardware addresses of the domain's interfaces, of one type where one is given.
+    Macs,
+    /// Targets of the domain's disks.
+    Disks,
+    /// The domain's consoles.
+    Consoles,
+    /// Numbers of the domain's CPUs.
+    Vcpus,
+    /// Namespaces of the domain's metadata.
+    Namespaces,
+    /// What an interface of the type that is given can be attached to.
+    Sources,
+    /// Hardware addresses that the network has leased an address to.
+    LeaseMacs,
     /// Files.
     Files,
     /// Names of commands.

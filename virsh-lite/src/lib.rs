@@ -15,6 +15,7 @@ mod editor;
 mod error;
 pub mod globs;
 mod grammar;
+mod live;
 pub mod options;
 mod output;
 pub mod parse;

@@ -22,6 +22,8 @@ pub struct Options {
     pub escape: String,
     /// `--json`.
     pub json: bool,
+    /// That nobody is there whom ssh could ask, nor waits for it long.
+    pub unattended: bool,
     /// Things to say before anything else.
     pub remarks: Vec<String>,
 }
@@ -36,6 +38,7 @@ impl Default for Options {
             log: None,
             escape: "^]".into(),
             json: false,
+            unattended: false,
             remarks: Vec::new(),
         }
     }

@@ -139,7 +139,7 @@ impl Session {
 
     /// A connection of its own, for a call that occupies one.
     pub fn another_connection(&self) -> Result<Client, Failure> {
-        connect::open(&self.address()?, self.options.readonly)
+        connect::open(&self.address()?, &self.options)
     }
 
     /// Forgets the connection.

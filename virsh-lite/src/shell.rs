@@ -16,6 +16,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use crate::cmd::builtin;
 use crate::complete;
 use crate::error::Failure;
+use crate::live;
 use crate::options::Options;
 use crate::parse;
 use crate::session::Session;
@@ -111,7 +112,7 @@ impl Completer for Words {
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let typed = parse::typed(&line[..at], "");
         let options = self.options.clone();
-        let found = complete::command(&typed.words, |values| complete::live_names(options, values));
+        let found = complete::command(&typed.words, |wanted| live::names(options, wanted));
         let pair = |c: complete::Candidate| {
             let end = if c.word.ends_with('/') { "" } else { " " };
             Pair { replacement: format!("{}{end}", builtin::shell(&c.word)), display: c.word }

@@ -524,6 +524,23 @@ fn words_with_an_open_quote() {
     assert_eq!(bash("define 'd1/a b/o"), "d1/a b/one.xml\n");
 }
 
+#[test]
+fn completion_does_not_wait_for_a_daemon_that_hangs() {
+    let dir = tempfile::tempdir().expect("folder");
+    let socket = dir.path().join("s");
+    // Connections wait in there, and nobody takes them.
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("socket");
+    let uri = format!("lxc+unix:///system?socket={}", socket.display());
+    for words in [&["dominfo", ""][..], &["-r", "domifstat", "web", ""], &["net-info", ""]] {
+        let begin = std::time::Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virsh-lite"));
+        let output = command.args(["complete", "--", "-c", &uri]).args(words).output().expect("it runs");
+        assert_eq!(text(&output), (0, String::new(), String::new()), "{words:?}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{words:?}: {:?}", begin.elapsed());
+    }
+    drop(listener);
+}
+
 /// Has the daemon be away once, at a call.
 fn away(fake: &Fake, at: &'static str, milliseconds: u64, then: fn(&mut State)) {
     let time = Duration::from_millis(milliseconds);

@@ -13,7 +13,7 @@ use berth_schemas::domain::{
 use crate::connect::{self, Address};
 use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
-use crate::options::escape_byte;
+use crate::options::{Options, escape_byte};
 use crate::parse::Args;
 use crate::relay::{self, End};
 use crate::session::{DomainRef, Session};
@@ -27,7 +27,7 @@ pub static CONSOLE: Command = Command::new("console", Group::Domain, "connect to
     )
     .options(&[
         Opt::text("domain", "domain name, id or uuid").required().from(Values::ActiveDomains),
-        Opt::text("devname", "which console: console0, console1, ...").positional(),
+        Opt::text("devname", "which console: console0, console1, ...").positional().from(Values::Consoles),
         Opt::flag("force", "take the right to write from the session that has it"),
         Opt::flag("safe", "accepted; sessions never mix what they write"),
         Opt::flag("view", "only read"),
@@ -87,7 +87,7 @@ pub fn attach(session: &mut Session, domain: &DomainRef, wishes: &Wishes) -> Res
     announce(session, domain, &out, wishes);
     let failed = |error| Failure::line(format!("console of domain '{}': {error}", domain.name));
     let signals = relay::signals().map_err(failed)?;
-    let resizer = resizer(session.address()?, session.options.readonly, domain.clone(), &out);
+    let resizer = resizer(session.address()?, session.options.clone(), domain.clone(), &out);
     // The window may have changed before its signal was taken.
     terminal::size().filter(|now| Some(*now) != size).map(|now| resizer.send(now));
     let escape = escape_byte(&session.options.escape);
@@ -125,7 +125,7 @@ fn announce(session: &mut Session, domain: &DomainRef, out: &AttachConsoleOut, w
 /// Passes window sizes on in a thread of its own: connecting may take time that the console must not lose.
 fn resizer(
     address: Address,
-    readonly: bool,
+    options: Options,
     domain: DomainRef,
     out: &AttachConsoleOut,
 ) -> mpsc::Sender<Size> {
@@ -138,7 +138,7 @@ fn resizer(
                 size = newer;
             }
             if client.is_none() {
-                client = connect::open(&address, readonly).ok();
+                client = connect::open(&address, &options).ok();
             }
             let ask = ResizeConsoleIn {
                 name: Some(domain.name.clone()),

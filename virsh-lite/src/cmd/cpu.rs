@@ -71,7 +71,7 @@ pub static VCPUPIN: Command =
         )
         .options(&[
             Opt::domain(),
-            Opt::number("vcpu", "number of the CPU").positional(),
+            Opt::number("vcpu", "number of the CPU").positional().from(Values::Vcpus),
             Opt::text("cpulist", "host CPUs such as 0-3,^2,8").positional(),
             CONFIG,
             LIVE,

@@ -49,7 +49,7 @@ pub static DETACH_DISK: Command = Command::new("detach-disk", Group::Domain, "de
     .about("Takes the disk with that target, or with that source, away.")
     .options(&[
         Opt::domain(),
-        Opt::text("target", "target or source of the disk").required(),
+        Opt::text("target", "target or source of the disk").required().from(Values::Disks),
         PERSISTENT,
         CONFIG,
         LIVE,
@@ -93,18 +93,19 @@ pub fn attribute(element: &str, name: &str) -> Option<String> {
 
 /// One disk of a document.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Disk {
+pub struct Disk {
     #[serde(rename = "type")]
     kind: String,
     device: String,
-    target: String,
+    /// Its name inside.
+    pub target: String,
     source: Option<String>,
     #[serde(skip)]
     xml: String,
 }
 
 /// The disks of a document of the daemon.
-fn disks(document: &str) -> Vec<Disk> {
+pub fn disks(document: &str) -> Vec<Disk> {
     let mut found = Vec::new();
     let mut lines = document.lines();
     while let Some(first) = lines.by_ref().find(|l| l.starts_with("    <disk ")) {

@@ -24,7 +24,9 @@ pub static DOMIFADDR: Command = Command::new(
 )
 .options(&[
     Opt::domain(),
-    Opt::text("interface", "only that interface: inside for guest, else on the host").positional(),
+    Opt::text("interface", "only that interface: inside for guest, else on the host")
+        .positional()
+        .from(Values::InterfaceNames),
     Opt::flag("full", "the name of the interface in every line"),
     Opt::text("source", "where they come from").from(Values::Words(&["guest", "lease", "arp", "agent"])),
 ])

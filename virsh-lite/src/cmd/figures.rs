@@ -9,7 +9,7 @@ use crate::cmd::document::fetch;
 use crate::cmd::domstats::{memory_rows, stats_of};
 use crate::cmd::interface;
 use crate::error::Failure;
-use crate::grammar::{Command, Group, Opt};
+use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::Session;
 
@@ -34,7 +34,7 @@ pub static DOMBLKSTAT: Command = Command::new(
 )
 .options(&[
     Opt::domain(),
-    Opt::text("device", "target or source of a disk, or the kernel's name of a device; all together if none is given").positional(),
+    Opt::text("device", "target or source of a disk, or the kernel's name of a device; all together if none is given").positional().from(Values::Disks),
     Opt::flag("human", "print sentences"),
 ])
 .json("device, rd_req, rd_bytes, wr_req, wr_bytes");
@@ -46,7 +46,7 @@ pub static DOMIFSTAT: Command =
             "Prints the counters of one network interface of a running domain, by the name it has inside or on the host, or \
              by its MAC address; received is what came to the container.",
         )
-        .options(&[Opt::domain(), Opt::text("interface", "its name inside or on the host, or its MAC address").required()])
+        .options(&[Opt::domain(), Opt::text("interface", "its name inside or on the host, or its MAC address").required().from(Values::Interfaces)])
         .json("interface, rx_bytes, rx_packets, rx_errs, rx_drop, tx_bytes, tx_packets, tx_errs, tx_drop");
 
 /// `cpu-stats`

@@ -8,6 +8,7 @@ use crate::cmd;
 use crate::complete;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt};
+use crate::live;
 use crate::parse::{self, Args, Typed};
 use crate::session::Session;
 
@@ -42,7 +43,7 @@ fn complete(session: &mut Session, args: &Args) -> Result<(), Failure> {
         // The program.
         typed.words.remove(0);
     }
-    for mut candidate in complete::line(&typed.words, complete::live_names) {
+    for mut candidate in complete::line(&typed.words, live::names) {
         if args.has("bash") {
             let Some(word) = bash::replacement(&candidate.word, &typed) else { continue };
             candidate.word = word;

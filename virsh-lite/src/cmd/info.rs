@@ -37,7 +37,7 @@ pub static DOMID: Command =
 /// `domname`
 pub static DOMNAME: Command =
     Command::new("domname", Group::Domain, "convert a domain id or UUID to domain name", domname)
-        .options(&[Opt::text("domain", "domain id or uuid").required()])
+        .options(&[Opt::text("domain", "domain id or uuid").required().from(Values::DomainUuids)])
         .json("name");
 
 /// `domuuid`

@@ -20,7 +20,8 @@ const PRINT: Opt = Opt::flag("print-xml", "print the element and change nothing"
 const TYPES: Values = Values::Words(&["network", "bridge", "direct", "ethernet"]);
 /// Here it means no more than `--config`, as in virsh.
 const NEXT: Opt = Opt::flag("persistent", "the same as --config");
-const INTERFACE: Opt = Opt::text("interface", "its name on the host, or its MAC address").required();
+const INTERFACE: Opt =
+    Opt::text("interface", "its name on the host, or its MAC address").required().from(Values::Interfaces);
 
 /// `attach-interface`
 pub static ATTACH_INTERFACE: Command =
@@ -33,7 +34,7 @@ pub static ATTACH_INTERFACE: Command =
         .options(&[
             Opt::domain(),
             Opt::text("type", "what it is on the host").required().from(TYPES),
-            Opt::text("source", "the network, bridge or device").required(),
+            Opt::text("source", "the network, bridge or device").required().from(Values::Sources),
             Opt::text("target", "its name on the host"),
             Opt::text("mac", "its MAC address"),
             Opt::text("script", "").refused("scripts are not possible on interfaces of containers"),
@@ -58,7 +59,7 @@ pub static DETACH_INTERFACE: Command =
         .options(&[
             Opt::domain(),
             Opt::text("type", "what it is on the host").required().from(TYPES),
-            Opt::text("mac", "its MAC address; needed where there are several"),
+            Opt::text("mac", "its MAC address; needed where there are several").from(Values::Macs),
             PERSISTENT,
             CONFIG,
             LIVE,

@@ -8,7 +8,7 @@ use berth_schemas::domain::{
 
 use crate::editor::Draft;
 use crate::error::{CallError, Failure};
-use crate::grammar::{Command, Group, Opt};
+use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::{DomainRef, Session};
 
@@ -37,7 +37,7 @@ pub static METADATA: Command =
         .about("Prints, sets or removes the element that an application keeps under its namespace.")
         .options(&[
             Opt::domain(),
-            Opt::text("uri", "URI of the namespace").required(),
+            Opt::text("uri", "URI of the namespace").required().from(Values::Namespaces),
             LIVE,
             CONFIG,
             CURRENT,

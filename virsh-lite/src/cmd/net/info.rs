@@ -32,7 +32,7 @@ pub static DUMPXML: Command =
 /// `net-name`
 pub static NAME: Command =
     Command::new("net-name", Group::Networks, "convert a network UUID to network name", name)
-        .options(&[Opt::text("network", "network uuid").required().from(Values::Any)]);
+        .options(&[Opt::text("network", "network uuid").required().from(Values::NetworkUuids)]);
 
 /// `net-uuid`
 pub static UUID: Command =

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cmd::net;
 use crate::error::Failure;
-use crate::grammar::{Command, Group, Opt};
+use crate::grammar::{Command, Group, Opt, Values};
 use crate::output::table;
 use crate::parse::Args;
 use crate::session::Session;
@@ -17,7 +17,10 @@ use crate::times;
 pub static LEASES: Command =
     Command::new("net-dhcp-leases", Group::Networks, "print lease info for a given network", leases)
         .about("Prints the addresses that the guests of a network were given.")
-        .options(&[net::NETWORK, Opt::text("mac", "only those of this hardware address").positional()])
+        .options(&[
+            net::NETWORK,
+            Opt::text("mac", "only those of this hardware address").positional().from(Values::LeaseMacs),
+        ])
         .json("an array of leases: address, prefix, mac, iaid, hostname, clientId, expiryUSec");
 
 #[derive(Serialize)]
