@@ -77,13 +77,13 @@ impl Item {
                 Some(interface) => Ok(Self::HostInterface(interface)),
                 None => match plan_devices::host_device(dev, usb) {
                     Ok(Some(device)) => Ok(Self::Device(device)),
-                    Ok(None) => Err(Failure::Failed("this device has no file".into())),
+                    Ok(None) => Err(Failure::Failed("an interface of the host has no file".into())),
                     Err(e) => Err(Failure::Failed(e.to_string())),
                 },
             },
             Device::Interface(interface, _) => match links.iter().find(|l| l.mac == interface.mac) {
                 Some(link) => Ok(Self::Interface(plan_devices::interface(interface, link), link.clone())),
-                None => Err(Failure::NoSuchDevice("the interface is not there".into())),
+                None => Err(Failure::NoSuchDevice(format!("the interface '{}' is not there", interface.mac))),
             },
         }
     }

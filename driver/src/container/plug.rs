@@ -122,7 +122,8 @@ async fn take(
         return done.map(|()| None);
     };
     let mut link = link.clone();
-    let missing = || Failure::NoSuchDevice("the interface is not there".into());
+    let mac = link.mac.clone();
+    let missing = || Failure::NoSuchDevice(format!("the interface '{mac}' is not there"));
     match step {
         Step::Attach(_) => {
             let interface = links::interface_of(to, &link.mac).ok_or_else(missing)?;

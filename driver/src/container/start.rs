@@ -582,7 +582,8 @@ impl Grouped {
                 return Err(step_failed("record", "write", Some(&engine.layout.record(record.uuid)), &e));
             }
         }
-        Err(plain(links::STEP, "find a name for an interface", "others were always faster".into()))
+        let operation = format!("find a name for the interface '{}'", link.mac);
+        Err(plain(links::STEP, &operation, "others were always faster".into()))
     }
 }
 

@@ -175,7 +175,9 @@ impl Engine {
         }
         match self.ask_new(&domain, Request::Define(Box::new(domain.clone()))).await? {
             Answer::Defined(snapshot, updated) => Ok(Defined { snapshot, updated, warnings }),
-            Answer::Done | Answer::Status(_) => Err(Failure::Failed("the definition was not kept".into())),
+            Answer::Done | Answer::Status(_) => {
+                Err(Failure::Failed(format!("the definition of domain '{}' was not kept", domain.name)))
+            }
         }
     }
 
@@ -201,7 +203,9 @@ impl Engine {
         let berth_domain::Parsed { domain, warnings, .. } = self.parse(xml)?;
         match self.ask_new(&domain, Request::Create(Box::new(domain.clone()), options)).await? {
             Answer::Status(snapshot) => Ok(Defined { snapshot, updated: false, warnings }),
-            Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),
+            Answer::Done | Answer::Defined(..) => {
+                Err(Failure::Failed(format!("domain '{}' was not started", domain.name)))
+            }
         }
     }
 
@@ -213,7 +217,9 @@ impl Engine {
     ) -> Result<Arc<snapshot::Snapshot>, Failure> {
         match self.ask(reference, Request::Start(options)).await? {
             Answer::Status(snapshot) => Ok(snapshot),
-            Answer::Done | Answer::Defined(..) => Err(Failure::Failed("the domain was not started".into())),
+            Answer::Done | Answer::Defined(..) => {
+                Err(Failure::Failed(format!("domain '{}' was not started", reference.text())))
+            }
         }
     }
 

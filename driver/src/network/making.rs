@@ -90,14 +90,14 @@ impl Made {
 
     /// What was connected by forwarded ports that are no more goes on in the kernel, and what came before new ones goes
     /// elsewhere, until it is told to forget that.
-    pub async fn settle(&self, forwards: &[Resolved]) {
+    pub async fn settle(&self, network: &str, forwards: &[Resolved]) {
         let before = std::mem::replace(&mut self.rules().forwards, forwards.to_vec());
         let without = |all: &[Resolved], others: &[Resolved]| -> Vec<Resolved> {
             all.iter().filter(|r| !others.contains(r)).cloned().collect()
         };
         let (gone, new) = (without(&before, forwards), without(forwards, &before));
         if let Err(e) = conntrack::settle(&gone, &new).await {
-            tracing::warn!("{e}");
+            tracing::warn!("network '{network}': {e}");
         }
     }
 }
@@ -320,14 +320,14 @@ impl Plan {
             if nft::is_here() {
                 nft::apply(&rules::removal(&self.bridge)).await?;
             }
-            self.made.settle(resolved).await;
+            self.made.settle(self.network.name.as_str(), resolved).await;
             return Ok(());
         }
         let guests = self.ports.iter().map(|p| p.mac.clone()).collect();
         let isolated = Some(&guests).filter(|_| self.isolates());
         let wanted = rules::ruleset(&self.network, &self.bridge, resolved, isolated, &self.services);
         nft::apply(&wanted).await?;
-        self.made.settle(resolved).await;
+        self.made.settle(self.network.name.as_str(), resolved).await;
         let name = rules::table(&self.bridge);
         let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
         if made.is_none() {

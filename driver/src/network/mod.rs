@@ -497,7 +497,10 @@ impl Networks {
         self.check_bridge(&network)?;
         match self.ask_new(&network, Request::Define(Box::new(network.clone()))).await? {
             Answer::Status(snapshot, updated) => Ok(Defined { snapshot, updated, warnings: parsed.warnings }),
-            _ => Err(NetworkError::Failed("the definition was not kept".into())),
+            _ => Err(NetworkError::Failed(format!(
+                "the definition of network '{}' was not kept",
+                network.name
+            ))),
         }
     }
 
@@ -513,7 +516,7 @@ impl Networks {
             Answer::Status(snapshot, _) => {
                 Ok(Defined { snapshot, updated: false, warnings: parsed.warnings })
             }
-            _ => Err(NetworkError::Failed("the network was not started".into())),
+            _ => Err(NetworkError::Failed(format!("network '{}' was not started", network.name))),
         }
     }
 
@@ -536,7 +539,7 @@ impl Networks {
         let entry = self.0.registry.find(reference)?;
         match self.ask(&entry, Request::Start).await? {
             Answer::Status(snapshot, _) => Ok(snapshot),
-            _ => Err(NetworkError::Failed("the network was not started".into())),
+            _ => Err(NetworkError::Failed(format!("network '{}' was not started", entry.snapshot().name))),
         }
     }
 

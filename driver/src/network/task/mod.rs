@@ -265,7 +265,11 @@ impl Task {
         self.lifecycle().decide(ask).map_err(|denial| match denial {
             Denial::Absent => NetworkError::NotFound(name.to_string()),
             Denial::NotActive => NetworkError::InvalidState(format!("network '{name}' is not active")),
-            Denial::Active => NetworkError::InvalidState("network is already active".into()),
+            Denial::Active => NetworkError::InvalidState(match ask {
+                // Whoever asks with a document has named none.
+                Ask::Create => format!("network is already active as '{name}'"),
+                _ => "network is already active".into(),
+            }),
             Denial::Transient => NetworkError::InvalidState(match ask {
                 Ask::SetAutostart => "cannot set autostart for transient network".into(),
                 Ask::Undefine => "cannot undefine transient network".into(),
@@ -550,7 +554,7 @@ impl Task {
         self.server += 1;
         self.process = None;
         let undone = self.undo(&record, &live).await;
-        self.rules.made().settle(&[]).await;
+        self.rules.made().settle(self.entry.name.as_str(), &[]).await;
         self.ports.clear();
         self.publish();
         self.tell(Kind::Stopped);
