@@ -541,6 +541,32 @@ fn completion_does_not_wait_for_a_daemon_that_hangs() {
     drop(listener);
 }
 
+#[test]
+fn options_of_virsh_about_what_containers_do_not_have() {
+    let f = Fake::start();
+    let all = run(&f, &["list", "--all"]);
+    for without in ["--without-snapshot", "--without-checkpoint", "--without-managed-save", "--managed-save"]
+    {
+        assert_eq!(run(&f, &["list", "--all", without]), all, "{without}");
+    }
+    for with in ["--with-snapshot", "--with-checkpoint", "--with-managed-save"] {
+        good(&f, &["list", "--all", "--name", with], "\n");
+    }
+    let alias = ["attach-disk", "web", "/srv/d.img", "vda", "--alias", "ua-data", "--print-xml"];
+    let (code, printed, _) = run(&f, &alias);
+    assert_eq!(code, 0);
+    assert!(printed.contains("  <target dev='vda'/>\n  <alias name='ua-data'/>\n</disk>\n"), "{printed}");
+    for (words, reason) in [
+        (&["capabilities", "--xpath", "//arch"][..], "xmllint"),
+        (&["dommemstat", "web", "--period", "1"], "read when they are asked for"),
+        (&["attach-disk", "web", "v", "vda", "--source-protocol", "nbd"], "file of the host"),
+        (&["domstats", "--vm", "--enforce"], "Stats type 'vm' is not supported"),
+    ] {
+        let (code, _, stderr) = run(&f, words);
+        assert!(code == 1 && stderr.contains(reason), "{words:?}: {stderr}");
+    }
+}
+
 /// Has the daemon be away once, at a call.
 fn away(fake: &Fake, at: &'static str, milliseconds: u64, then: fn(&mut State)) {
     let time = Duration::from_millis(milliseconds);

@@ -32,7 +32,15 @@ pub static ATTACH_DISK: Command = Command::new("attach-disk", Group::Domain, "at
         Opt::text("mode", "how it may be used").from(Values::Words(&["readonly", "shareable"])),
         Opt::text("sourcetype", "what the source is; else it is looked at")
             .from(Values::Words(&["file", "block"])),
+        Opt::text("alias", "a name for it, which begins with ua-"),
         Opt::text("io", "").refused("a container's disk is a device of the host"),
+        Opt::number("iothread", "").refused("a container has no such threads"),
+        Opt::flag("rawio", "").refused("a container's disk is a device of the host"),
+        Opt::text("source-protocol", "").refused("a container's disk is a device or a file of the host"),
+        Opt::text("source-host-name", "").refused("a container's disk is a device or a file of the host"),
+        Opt::text("source-host-transport", "")
+            .refused("a container's disk is a device or a file of the host"),
+        Opt::text("source-host-socket", "").refused("a container's disk is a device or a file of the host"),
         Opt::text("serial", "").refused("a container's disk is a device of the host"),
         Opt::text("wwn", "").refused("a container's disk is a device of the host"),
         Opt::text("address", "").refused("a container has no buses"),
@@ -163,6 +171,9 @@ fn element(args: &Args) -> Result<String, Failure> {
     xml.push_str(&format!("  <target dev='{}'{bus}/>\n", escape(args.required("target"))));
     if let Some(mode) = one_of(args, "mode", &["readonly", "shareable"])? {
         xml.push_str(&format!("  <{mode}/>\n"));
+    }
+    if let Some(alias) = args.text("alias") {
+        xml.push_str(&format!("  <alias name='{}'/>\n", escape(alias)));
     }
     xml.push_str("</disk>\n");
     Ok(xml)

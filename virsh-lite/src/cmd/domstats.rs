@@ -30,6 +30,7 @@ pub static DOMSTATS: Command =
             Opt::flag("iothread", "nothing: containers have no such threads"),
             Opt::flag("memory", "nothing: memory bandwidth is not measured"),
             Opt::flag("dirtyrate", "nothing: containers do not move while they run"),
+            Opt::flag("vm", "nothing: containers are not exited to a hypervisor"),
             Opt::flag("pressure", "how long tasks waited for processor, memory and devices, in microseconds"),
             Opt::flag("list-active", "only active domains"),
             Opt::flag("list-inactive", "only inactive domains"),
@@ -59,6 +60,7 @@ const GROUPS: &[(&str, Option<&[StatsGroup]>)] = &[
     ("iothread", None),
     ("memory", None),
     ("dirtyrate", None),
+    ("vm", None),
     ("pressure", Some(&[StatsGroup::Pressure])),
 ];
 

@@ -17,7 +17,13 @@ use crate::session::Session;
 pub static DOMMEMSTAT: Command =
     Command::new("dommemstat", Group::Monitor, "get memory statistics for a domain", dommemstat)
         .about("Prints what a running domain uses of its memory, in KiB, and its page faults.")
-        .options(&[Opt::domain()])
+        .options(&[
+            Opt::domain(),
+            Opt::number("period", "").refused("the figures are read when they are asked for"),
+            Opt::flag("config", "").refused("it only goes with --period"),
+            Opt::flag("live", "").refused("it only goes with --period"),
+            Opt::flag("current", "").refused("it only goes with --period"),
+        ])
         .json("the same figures as an object");
 
 /// `domblkstat`

@@ -44,6 +44,10 @@ pub static SYSINFO: Command =
 /// `capabilities`
 pub static CAPABILITIES: Command = Command::new("capabilities", Group::Host, "capabilities", capabilities)
     .about("Prints what the host and the driver can do, in libvirt's XML.")
+    .options(&[
+        Opt::text("xpath", "").refused("pipe the output through xmllint --xpath"),
+        Opt::flag("wrap", "").refused("it only goes with --xpath"),
+    ])
     .json("xml");
 
 /// `version`

@@ -25,6 +25,13 @@ pub static LIST: Command = Command::new("list", Group::Monitor, "list domains", 
         Opt::flag("state-other", "only domains in any other state"),
         Opt::flag("autostart", "only domains that start with the host"),
         Opt::flag("no-autostart", "only domains that do not start with the host"),
+        Opt::flag("with-snapshot", "only domains with snapshots: there are none"),
+        Opt::flag("without-snapshot", "accepted; no domain has snapshots"),
+        Opt::flag("with-checkpoint", "only domains with checkpoints: there are none"),
+        Opt::flag("without-checkpoint", "accepted; no domain has checkpoints"),
+        Opt::flag("with-managed-save", "only domains with a saved state: there are none"),
+        Opt::flag("without-managed-save", "accepted; no domain has a saved state"),
+        Opt::flag("managed-save", "accepted; no domain has a saved state to mark"),
         Opt::flag("uuid", "print UUIDs instead of the table"),
         Opt::flag("name", "print names instead of the table"),
         Opt::flag("id", "print ids instead of the table"),
@@ -88,6 +95,9 @@ fn chosen(domain: &DomainStatus, args: &Args) -> bool {
         && (!by_state || args.has(state))
         && pair("persistent", "transient", domain.persistent)
         && pair("autostart", "no-autostart", domain.autostart)
+        && pair("with-snapshot", "without-snapshot", false)
+        && pair("with-checkpoint", "without-checkpoint", false)
+        && pair("with-managed-save", "without-managed-save", false)
 }
 
 /// A line with what was asked for, in virsh's order.
