@@ -104,7 +104,7 @@ fn documents(version: &str) -> Result<Vec<Entry>, String> {
          License: Expat\n{mit}\nLicense: Apache-2.0\n \
          On Debian systems, the text of this licence is in\n /usr/share/common-licenses/Apache-2.0.\n"
     );
-    let date = run::output(Command::new("date").args(["-R"]))?;
+    let date = date()?;
     let changelog = format!(
         "berth ({version}) unstable; urgency=medium\n\n  * See CHANGES.md.\n\n -- {}  {date}\n",
         maintainer()
@@ -121,6 +121,13 @@ fn documents(version: &str) -> Result<Vec<Entry>, String> {
     let example = text(doc("examples/desktop.py"), read("docs/examples/desktop.py")?);
     all.push(Entry { mode: 0o755, ..example });
     Ok(all)
+}
+
+/// When the package was made, in the form of a changelog: now, or as who builds says, like for dpkg-deb.
+fn date() -> Result<String, String> {
+    let when =
+        std::env::var("SOURCE_DATE_EPOCH").map_or_else(|_| "now".into(), |seconds| format!("@{seconds}"));
+    run::output(Command::new("date").args(["-u", "-R", "-d", &when]))
 }
 
 /// Names of the pages of documentation that users read: not the decisions, which are for those who change Berth.
