@@ -45,6 +45,18 @@ pub fn start_failed(name: &str, failure: &StepFailure) -> StartFailure {
     }
 }
 
+/// The failure of a step that is not the kernel's.
+pub fn plain(step: &str, operation: &str, detail: String) -> StepFailure {
+    StepFailure {
+        step: step.into(),
+        operation: operation.into(),
+        path: None,
+        target: None,
+        errno: None,
+        detail: Some(detail),
+    }
+}
+
 /// The same for an error of the daemon's own.
 pub fn step_failed(
     step: &str,

@@ -5,6 +5,8 @@
 mod active;
 mod changes;
 pub mod credentials;
+pub mod ending;
+mod handed;
 pub mod hotplug;
 pub mod lifecycle;
 pub mod links;

@@ -7,29 +7,25 @@
 //!
 //! Does not know whether the domain may be started, nor who asked.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use berth_domain::CredentialSource;
 use berth_domain::apparmor::Confinement;
-use berth_domain::model::{NamespaceKind, NamespaceShare, NamespaceSource};
+use berth_domain::model::NamespaceKind;
 use berth_domain::{Domain, PressureSettings};
 use berth_schemas::controller::{ControllerStatus, LaunchPlan, StepFailure};
 use tokio::sync::oneshot;
 
-use crate::container::credentials;
+use crate::container::ending::{end, give_up, remove_groups, remove_profile};
+use crate::container::handed;
 use crate::container::links::{self, Owner};
-use crate::container::messages::step_failed;
+use crate::container::messages::{plain, step_failed};
 use crate::container::plan::{HostFacts, host_interfaces, plan, plan_groups};
 use crate::container::plan_devices::needs_usb;
 use crate::container::stop;
 use crate::engine::Engine;
-use crate::engine::publish::blocking;
 use crate::engine::record::{ProcessRecord, Record};
-use crate::engine::registry::Reference;
 use crate::host::apparmor::Label;
 use crate::host::cgroups::{CgroupError, Groups};
 use crate::host::idmap::Range;
@@ -37,7 +33,6 @@ use crate::host::limits::Limits;
 use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
 use crate::host::links::{Link, names_of_hostdevs};
-use crate::host::namespaces;
 use crate::host::node;
 use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
@@ -197,7 +192,7 @@ impl Planned {
         };
         let qemu_nbd = process::find_program("qemu-nbd");
         let release = node::release();
-        let view = if domain.has_view() { view_program(engine, domain) } else { None };
+        let view = if domain.has_view() { handed::view_program(engine, domain) } else { None };
         let facts = HostFacts {
             view: view.is_some(),
             usb: &usb,
@@ -215,24 +210,7 @@ impl Planned {
             links: &links,
         };
         let plan = plan(domain, &facts).map_err(|e| plain("plan", "make a plan", e.to_string()))?;
-        let mut descriptors = Vec::new();
-        for share in domain.namespace.iter().flat_map(|n| &n.shares) {
-            descriptors.push(namespace(engine, share).map_err(|e| *e)?);
-        }
-        for fd in &spec.descriptors {
-            let copy = fd.try_clone();
-            descriptors.push(copy.map_err(|e| step_failed("descriptors", "copy a descriptor", None, &e))?);
-        }
-        for credential in domain.credentials() {
-            descriptors.push(credentials::take(&credential).map_err(|e| {
-                let path = match &credential.source {
-                    CredentialSource::File(path) => Some(Path::new(path)),
-                    CredentialSource::Value(_) => None,
-                };
-                let operation = format!("take the credential '{}' from", credential.name);
-                step_failed("credentials", &operation, path, &e)
-            })?);
-        }
+        let mut descriptors = handed::descriptors(engine, spec).map_err(|e| *e)?;
         descriptors.extend(view);
         Ok(Self { groups, limits, io_numbers, plan, descriptors, ids, label, links })
     }
@@ -333,24 +311,6 @@ impl Prepared {
     }
 }
 
-/// The program that serves its own view. On a host without FUSE it has none: a container that sees the host's memory
-/// is better than none at all.
-fn view_program(engine: &Engine, domain: &Domain) -> Option<OwnedFd> {
-    let device = Path::new("/dev/fuse");
-    // Opened, as the module may come only then.
-    let found = File::options().read(true).write(true).open(device).map_err(|e| (device, e));
-    match found.and_then(|_| engine.view.to_give().map_err(|e| (engine.view.path(), e))) {
-        Ok(program) => Some(program),
-        Err((path, e)) => {
-            let (name, path) = (&domain.name, path.display());
-            tracing::warn!(
-                "domain '{name}' sees the host's memory and processors: cannot open '{path}': {e}"
-            );
-            None
-        }
-    }
-}
-
 /// What the domain is to run under.
 async fn choose_label(engine: &Engine, domain: &Arc<Domain>) -> Result<Option<Label>, StepFailure> {
     let (profiles, domain) = (engine.profiles.clone(), domain.clone());
@@ -445,42 +405,6 @@ fn group_failure(error: &CgroupError) -> StepFailure {
 fn limit_failure(error: &LimitError) -> StepFailure {
     let operation = format!("set <{}>: write '{}' to", error.element, error.value);
     step_failed("limits", &operation, Some(&error.path), &error.cause)
-}
-
-fn plain(step: &str, operation: &str, detail: String) -> StepFailure {
-    StepFailure {
-        step: step.into(),
-        operation: operation.into(),
-        path: None,
-        target: None,
-        errno: None,
-        detail: Some(detail),
-    }
-}
-
-/// The descriptor of a namespace that is shared.
-fn namespace(engine: &Engine, share: &NamespaceShare) -> Result<OwnedFd, Box<StepFailure>> {
-    let kind = match share.kind {
-        NamespaceKind::Net => "net",
-        NamespaceKind::Ipc => "ipc",
-        NamespaceKind::Uts => "uts",
-    };
-    let whose = share.source.as_str();
-    let operation = format!("open the {kind} namespace of {whose} '{}'", share.value);
-    let opened = match share.source {
-        NamespaceSource::Netns => namespaces::of_name(&share.value),
-        NamespaceSource::Pid => match share.value.parse() {
-            Ok(pid) => namespaces::of_process(pid, kind),
-            Err(_) => return Err(Box::new(plain("namespaces", &operation, "it is not a process id".into()))),
-        },
-        NamespaceSource::Name => match engine.init_pid(&Reference::by_name(&share.value)) {
-            Some(pid) => namespaces::of_process(pid, kind),
-            None => {
-                return Err(Box::new(plain("namespaces", &operation, "the domain is not running".into())));
-            }
-        },
-    };
-    opened.map_err(|e| Box::new(step_failed("namespaces", &operation, None, &e)))
 }
 
 /// Control groups are there.
@@ -672,54 +596,5 @@ impl Prepared {
         let mut failure = plain("controller", "set up the container", error.to_string());
         failure.detail = Some(format!("{error} (see '{}')", log.display()));
         failure
-    }
-}
-
-/// How long a controller may take to give back what it has of the host.
-const GIVING_BACK: Duration = Duration::from_secs(5);
-
-/// Ends a controller that may have interfaces of the host in its container: it is asked first, so that it gives them back.
-/// Of one that is killed, virtual ones are gone with the namespace.
-pub async fn give_up(process: &Process) -> Vec<String> {
-    // A failure is that of the kill, too.
-    drop(process.signal(rustix::process::Signal::TERM));
-    match process.ended_within(GIVING_BACK).await {
-        true => Vec::new(),
-        false => end(process).await,
-    }
-}
-
-/// Kills a controller and waits for its end.
-async fn end(process: &Process) -> Vec<String> {
-    let mut residue = Vec::new();
-    if let Err(e) = process.kill() {
-        residue.push(format!("cannot kill the controller {}: {e}", process.pid()));
-    }
-    if !process.ended_within(Duration::from_secs(5)).await {
-        residue.push(format!("the controller {} does not end", process.pid()));
-    }
-    residue
-}
-
-/// Removes the profile of a domain that was loaded for it, and answers what is left.
-pub async fn remove_profile(engine: &Engine, label: Option<&Label>) -> Vec<String> {
-    let Some(label) = label.filter(|l| l.own).cloned() else { return Vec::new() };
-    let (profiles, name) = (engine.profiles.clone(), label.name.clone());
-    let removed = blocking(move || Ok(profiles.remove(&label).map_err(|e| e.to_string()))).await;
-    let cause = match removed {
-        Ok(Ok(())) => return Vec::new(),
-        Ok(Err(e)) => e,
-        Err(e) => e.to_string(),
-    };
-    vec![format!("cannot remove the AppArmor profile '{name}': {cause}")]
-}
-
-/// Kills what is in the groups of a domain, removes them, and answers what is left.
-pub async fn remove_groups(engine: &Engine, groups: &Groups) -> Vec<String> {
-    let (cgroups, groups) = (engine.cgroups.clone(), groups.clone());
-    let removed = blocking(move || Ok(cgroups.remove(&groups))).await;
-    match removed {
-        Ok(errors) => errors.iter().map(ToString::to_string).collect(),
-        Err(e) => vec![format!("cannot remove control groups: {e}")],
     }
 }

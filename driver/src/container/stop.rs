@@ -9,8 +9,8 @@ use berth_schemas::controller::{DestroyIn, DestroyOut, ExitRecord, Method};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::container::ending::{remove_groups, remove_profile};
 use crate::container::links::{self, Owner};
-use crate::container::start::{remove_groups, remove_profile};
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::container::start::give_up;
+use crate::container::ending::give_up;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record::{self, RecordPhase};

@@ -12,8 +12,8 @@ use berth_schemas::domain::Reason;
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::container::ending::{remove_groups, remove_profile};
 use crate::container::links::{self, Owner};
-use crate::container::start::{remove_groups, remove_profile};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
 use crate::engine::history::Past;
 use crate::engine::publish::blocking;
