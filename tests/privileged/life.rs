@@ -347,6 +347,8 @@ fn transient() -> Outcome {
     let file = daemon.file("t-tr.xml", &domain_xml("t-tr", &root, &["/bin/sh", "-c", WAIT], ""))?;
     ensure_eq!(daemon.ok(&["create", &file])?, format!("Domain 't-tr' created from {file}\n\n"), "create");
     ensure!(daemon.ok(&["dominfo", "t-tr"])?.contains("Persistent:     no"), "persistent");
+    let again = daemon.virsh(&["create", &file])?.fails()?;
+    ensure!(again.contains("domain 't-tr' is already active"), "{again}");
     for words in [&["undefine", "t-tr"][..], &["autostart", "t-tr"]] {
         let error = daemon.virsh(words)?.fails()?;
         ensure!(error.contains("transient"), "{words:?}: {error}");
