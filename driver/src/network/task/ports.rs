@@ -450,5 +450,5 @@ fn group_of<'a>(live: &'a Network, portgroup: Option<&str>) -> Option<&'a Portgr
 }
 
 fn taken(forward: &PortForward, other: &PortForward) -> String {
-    format!("port {} is forwarded to '{}' already", forward.host_ports(), other.guest)
+    format!("port {} is forwarded to '{}' already", forward.common_port(other), other.guest)
 }

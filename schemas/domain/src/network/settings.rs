@@ -74,6 +74,11 @@ impl PortForward {
         format!("{}/{}", row(self.host_port, self.last_host_port), self.protocol)
     }
 
+    /// The first port of the host that both want, for messages: rows of ports may have only some in common.
+    pub fn common_port(&self, other: &Self) -> String {
+        format!("{}/{}", self.host_port.max(other.host_port), self.protocol)
+    }
+
     /// Whether both want the same port of the host.
     pub fn meets(&self, other: &Self) -> bool {
         let (own, others) = (self.one_host_address(), other.one_host_address());
@@ -386,6 +391,29 @@ mod test {
             assert_eq!(told, Err(format!("the port {other}/tcp is forwarded already")), "{one} and {other}");
         }
         assert!(rows(&["host-port='80-90'", "host-port='91-95'", "host-port='80-90' proto='udp'"]).is_ok());
+    }
+
+    #[test]
+    fn rows_have_a_first_port_in_common() {
+        let row = |first, last| super::PortForward {
+            protocol: super::Protocol::Tcp,
+            host_address: None,
+            host_port: first,
+            last_host_port: last,
+            guest: "10.0.0.5".into(),
+            port: first,
+        };
+        for (one, other, common) in [
+            ((80, 90), (85, 95), 85),
+            ((80, 90), (70, 80), 80),
+            ((80, 90), (85, 85), 85),
+            ((5, 5), (1, 9), 5),
+        ] {
+            let (one, other) = (row(one.0, one.1), row(other.0, other.1));
+            assert!(one.meets(&other));
+            assert_eq!(one.common_port(&other), format!("{common}/tcp"));
+            assert_eq!(other.common_port(&one), format!("{common}/tcp"));
+        }
     }
 
     #[test]
