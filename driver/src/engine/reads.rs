@@ -173,7 +173,7 @@ fn live_xml(run: &Run) -> String {
     let label = run.label.as_ref().map(|l| l.name.clone());
     let interface = |link: &Link| LiveInterface {
         mac: link.mac.clone(),
-        target: link.host.clone(),
+        target: run.host_end(link).map(str::to_owned),
         inside: link.inside.clone(),
         bridge: link.bridge.clone(),
         inbound: link.given.as_ref().and_then(|g| g.inbound()),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use berth_domain::Domain;
+use berth_domain::model::InterfaceSource;
 use berth_schemas::domain::{Exit, Reason, State};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
@@ -53,6 +54,15 @@ pub struct Run {
 }
 
 impl Run {
+    /// The name of an interface's end on the host; none of a macvlan, of which the host has nothing, and what is called like it
+    /// there is another one.
+    pub fn host_end<'a>(&self, link: &'a Link) -> Option<&'a str> {
+        let mut all = self.live.devices.interfaces.iter();
+        let is_pair = link.bridge.is_some()
+            || all.any(|i| i.mac == link.mac && matches!(i.source, InterfaceSource::Ethernet { .. }));
+        is_pair.then_some(&link.host)
+    }
+
     /// Where its control groups are, unless that is the usual place.
     pub fn partition(&self) -> Option<&str> {
         self.scope.as_deref().or(self.live.partition())

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_domain::model::InterfaceSource;
 use berth_schemas::controller::{self, Method};
 use berth_schemas::domain::{DomainStats, State, StatsGroup};
 use tokio::runtime::Handle;
@@ -90,13 +89,8 @@ impl Engine {
             disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &mut reading.loops, &name);
         }
         let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
-            // Of a macvlan the host has nothing, and what is called like it there is another one.
-            let ethernet = |mac: &str| {
-                let mut all = domain.iter().flat_map(|d| &d.devices.interfaces);
-                all.any(|i| i.mac == mac && matches!(i.source, InterfaceSource::Ethernet { .. }))
-            };
-            let pairs = run.links.iter().filter(|link| link.bridge.is_some() || ethernet(&link.mac));
-            host_ends(&pairs.map(|link| link.host.as_str()).collect::<Vec<_>>())
+            let ends = run.links.iter().filter_map(|link| run.host_end(link));
+            host_ends(&ends.collect::<Vec<_>>())
         });
         DomainStats {
             name: snapshot.name.to_string(),

@@ -169,8 +169,8 @@ pub struct Live {
 pub struct LiveInterface {
     /// Its hardware address, which tells whose this is.
     pub mac: String,
-    /// Name of the host end.
-    pub target: String,
+    /// Name of the host end, if there is one.
+    pub target: Option<String>,
     /// Name that it was given inside.
     pub inside: String,
     /// The bridge that a network has.

@@ -253,7 +253,19 @@ fn macvlans() -> Outcome {
             };
             ensure_eq!(met, neighbours, "{mode}: whether containers meet");
             let list = lan.daemon.ok(&["domiflist", "t-mv2"])?;
-            ensure!(list.contains("macvlan") && list.contains("direct   tpar0"), "{list}");
+            // The host has nothing of it.
+            let row = list.lines().find(|l| l.contains("direct   tpar0")).unwrap_or_default();
+            ensure!(row.starts_with(" - ") && row.ends_with("52:54:00:78:00:03"), "{list}");
+            for word in ["52:54:00:78:00:03", "wan0"] {
+                for command in ["domifstat", "domif-getlink", "domiftune"] {
+                    lan.daemon.ok(&[command, "t-mv2", word])?;
+                }
+            }
+            let error = lan.daemon.virsh(&["domifstat", "t-mv2", "macvlan0"])?.fails()?;
+            ensure!(error.contains("the domain has no interface 'macvlan0'"), "{error}");
+            lan.inside("t-mv2", "ip link set wan0 down name other0")?;
+            let error = lan.daemon.virsh(&["domifstat", "t-mv2", "52:54:00:78:00:03"])?.fails()?;
+            ensure!(error.contains("it is not called 'wan0' inside any more"), "{error}");
             lan.daemon.ok(&["destroy", "t-mv2"])?;
         }
         lan.daemon.ok(&["destroy", "t-mv1"])?;

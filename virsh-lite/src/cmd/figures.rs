@@ -157,6 +157,7 @@ fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let inside = stats.interfaces.as_deref().unwrap_or_default();
     let on_host = stats.host_ends.as_deref().unwrap_or_default();
     let mut found = on_host.iter().chain(inside).find(|i| i.name == name);
+    let mut hidden = None;
     if found.is_none() {
         let domain = session.domain(args.required("domain"))?;
         let nic = interface::find(&fetch(session, &domain, false)?, &name);
@@ -164,13 +165,17 @@ fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
         let (host, guest) = nic.map_or((None, None), |nic| (nic.interface, nic.guest));
         found = on_host.iter().find(|i| Some(&i.name) == host.as_ref());
         found = found.or_else(|| inside.iter().find(|i| Some(&i.name) == guest.as_ref()));
+        hidden = guest;
     }
     let Some(net) = found else {
         let what = format!("Failed to get interface stats {} {name}", stats.name);
-        return Err(Failure::because(
-            what,
-            format!("invalid argument: the domain has no interface '{name}'"),
-        ));
+        let why = match hidden {
+            Some(guest) => format!(
+                "operation failed: nothing of it is on the host, and it is not called '{guest}' inside any more"
+            ),
+            None => format!("invalid argument: the domain has no interface '{name}'"),
+        };
+        return Err(Failure::because(what, why));
     };
     let values = [
         ("rx_bytes", net.received_bytes),

@@ -94,7 +94,7 @@ fn interface(i: &Interface, live: Option<&Live>) -> Element {
         InterfaceSource::Other(_) => source,
     };
     let source = source.extra_of(x, "source", 0);
-    let target = live.map(|l| &l.target).or(i.target.as_ref());
+    let target = live.and_then(|l| l.target.as_ref()).or(i.target.as_ref());
     let guest = Element::new("guest").opt("dev", i.guest.as_ref()).opt("actual", live.map(|l| &l.inside));
     let guest = guest.extra_of(x, "guest", 0);
     let link = i.link_up.map(|up| if up { "up" } else { "down" });
