@@ -69,8 +69,9 @@ pub fn move_in(plan: &PlanHostInterface, from: &str, network: BorrowedFd<'_>) ->
             .failed_because(e, "an interface of this kind cannot leave the host's network namespace"),
         e => doing("move the interface").failed(e),
     });
-    // What has the name of one that did not arrive is the container's own; but nobody guesses those that were made.
-    let ours = arrived.is_ok() || made;
+    // What has the name of one that did not arrive is the container's own. One whose name inside is taken does arrive, under
+    // its own, before the kernel says so.
+    let ours = arrived.is_ok() || netlink.link(index).is_err();
     match arrived.and_then(|()| make_ready(plan, network, &mut moved)) {
         Ok(()) => Ok(moved),
         Err(failure) => {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::host::borrowed::is_on_host;
 use crate::host::links::spec::{LinkKind, LinkSpec, spec};
-use crate::host::links::{Link, LinkError, inside_names, names_of_hostdevs};
+use crate::host::links::{Link, LinkError, inside_names, lent_to, names_of_hostdevs};
 use crate::network::{Claim, Connection, Door, Port};
 
 /// Whose links they are.
@@ -47,8 +47,8 @@ pub fn failure(error: &LinkError) -> StepFailure {
 
 /// Names for all interfaces of a domain.
 pub async fn name_all(engine: &Engine, domain: &Domain) -> Result<Vec<Link>, LinkError> {
-    for name in names_of_hostdevs(domain) {
-        check_lent(engine, &name)?;
+    for lent in lent_to(domain) {
+        check_lent(engine, &lent.host)?;
     }
     let interfaces: Vec<&Interface> = domain.devices.interfaces.iter().collect();
     let inside = inside_names(&interfaces, &names_of_hostdevs(domain));
@@ -84,7 +84,7 @@ pub fn check_lent(engine: &Engine, name: &str) -> Result<(), LinkError> {
 /// The running domain that an interface of the host is lent to.
 fn borrower_of(engine: &Engine, name: &str) -> Option<String> {
     let has = |s: &crate::engine::snapshot::Snapshot| {
-        s.run.as_ref().is_some_and(|run| names_of_hostdevs(&run.live).iter().any(|n| n == name))
+        s.run.as_ref().is_some_and(|run| lent_to(&run.live).iter().any(|lent| lent.host == name))
     };
     engine.registry.all().into_iter().find(|s| has(s)).map(|s| s.name.to_string())
 }

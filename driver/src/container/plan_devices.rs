@@ -144,12 +144,12 @@ pub fn host_interfaces(domain: &Domain) -> Vec<PlanHostInterface> {
 /// An interface of the host; `None` for all other host devices.
 pub fn host_interface(hostdev: &Hostdev) -> Option<PlanHostInterface> {
     match &hostdev.source {
-        HostdevSource::Net { interface, ip } => {
+        HostdevSource::Net { interface, guest, ip } => {
             let (addresses, routes) = (addresses(ip), routes(ip));
             let name = interface.clone();
             Some(PlanHostInterface {
+                inside: guest.clone().filter(|guest| *guest != name),
                 name,
-                inside: None,
                 made: None,
                 down: None,
                 mac: None,

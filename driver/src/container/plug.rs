@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::Domain;
-use berth_schemas::controller::{AttachDeviceOut, DetachDeviceOut, Error as Refusal, ListDevicesOut, Method};
+use berth_schemas::controller::{
+    AttachDeviceOut, DetachDeviceOut, Error as Refusal, ListDevicesOut, Method, PlanHostInterface,
+};
 use uuid::Uuid;
 
 use crate::container::hotplug::{Item, Step};
@@ -18,7 +20,7 @@ use crate::engine::Engine;
 use crate::engine::registry::Reference;
 use crate::failure::Failure;
 use crate::host::link::CallError;
-use crate::host::links::{Link, LinkError};
+use crate::host::links::{LentName, Link, LinkError};
 use crate::killpoint;
 use crate::paths::Layout;
 
@@ -113,9 +115,18 @@ async fn take(
         };
         if let Step::Attach(_) = step {
             links::check_lent(engine, &lent.name).map_err(failed)?;
-            borrow(engine, owner, &lent.name).await?;
+            borrow(engine, owner, name_of(lent)).await?;
         }
         let done = ask(engine, owner, step).await;
+        if let (Step::Replace(_), Ok(())) = (step, &done)
+            && let Err(e) = engine.rename_borrowed(owner.uuid, name_of(lent)).await
+        {
+            tracing::warn!(
+                "domain '{}': what is known of '{}' is not up to date: {e}",
+                owner.name,
+                lent.name
+            );
+        }
         if matches!((step, done.is_ok()), (Step::Attach(_), false) | (Step::Detach(_), true)) {
             engine.give_back(owner.uuid, owner.name, Some(&lent.name)).await;
         }
@@ -165,10 +176,16 @@ async fn take(
     }
 }
 
+/// What an interface of the host is called on either side.
+fn name_of(lent: &PlanHostInterface) -> LentName {
+    LentName { host: lent.name.clone(), inside: lent.inside.as_ref().unwrap_or(&lent.name).clone() }
+}
+
 /// Remembers an interface of the host before the container gets it.
-async fn borrow(engine: &Engine, owner: Owner<'_>, name: &str) -> Result<(), Failure> {
+async fn borrow(engine: &Engine, owner: Owner<'_>, lent: LentName) -> Result<(), Failure> {
+    let name = lent.host.clone();
     let failed = |e| Failure::Failed(format!("cannot remember the interface '{name}' of the host: {e}"));
-    engine.borrow(owner.uuid, vec![name.to_owned()]).await.map_err(failed)?;
+    engine.borrow(owner.uuid, vec![lent]).await.map_err(failed)?;
     let init = engine.init_pid(&Reference::by_name(owner.name));
     engine.hold_network_of(owner.uuid, init.map(i64::from)).await;
     Ok(())

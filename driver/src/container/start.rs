@@ -32,7 +32,7 @@ use crate::host::idmap::Range;
 use crate::host::limits::Limits;
 use crate::host::limits::devices::{self, Numbers, device_number};
 use crate::host::link::{self, CallError, Events, LaunchError, Newborn};
-use crate::host::links::{Link, names_of_hostdevs};
+use crate::host::links::{Link, lent_to};
 use crate::host::node;
 use crate::host::pressure::Trigger;
 use crate::host::process::{self, Process};
@@ -452,7 +452,7 @@ impl Grouped {
     /// start. Its controller makes it.
     async fn network(&mut self, engine: &Engine) -> Result<Option<OwnedFd>, StepFailure> {
         let prepared = &mut self.prepared;
-        let none = prepared.links.is_empty() && names_of_hostdevs(&prepared.domain).is_empty();
+        let none = prepared.links.is_empty() && lent_to(&prepared.domain).is_empty();
         if none || !engine.links.want_namespace() || shares_network(&prepared.domain) {
             return Ok(None);
         }
@@ -468,12 +468,12 @@ impl Grouped {
         domain: &Domain,
         network: Option<&OwnedFd>,
     ) -> Result<(), StepFailure> {
-        let (names, uuid) = (names_of_hostdevs(domain), self.record.uuid);
-        if names.is_empty() {
+        let (lent, uuid) = (lent_to(domain), self.record.uuid);
+        if lent.is_empty() {
             return Ok(());
         }
         let failed = |e| step_failed(links::STEP, "remember interfaces of", Some(Path::new("the host")), &e);
-        engine.borrow(uuid, names).await.map_err(failed)?;
+        engine.borrow(uuid, lent).await.map_err(failed)?;
         if let Some(network) = network {
             engine.hold_network(uuid, network.try_clone().map_err(failed)?);
         }

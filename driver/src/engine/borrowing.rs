@@ -18,6 +18,7 @@ use crate::engine::publish::blocking;
 use crate::engine::record;
 use crate::files;
 use crate::host::borrowed::{Borrowed, is_own};
+use crate::host::links::LentName;
 use crate::host::namespaces;
 
 /// What domains have.
@@ -58,23 +59,37 @@ impl Engine {
     }
 
     /// Remembers interfaces that a domain is about to get. One that is not there is for others to complain about.
-    pub async fn borrow(&self, domain: Uuid, names: Vec<String>) -> io::Result<()> {
-        if names.is_empty() || !self.links.want_namespace() {
+    pub async fn borrow(&self, domain: Uuid, lent: Vec<LentName>) -> io::Result<()> {
+        if lent.is_empty() || !self.links.want_namespace() {
             return Ok(());
         }
         let _turn = self.borrowing.turn.lock().await;
         let path = self.borrowed_file(domain);
         blocking(move || {
             let mut all = read(&path);
-            for name in names {
-                if let Some(one) = Borrowed::remember(&name)? {
-                    if let Some(line) = Borrowed::missed(&name) {
+            for LentName { host, inside } in lent {
+                if let Some(mut one) = Borrowed::remember(&host)? {
+                    if let Some(line) = Borrowed::missed(&host) {
                         tracing::warn!("{line}");
                     }
-                    all.retain(|other| other.name != name);
+                    one.inside = Some(inside).filter(|inside| *inside != host);
+                    all.retain(|other| other.name != host);
                     all.push(one);
                 }
             }
+            write(&path, &all)
+        })
+        .await
+    }
+
+    /// Remembers under which name a domain has an interface from now on.
+    pub async fn rename_borrowed(&self, domain: Uuid, lent: LentName) -> io::Result<()> {
+        let _turn = self.borrowing.turn.lock().await;
+        let path = self.borrowed_file(domain);
+        blocking(move || {
+            let mut all = read(&path);
+            let Some(one) = all.iter_mut().find(|one| one.name == lent.host) else { return Ok(()) };
+            one.inside = Some(lent.inside).filter(|inside| *inside != lent.host);
             write(&path, &all)
         })
         .await

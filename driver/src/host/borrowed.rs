@@ -49,6 +49,9 @@ impl std::fmt::Debug for Secret {
 pub struct Borrowed {
     /// Its name on the host.
     pub name: String,
+    /// Its name in the container, where the document gives it another.
+    #[serde(default)]
+    pub inside: Option<String>,
     /// What it was, as the kernel told it.
     link: String,
     /// Its addresses and routes, as the kernel told them.
@@ -105,6 +108,7 @@ impl Borrowed {
         let kept = |all: &[Told]| all.iter().map(|told| STANDARD.encode(told.bytes())).collect();
         Ok(Some(Self {
             name: name.to_owned(),
+            inside: None,
             link: STANDARD.encode(netlink.told_of(index)?),
             addressing: kept(&addressing),
             sourced: kept(&sourced),
@@ -142,7 +146,7 @@ impl Borrowed {
         if home.is_none()
             && let Some(held) = held
         {
-            said.extend(fetch(&lent, held)?);
+            said.extend(fetch(&lent, self.inside.as_deref().unwrap_or(&self.name), held)?);
             home = lent.find_home(&netlink)?;
         }
         let began = Instant::now();
@@ -186,9 +190,9 @@ impl Borrowed {
 }
 
 /// Takes one back that is still in a network namespace whose controller is dead.
-fn fetch(lent: &Lent, held: &OwnedFd) -> Result<Vec<String>, Errno> {
+fn fetch(lent: &Lent, inside: &str, held: &OwnedFd) -> Result<Vec<String>, Errno> {
     let of_its_name = || {
-        let index = within(held.as_fd(), |_| Netlink::open()?.index(lent.name())).and_then(|index| index);
+        let index = within(held.as_fd(), |_| Netlink::open()?.index(inside)).and_then(|index| index);
         index.ok().filter(|index| lent.is_at(held.as_fd(), *index))
     };
     let Some(index) = lent.find(held.as_fd()).or_else(of_its_name) else { return Ok(Vec::new()) };

@@ -4,7 +4,7 @@
 
 use crate::Diagnostic;
 use crate::model::devices::normal_path;
-use crate::model::{Disk, DiskSource, Domain, FsSource, HostdevSource, NamespaceKind};
+use crate::model::{Disk, DiskSource, Domain, FsSource, Hostdev, HostdevSource, NamespaceKind};
 use crate::tree::Pos;
 
 /// What every container has in /dev; the consoles, and what is below the folders, come on top.
@@ -46,6 +46,10 @@ impl Domain {
                         problems.push(Diagnostic::new(hostdev.pos, element, message));
                     }
                     lent.push(interface);
+                    if let Some(name) = self.guest_name_of_another(hostdev) {
+                        let message = format!("another one already has the guest name '{name}'");
+                        problems.push(Diagnostic::new(hostdev.pos, element, message));
+                    }
                     continue;
                 }
             };
@@ -56,6 +60,18 @@ impl Domain {
                 problems.push(Diagnostic::new(*pos, *element, message));
             }
         }
+    }
+
+    /// The name that a lent interface is to have inside, if another one is called so there.
+    fn guest_name_of_another<'a>(&self, hostdev: &'a Hostdev) -> Option<&'a str> {
+        let HostdevSource::Net { guest: Some(name), .. } = &hostdev.source else { return None };
+        let is_called = |other: &Hostdev| match &other.source {
+            HostdevSource::Net { interface, guest, .. } => guest.as_ref().unwrap_or(interface) == name,
+            _ => false,
+        };
+        let mut others = self.devices.hostdevs.iter().filter(|h| !std::ptr::eq(*h, hostdev));
+        let made = self.devices.interfaces.iter().any(|i| i.guest.as_ref() == Some(name));
+        (made || others.any(is_called)).then_some(name)
     }
 
     /// What a device's name gets in the way of.

@@ -90,6 +90,30 @@ fn devices_that_get_into_each_others_way_are_refused() {
 }
 
 #[test]
+fn lent_interfaces_have_names_inside() {
+    let net = |name: &str, guest: &str| {
+        let guest = if guest.is_empty() { String::new() } else { format!("<guest dev='{guest}'/>") };
+        format!(
+            "<hostdev mode='capabilities' type='net'><source><interface>{name}</interface></source>{guest}</hostdev>"
+        )
+    };
+    let read = |devices: String| parse(&document("", &devices), &host());
+    let written = read(net("hd0", "wan") + &net("hd1", "hd0")).unwrap().domain.to_xml();
+    assert!(written.contains("      <guest dev='wan'/>\n    </hostdev>"), "{written}");
+    let bad = |devices: String| read(devices).unwrap_err().to_string();
+    for others in [
+        net("hd1", "wan"),
+        net("wan", ""),
+        "<interface type='bridge'><source bridge='b'/><guest dev='wan'/></interface>".to_owned(),
+    ] {
+        let error = bad(net("hd0", "wan") + &others);
+        assert!(error.contains("<hostdev>: another one already has the guest name 'wan'"), "{error}");
+    }
+    assert!(bad(net("hd0", "lo")).contains("no interface can be called 'lo'"));
+    assert!(bad(net("hd0", "a/b")).contains("guest"));
+}
+
+#[test]
 fn drivers_of_images_that_no_container_has_are_refused() {
     let problem = |driver: &str| {
         let disk = format!("<disk>{driver}<source file='/i'/><target dev='vda'/></disk>");

@@ -12,6 +12,7 @@ use super::Lan;
 
 pub const TESTS: &[Test] = &[
     ("lent::an_interface_comes_back_as_it_was", || in_own_network(settings)),
+    ("lent::an_interface_has_another_name_inside", || in_own_network(renamed)),
     ("lent::a_reboot_from_inside_forgets_nothing", || in_own_network(reboot)),
     ("lent::names_that_others_have_on_the_host_lose_nothing", || in_own_network(names)),
     ("lent::no_other_interface_comes_back_in_its_place", || in_own_network(impostor)),
@@ -98,6 +99,71 @@ fn settings() -> Outcome {
     lan.plug("detach-device", "t-lent", &element("hd0"), &["--live"])?.ok()?;
     ensure_eq!(settings_of("hd0")?, before, "out of a bridge: {}", log(&lan, "t-lent"));
     ensure_eq!(log(&lan, "t-lent").trim(), "", "the log");
+    Ok(())
+}
+
+/// A name inside that the document gives, and the host's own at every end; also of one that only its name tells.
+fn renamed() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    ip("link add hd1 link hdp type macvlan")?;
+    ip("link set hd1 mtu 1234")?;
+    let all = || Ok::<_, String>((settings_of("hd0")?, settings_of("hd1")?));
+    let before: Result<_, String> = all();
+    ensure!(before.is_ok(), "{before:?}");
+    let named = |name: &str, guest: &str| {
+        element(name).replace("</hostdev>", &format!("<guest dev='{guest}'/></hostdev>"))
+    };
+    // The made one has the first name that is free.
+    let both = format!("{}{}{}", named("hd0", "eth0"), named("hd1", "wan"), super::bridged(3, ""));
+    lan.define("t-lguest", &both)?;
+    let is_inside = |lan: &Lan, names: &[&str]| -> Outcome {
+        let links = lan.inside("t-lguest", "ip -o link")?;
+        let mut found: Vec<&str> =
+            links.lines().filter_map(|l| l.split([':', '@']).nth(1)).map(str::trim).collect();
+        found.retain(|name| *name != "lo");
+        found.sort_unstable();
+        ensure_eq!(found, names, "inside: {links}");
+        Ok(())
+    };
+    for how in ["destroy", "kill -9", "with another daemon, kill -9"] {
+        lan.daemon.ok(&["start", "t-lguest"])?;
+        is_inside(&lan, &["eth0", "eth1", "wan"])?;
+        let live = lan.daemon.ok(&["dumpxml", "t-lguest"])?;
+        ensure!(live.contains("<guest dev='wan'/>"), "{live}");
+        if how == "destroy" {
+            lan.daemon.ok(&["destroy", "t-lguest"])?;
+        } else {
+            if how.starts_with("with") {
+                lan.daemon.kill();
+                lan.daemon.launch()?;
+            }
+            run(&format!("kill -9 {}", lan.daemon.pid_of("t-lguest", "id")?))?;
+            lan.daemon.wait_state("t-lguest", "shut off (crashed)", 5)?;
+        }
+        ensure_eq!(all(), before, "{how}: {:?}", warnings(&lan));
+    }
+    // Plugged, with another name, and unplugged by what it is on the host.
+    lan.start("t-lguest", "")?;
+    lan.plug("attach-device", "t-lguest", &named("hd1", "wan"), &["--live"])?.ok()?;
+    is_inside(&lan, &["wan"])?;
+    lan.plug("update-device", "t-lguest", &named("hd1", "dmz"), &["--live"])?.ok()?;
+    is_inside(&lan, &["dmz"])?;
+    lan.plug("detach-device", "t-lguest", &element("hd1"), &["--live"])?.ok()?;
+    ensure_eq!(all(), before, "unplugged: {:?}", warnings(&lan));
+    // The last name is what counts when nobody but the daemon is there.
+    lan.plug("attach-device", "t-lguest", &named("hd1", "wan"), &["--live"])?.ok()?;
+    lan.plug("update-device", "t-lguest", &named("hd1", "dmz"), &["--live"])?.ok()?;
+    run(&format!("kill -9 {}", lan.daemon.pid_of("t-lguest", "id")?))?;
+    lan.daemon.wait_state("t-lguest", "shut off (crashed)", 5)?;
+    ensure_eq!(all(), before, "killed after an update: {:?} {}", warnings(&lan), log(&lan, "t-lguest"));
+    // What is called so inside already is said.
+    lan.start("t-lguest", "")?;
+    lan.inside("t-lguest", "ip link add own0 type bridge")?;
+    let error = lan.plug("attach-device", "t-lguest", &named("hd1", "own0"), &["--live"])?.fails()?;
+    ensure!(error.contains("File exists"), "{error}");
+    ensure_eq!(all(), before, "after a plug that failed: {}", log(&lan, "t-lguest"));
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
     Ok(())
 }
 

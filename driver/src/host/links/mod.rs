@@ -128,9 +128,26 @@ pub fn inside_names(interfaces: &[&Interface], taken: &[String]) -> Vec<String> 
 
 /// The names that interfaces of the host have in a container.
 pub fn names_of_hostdevs(domain: &Domain) -> Vec<String> {
+    lent_to(domain).into_iter().map(|lent| lent.inside).collect()
+}
+
+/// An interface of the host that a domain has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LentName {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container, as far as the document knows.
+    pub inside: String,
+}
+
+/// All interfaces of the host that a domain has.
+pub fn lent_to(domain: &Domain) -> Vec<LentName> {
     use berth_domain::model::HostdevSource;
     let net = |source: &HostdevSource| match source {
-        HostdevSource::Net { interface, .. } => Some(interface.clone()),
+        HostdevSource::Net { interface, guest, .. } => {
+            let inside = guest.as_ref().unwrap_or(interface).clone();
+            Some(LentName { host: interface.clone(), inside })
+        }
         _ => None,
     };
     domain.devices.hostdevs.iter().filter_map(|h| net(&h.source)).collect()

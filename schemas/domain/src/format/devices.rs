@@ -232,13 +232,17 @@ fn hostdev(h: &Hostdev) -> Element {
         HostdevSource::Net { interface, .. } => ("capabilities", "net", leaf("interface", interface)),
     };
     let usb = mode == "subsystem";
-    let addresses = if let HostdevSource::Net { ip, .. } = &h.source { ip_config(ip) } else { Vec::new() };
+    let (guest, addresses) = match &h.source {
+        HostdevSource::Net { guest, ip, .. } => (guest.as_ref(), ip_config(ip)),
+        _ => (None, Vec::new()),
+    };
     Element::new("hostdev")
         .attr("mode", mode)
         .attr("type", kind)
         .opt("managed", usb.then_some(yes_no(h.managed)))
         .child(source.extra_of(&h.extra, "source", 0))
         .each(addresses)
+        .with("guest", "dev", guest, &h.extra)
         .with("alias", "name", h.alias.as_ref(), &h.extra)
         .extra(&h.extra)
 }

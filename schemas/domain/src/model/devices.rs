@@ -258,6 +258,8 @@ pub enum HostdevSource {
     Net {
         /// Its name on the host.
         interface: String,
+        /// Its name inside, if not the same.
+        guest: Option<String>,
         /// Addresses and routes.
         ip: IpConfig,
     },

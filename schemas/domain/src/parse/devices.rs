@@ -269,7 +269,11 @@ fn host_capability(w: &mut Walk<'_>, source: &mut Walk<'_>, kind: HostCapability
     Some(match kind {
         HostCapability::Storage => HostdevSource::Storage { block: leaf.text },
         HostCapability::Misc => HostdevSource::Misc { char: leaf.text },
-        HostCapability::Net => HostdevSource::Net { interface: leaf.text, ip: interface::ip_config(w) },
+        HostCapability::Net => HostdevSource::Net {
+            interface: leaf.text,
+            guest: interface::device_name(w, "guest"),
+            ip: interface::ip_config(w),
+        },
     })
 }
 

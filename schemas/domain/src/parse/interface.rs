@@ -203,7 +203,7 @@ fn is_generated(name: &str) -> bool {
 }
 
 /// The `dev` of `<target>` or `<guest>`.
-fn device_name(w: &mut Walk<'_>, element: &str) -> Option<String> {
+pub(super) fn device_name(w: &mut Walk<'_>, element: &str) -> Option<String> {
     let mut child = w.one(element)?;
     // The name that a running domain got.
     child.get("actual");
