@@ -44,6 +44,7 @@ fn main() {
         links::tuning::TESTS,
         links::crashes::TESTS,
         links::lent::TESTS,
+        links::nic::TESTS,
         inside::TESTS,
         idmap::TESTS,
         hotplug::TESTS,

@@ -173,12 +173,6 @@ impl Lent {
             self.restore(&netlink, index, &mut said);
             self.send_home(&netlink, index, home.as_fd())
         })??;
-        if name != self.name() {
-            let own = self.name();
-            said.push(format!(
-                "the interface '{own}' is the host's again as '{name}': its name is that of another there"
-            ));
-        }
         self.give_names(&name, &mut said);
         Ok(Returned { name: Some(name), said })
     }
@@ -283,8 +277,14 @@ impl Lent {
         Err(Errno::EXIST)
     }
 
-    /// Gives it its alternative names on the host again.
+    /// Gives it its alternative names on the host again, where it is called `name`.
     fn give_names(&self, name: &str, said: &mut Vec<String>) {
+        let own = self.name();
+        if name != own {
+            said.push(format!(
+                "the interface '{own}' is the host's again as '{name}': its name is that of another there"
+            ));
+        }
         if self.0.other_names.is_empty() {
             return;
         }

@@ -39,7 +39,7 @@ fn pair() -> Outcome {
 }
 
 /// What an interface of the host is, but for its number and how its packets wait.
-fn settings_of(name: &str) -> Result<String, String> {
+pub(super) fn settings_of(name: &str) -> Result<String, String> {
     let text = ip(&format!("-d -o link show dev {name}"))?;
     let text =
         text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).replace("qdisc noqueue", "qdisc noop");
@@ -342,7 +342,7 @@ fn furnish() -> Outcome {
 }
 
 /// All addresses and routes of an interface that last, and switches.
-fn addressing_of(name: &str) -> Result<String, String> {
+pub(super) fn addressing_of(name: &str) -> Result<String, String> {
     let mut all = Vec::new();
     for line in [
         format!("-o addr show dev {name} permanent scope global"),

@@ -5,6 +5,7 @@
 
 pub mod crashes;
 pub mod lent;
+pub mod nic;
 pub mod plugging;
 pub mod tuning;
 

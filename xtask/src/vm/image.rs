@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::kernel::{Kernel, MODULES};
+use super::machine::NIC;
 use super::remove;
 use crate::run;
 
@@ -114,7 +115,7 @@ pub fn disk(place: &Path, contents: &Contents) -> Result<PathBuf, String> {
     copy(Path::new("/etc/mke2fs.conf"), &inside("/etc/mke2fs.conf"))?;
     let words: Vec<String> = contents.words.iter().map(|w| quote(w)).collect();
     let settings = format!(
-        "PROGRAMS={PROGRAMS}\nPATIENCE={}\nROOTS={}\nKEEP={}\nWORDS={}\n",
+        "PROGRAMS={PROGRAMS}\nNIC={NIC}\nPATIENCE={}\nROOTS={}\nKEEP={}\nWORDS={}\n",
         contents.patience,
         quote(&contents.roots.join(" ")),
         if contents.keep { "yes" } else { "no" },

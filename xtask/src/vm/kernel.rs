@@ -31,6 +31,8 @@ pub const MODULES: &[&str] = &[
     "sd_mod",
     "sg",
     "scsi_debug",
+    // A network card, to be lent.
+    "virtio_net",
     // Network.
     "veth",
     "bridge",

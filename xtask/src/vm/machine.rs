@@ -9,6 +9,9 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Hardware address of its network card.
+pub const NIC: &str = "52:54:00:be:17:01";
+
 /// A machine that is off.
 pub struct Machine<'a> {
     /// The kernel.
@@ -70,6 +73,9 @@ impl Machine<'_> {
                 "-append",
                 "console=ttyS0 quiet panic=-1 mitigations=off lsm=landlock,lockdown,yama,integrity,apparmor,bpf rdinit=/init",
             ]);
+        // A card to be lent to containers: qemu itself is all that it leads to.
+        qemu.args(["-netdev", "user,id=nic,restrict=on", "-device"])
+            .arg(format!("virtio-net-pci,netdev=nic,mac={NIC},romfile="));
         drive(&mut qemu, self.disk);
         for root in &self.roots {
             drive(&mut qemu, root);

@@ -1,9 +1,11 @@
 #!/bin/busybox sh
 # The first process on the disk: makes a host as systemd would, runs the tests, and turns the machine off.
-# /etc/berth-vm has PROGRAMS, PATIENCE, ROOTS, KEEP, and the words for the tests in WORDS, quoted.
+# /etc/berth-vm has PROGRAMS, NIC, PATIENCE, ROOTS, KEEP, and the words for the tests in WORDS, quoted.
 . /etc/berth-vm
 export PATH=$PROGRAMS:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LC_ALL=C.UTF-8
 export BERTH_DIST=$PROGRAMS BERTH_PATIENCE=$PATIENCE BERTH_ROOTS=/srv/roots CI=true RUST_BACKTRACE=1
+# The network card that tests may take: it was made for them.
+export BERTH_NIC=$NIC
 # As it is where the package is installed.
 export BERTH_CONFINED=yes
 /bin/busybox --install -s /bin
