@@ -18,6 +18,8 @@ pub const TESTS: &[Test] = &[
     ("view::sysinfo_can_be_the_hosts", hosts),
     ("view::a_denied_sysinfo_stays_denied", denied),
     ("view::calls_outlive_killed_servers", killed),
+    ("view::calls_wait_for_a_server_that_may_not_start_yet", held),
+    ("view::calls_without_end_have_a_share", share),
     ("view::a_stopped_server_is_not_waited_for", stopped),
     ("view::calls_into_a_file_of_the_view_hold_up_nobody", into_a_file),
     ("view::calls_hold_up_no_destroy", destroyed),
@@ -138,6 +140,7 @@ fn hosts() -> Outcome {
 fn denied() -> Outcome {
     let inside = start("t-sd", "<b:seccomp><b:deny>sysinfo</b:deny></b:seccomp>")?;
     ensure_eq!(inside.run(PROBE)?, "Operation not permitted\n", "what is denied");
+    ensure_eq!(inside.run(&format!("{PROBE} listen"))?, "listens\n", "a listener of its own");
     ensure!(inside.woken().is_ok(), "the files");
     inside.destroy()
 }
@@ -161,9 +164,71 @@ fn killed() -> Outcome {
     let (good, other) = count(&told, TOTAL);
     println!("{KILLS} servers killed under 8 callers: {good} answers of ours, {other} others");
     ensure!(good > 100, "{told:?}");
-    // While one that fails again and again is not started yet, the kernel answers. None is an error.
+    // Of a call over which three have died the kernel tells. None is an error.
     ensure!(told.iter().all(|(_, what)| what.parse::<u64>().is_ok()), "{told:?}");
     ensure_eq!(inside.total()?, TOTAL, "memory");
+    inside.destroy()
+}
+
+/// Kills who serves, soon after each start, until the next one is started only after some seconds.
+fn exhaust(inside: &Inside) -> Outcome {
+    let mut pause = Duration::ZERO;
+    for _ in 0..60 {
+        let server = wait_for("a server", 20, || inside.server())?;
+        // It has answered something meanwhile, and has not run for long.
+        sleep(Duration::from_millis(300));
+        send(server, Signal::SIGKILL)?;
+        if pause > Duration::from_secs(1) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        wait_for("another server", 20, || inside.server().filter(|s| *s != server))?;
+        pause = begin.elapsed();
+    }
+    Err(format!("the last pause was {pause:?}"))
+}
+
+fn held() -> Outcome {
+    let inside = start("t-sp", "")?;
+    inside.run(&format!("for n in 1 2 3 4; do {PROBE} flood /tmp/stop >/tmp/told$n & done"))?;
+    exhaust(&inside)?;
+    let begin = Instant::now();
+    // Who waits is free to go, and to be told something by a signal.
+    ensure_eq!(inside.run(&format!("{PROBE} timer 1"))?, "interrupted 1\n", "a signal");
+    let killed = format!("{PROBE} & sleep 0.2; kill -9 $!; wait; echo killed");
+    ensure!(inside.run(&killed)?.ends_with("killed\n"), "who is killed");
+    println!("signals took {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < patient(1), "signals took {:?}", begin.elapsed());
+    ensure_eq!(inside.total()?, TOTAL, "memory");
+    println!("the answer came after {:?}", begin.elapsed());
+    ensure!(begin.elapsed() > Duration::from_secs(1), "the answer came after {:?}", begin.elapsed());
+    fs::write(inside.root.join("tmp/stop"), "").map_err(|e| e.to_string())?;
+    let told = wait_for("the callers to end", 30, || {
+        let one = |n| {
+            fs::read_to_string(inside.root.join(format!("tmp/told{n}"))).ok().filter(|t| t.ends_with('\n'))
+        };
+        (1..=4).map(one).collect::<Option<String>>()
+    })?;
+    ensure!(told.lines().all(|line| line.ends_with(&format!(" {TOTAL}"))), "what was told: {told}");
+    inside.run(&format!("rm /tmp/stop; {PROBE} flood /tmp/stop >/tmp/told & "))?;
+    exhaust(&inside)?;
+    let begin = Instant::now();
+    inside.daemon.ok(&["destroy", inside.name])?;
+    println!("destroy took {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < patient(1), "destroy took {:?}", begin.elapsed());
+    inside.ends_without_residue()
+}
+
+fn share() -> Outcome {
+    let inside = start("t-sq", "")?;
+    inside.run(&format!("for n in 1 2 3 4; do {PROBE} flood /tmp/stop >/tmp/told$n & done"))?;
+    let [view, controller] = inside.share_of_answers(0.9)?;
+    ensure!(view > 1.0, "the view uses {view} %");
+    // An answer is counted with a quarter of a millisecond for the controller: as long as it takes there.
+    ensure!(
+        view <= 27.0 && view + controller < 60.0,
+        "the view uses {view} %, and the controller {controller} %"
+    );
     inside.destroy()
 }
 

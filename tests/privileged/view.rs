@@ -30,6 +30,7 @@ pub const TESTS: &[Test] = &[
     ("view::a_server_that_stands_holds_up_no_destroy", stands),
     ("view::the_controller_is_killed_while_readers_wait", controller),
     ("view::readers_can_do_no_harm", harm),
+    ("view::readers_without_end_have_a_share", share),
 ];
 
 pub const HOST_IDS: &str = "<b:idmap mode='none'/>";
@@ -95,6 +96,21 @@ impl Inside {
         self.server().ok_or_else(|| "nobody serves".into())
     }
 
+    /// How much of a processor the view and the controller use for those who ask without end, once nothing is saved up for
+    /// them, which is when who serves has used so many seconds: each in percent.
+    pub fn share_of_answers(&self, saved: f64) -> Result<[f64; 2], String> {
+        let server = wait_for("a server", 10, || self.server())?;
+        wait_for("what was saved up to be spent", 60, || (used(server) > saved).then_some(()))?;
+        let all = [server, self.controller()?];
+        let (begin, before) = (Instant::now(), all.map(used));
+        sleep(Duration::from_secs(5));
+        let took = begin.elapsed().as_secs_f64();
+        let [view, controller] = [0, 1].map(|n| (used(all[n]) - before[n]) / took * 100.0);
+        println!("the view uses {view:.1} % of a processor, and the controller {controller:.1} %");
+        ensure_eq!(self.server(), Some(server), "who serves");
+        Ok([view, controller])
+    }
+
     pub fn ends_without_residue(&self) -> Outcome {
         let left = wait_for("nothing to be left", 10, || {
             let left = Traces::of(self.name, self.daemon.work()).difference(&self.before);
@@ -117,6 +133,13 @@ fn server_of(controller: i32) -> Option<i32> {
         let state = words.next().unwrap_or_default();
         name.ends_with("(berth-view") && state != "Z" && words.next() == Some(&controller.to_string())
     })
+}
+
+/// Seconds of processor time of a process, and of its children that have ended.
+fn used(pid: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let words = stat.rsplit_once(") ").unwrap_or_default().1.split(' ');
+    words.skip(11).take(4).filter_map(|w| w.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 pub fn send(pid: i32, signal: Signal) -> Outcome {
@@ -188,6 +211,24 @@ fn sees(name: &'static str, settings: &str) -> Outcome {
         let refused = inside.run("umount /proc/meminfo || umount /sys/devices/system/cpu || echo locked")?;
         ensure!(refused.ends_with("locked\n"), "{refused}");
     }
+    inside.destroy()
+}
+
+/// Readers of bytes, which are a request each, and one who asks now and then.
+fn share() -> Outcome {
+    let inside = Inside::start("t-vq", "")?;
+    let readers = "for n in 1 2 3 4; do while [ ! -f /tmp/stop ]; do read line </proc/meminfo; done & done";
+    inside.run(readers)?;
+    let [view, controller] = inside.share_of_answers(2.0)?;
+    ensure!(
+        view > 10.0 && view <= 27.0 && controller < 3.0,
+        "the view uses {view} %, the controller {controller} %"
+    );
+    let begin = Instant::now();
+    inside.woken()?;
+    println!("a file is read within {:?} beside them", begin.elapsed());
+    ensure!(begin.elapsed() < patient(2), "a file took {:?}", begin.elapsed());
+    fs::write(inside.root.join("tmp/stop"), "").map_err(|e| e.to_string())?;
     inside.destroy()
 }
 

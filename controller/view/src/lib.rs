@@ -12,6 +12,7 @@ mod figures;
 mod files;
 mod load;
 mod options;
+mod pace;
 mod protocol;
 mod serve;
 mod snapshots;

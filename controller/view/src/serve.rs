@@ -1,7 +1,8 @@
 //! The loop: one request at a time, each answered before the next is read.
 //!
 //! So nothing is ever owed to two at once, and an interruption has nothing to interrupt. If one answer takes longer
-//! than some seconds, the kernel ends the program, and the controller starts another.
+//! than some seconds, the kernel ends the program, and the controller starts another. Who asks more than there is processor
+//! time for waits, with the question in the kernel's hands: there it can be withdrawn.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::figures;
 use crate::files::{Files, Source};
 use crate::load::Moment;
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::protocol::{Attributes, Body, LONGEST, LONGEST_NAME, Operation, Request, reply_header};
 use crate::snapshots::Snapshots;
 use crate::sysfs::{self, OF_ALL, OF_EACH};
@@ -38,6 +40,9 @@ const SET_UP: Duration = Duration::from_secs(60);
 
 /// The longest part of a directory that is made at once.
 const LONGEST_LIST: usize = 64 << 10;
+
+/// What the controller spends on a call whose answer it gets, by itself and by who writes it: in nanoseconds.
+const CALL: u64 = 250_000;
 
 /// What sizes are made of.
 const PAGE: u64 = 4096;
@@ -72,6 +77,11 @@ fn seconds_and(clock: ClockId) -> (u64, u64) {
     (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned())
 }
 
+fn nanoseconds(clock: ClockId) -> u64 {
+    let (seconds, rest) = seconds_and(clock);
+    seconds * 1_000_000_000 + rest
+}
+
 /// Serves until nobody has asked for a while, or the connection has ended.
 pub fn serve(options: Options, files: Files, questions: &OwnedFd) -> Result<(), String> {
     let (device, state) = (rustix::stdio::stdin(), rustix::stdio::stdout());
@@ -93,10 +103,24 @@ pub fn serve(options: Options, files: Files, questions: &OwnedFd) -> Result<(), 
     let mut buffer = vec![0; LONGEST];
     let mut until = Instant::now() + idle.max(SET_UP);
     let mut set = PollSet::default();
+    let mut pace = Pace::default();
     loop {
+        let wait = pace.wait(nanoseconds(ClockId::Monotonic), nanoseconds(ClockId::ProcessCPUTime));
+        if !wait.is_zero() {
+            berth_sys::signal::alarm(0);
+            // Of either only its end is heard.
+            set.clear();
+            set.add(&device, 0, ());
+            set.add(questions, 0, ());
+            set.wait(Some(wait)).map_err(|e| format!("cannot wait: {e}"))?;
+            if set.happened(0).is_none() && set.happened(1).is_none() {
+                continue;
+            }
+        }
         // First, as a connection that has ended does not keep it from being answered; and one between two requests, so that
         // neither keeps the other waiting.
         if server.answer_question(questions)? {
+            pace.spend(CALL);
             until = Instant::now() + idle;
         }
         match read(device, &mut buffer[..]) {
@@ -262,14 +286,12 @@ impl Server<'_> {
 
     /// When the container started, in seconds since 1970.
     fn started_at(&self) -> u64 {
-        let (seconds, rest) = seconds_and(ClockId::Realtime);
-        (seconds * 1_000_000_000 + rest).saturating_sub(self.up()) / 1_000_000_000
+        nanoseconds(ClockId::Realtime).saturating_sub(self.up()) / 1_000_000_000
     }
 
     /// Nanoseconds since the container started.
     fn up(&self) -> u64 {
-        let (seconds, rest) = seconds_and(ClockId::Boottime);
-        (seconds * 1_000_000_000 + rest).saturating_sub(self.options.started)
+        nanoseconds(ClockId::Boottime).saturating_sub(self.options.started)
     }
 
     /// A name in a folder, and whether it will always be there.

@@ -23,6 +23,7 @@ pub fn tell(mut words: impl Iterator<Item = String>) {
         Some("time") => time(words.next().and_then(|n| n.parse().ok()).unwrap_or(1000)),
         Some("flood") => flood(Path::new(&words.next().unwrap_or_default())),
         Some("into") => into(&words.next().unwrap_or_default(), Path::new(&words.next().unwrap_or_default())),
+        Some("timer") => timer(words.next().and_then(|n| n.parse().ok()).unwrap_or(1000)),
         Some("listen") => println!("{}", listen().map_or_else(name, |()| "listens".into())),
         Some(other) => println!("'{other}' is unknown"),
     }
@@ -138,6 +139,24 @@ fn time(count: usize) {
     }
     took.sort_unstable();
     println!("median {} longest {}", took[took.len() / 2], took[took.len() - 1]);
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// How many of some calls are interrupted by a timer of 10 ms whose handler was set without SA_RESTART.
+fn timer(count: usize) {
+    // SAFETY: all bits zero are a value of this structure: no flags, and no signal is blocked meanwhile.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as *const () as usize;
+    let each = libc::timeval { tv_sec: 0, tv_usec: 10_000 };
+    let each = libc::itimerval { it_interval: each, it_value: each };
+    // SAFETY: both structures are alive during the calls, and the handler touches nothing.
+    unsafe {
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &raw const each, std::ptr::null_mut());
+    }
+    let interrupted = (0..count).filter(|_| asked().err() == Some(libc::EINTR)).count();
+    println!("interrupted {interrupted}");
 }
 
 /// Asks until a file is there; how often each amount of memory, or error, was told.
