@@ -227,7 +227,9 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
     let id_map = id_map(domain, host.ids);
     let own_ids = id_map.is_some();
     let calls = domain.seccomp().unwrap_or_default();
-    let own_sysinfo = host.view && domain.has_own_sysinfo();
+    // Nobody is asked about a call that is denied: who listens leaves the place to the container.
+    let sysinfo_denied = calls.deny.iter().any(|call| call == "sysinfo");
+    let own_sysinfo = host.view && domain.has_own_sysinfo() && !sysinfo_denied;
     let given = |name: &str| is_given(domain, name);
     let system_call_filter = seccomp::filter(&calls, host.arch, own_ids, given, own_sysinfo)?;
     let first_of_init = LISTEN_DESCRIPTOR + 1 + shared_namespaces.len();
