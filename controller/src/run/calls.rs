@@ -1,4 +1,4 @@
-//! sysinfo(2) inside: received from the kernel one at a time, asked of who serves the view, and written to who has called.
+//! sysinfo(2) inside: received from the kernel, asked of who serves the view one after the other, and written to who has called.
 //!
 //! Whatever goes wrong, the kernel answers the call as if nobody had been asked: then it tells about the host, and what is
 //! wrong about the call itself is told by it too. Does not know what the answer says.
@@ -14,6 +14,7 @@ use rustix::io::{Errno, pwrite, read, write};
 use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 
 use super::Controller;
+use super::life::Phase;
 use crate::birth::describe;
 use crate::failure::Step;
 use crate::setup::procfs;
@@ -25,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// How many programs are asked about one call.
 const TRIES: u32 = 3;
 
+/// How many calls are received before they are asked about. Until it is received, any signal ends a call, and then it cannot be
+/// stopped, either: not more than are answered in a moment.
+const MOST: usize = 64;
+
 /// `AUDIT_ARCH_I386`: there the answer is shorter.
 const I386: u32 = 0x4000_0003;
 
@@ -35,7 +40,15 @@ const SIZE_I386: usize = 64;
 impl View {
     /// Where the next call comes from, if it may come.
     pub fn calls_come_from(&self) -> Option<&OwnedFd> {
-        self.calls.listener.as_ref().filter(|_| self.calls.open.is_none())
+        let room = self.calls.others.len() < MOST && self.held_until().is_none();
+        self.calls.listener.as_ref().filter(|_| room)
+    }
+
+    /// Until when calls wait because nobody may be started. Those that are not received can be ended by any signal meanwhile.
+    pub fn held_until(&self) -> Option<Instant> {
+        let pause = self.pause();
+        let held = self.server.is_none() && !self.calls.hopeless && pause > Instant::now();
+        held.then_some(pause)
     }
 
     /// Whose end says that the answer is written.
@@ -53,14 +66,31 @@ impl View {
         let heard =
             set.wait(Some(Duration::ZERO)).is_ok() && set.happened(0).is_some_and(|(_, e)| e & IN != 0);
         let Some(Ok(call)) = heard.then(|| receive(listener.as_fd())) else { return false };
-        self.calls.open = Some(Call {
+        self.calls.others.push_back(Call {
             id: call.id,
             thread: call.thread,
             address: call.arguments[0],
             size: if call.arch == I386 { SIZE_I386 } else { SIZE },
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now(),
             tries: TRIES,
         });
+        true
+    }
+
+    /// Whether there is a call to be asked about: the next one, or one that has waited for the end of a pause.
+    fn next(&mut self) -> bool {
+        if self.held_until().is_some() {
+            return false;
+        }
+        if self.calls.open.is_some() {
+            return self.server.is_none() && self.calls.writer.is_none();
+        }
+        let Some(mut call) = self.calls.others.pop_front() else { return false };
+        call.deadline = Instant::now() + PATIENCE;
+        if self.calls.hopeless {
+            call.tries = 1;
+        }
+        self.calls.open = Some(call);
         true
     }
 
@@ -78,6 +108,12 @@ impl View {
         if left == 0 || !ended && !matches!(asked, Some(Ok(_))) {
             self.pass();
         }
+    }
+
+    /// Nobody can answer the call that is open.
+    pub fn despair(&mut self) {
+        self.calls.hopeless = true;
+        self.pass();
     }
 
     /// Leaves the call that is open to the kernel.
@@ -107,6 +143,7 @@ impl View {
         // Something else is an answer that came too late.
         let asked = |call: &Call| call.id.to_ne_bytes() == id;
         if let Some(call) = self.calls.open.filter(asked).filter(|_| self.calls.writer.is_none()) {
+            self.calls.hopeless = false;
             if text.len() == call.size {
                 self.calls.writer = self.fill(&call, text);
             }
@@ -160,19 +197,29 @@ impl View {
     /// Gives up on who does not answer in time.
     pub fn look_at_call(&mut self, now: Instant) {
         if self.calls.open.is_some_and(|call| now >= call.deadline) {
-            self.pass();
             match self.calls.writer {
-                Some(_) => self.stop_writer(),
-                None => self.stop(),
+                Some(_) => {
+                    self.pass();
+                    self.stop_writer();
+                }
+                None => {
+                    self.despair();
+                    self.stop();
+                }
             }
         }
     }
 }
 
 impl Controller {
-    /// A call waits to be received.
-    pub fn call_waits(&mut self) {
-        if self.view.as_mut().is_some_and(View::receive) {
+    /// Calls wait to be received.
+    pub fn calls_wait(&mut self) {
+        while self.view.as_mut().is_some_and(View::receive) {}
+    }
+
+    /// Asks about the next call, unless another one is open.
+    pub fn go_on_with_calls(&mut self) {
+        while matches!(self.phase, Phase::Running) && self.view.as_mut().is_some_and(View::next) {
             self.ask_about_call();
         }
     }
@@ -180,11 +227,17 @@ impl Controller {
     /// Asks about the call that is open, and starts who is asked if that is not there.
     pub fn ask_about_call(&mut self) {
         let Some(view) = &mut self.view else { return };
+        let held = view.held_until();
         if view.calls.writer.is_some() {
             // One that cannot be ended: nobody else waits for it.
             view.pass();
         } else if view.server.is_some() {
             view.ask();
+        } else if view.calls.open.is_some_and(|call| call.tries == 0) {
+            view.despair();
+        } else if let Some((call, until)) = view.calls.open.as_mut().zip(held) {
+            // It has its time yet when somebody may be started.
+            call.deadline += until.saturating_duration_since(Instant::now());
         } else if Instant::now() < view.pause() {
             view.pass();
         } else {

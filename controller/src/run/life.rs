@@ -295,6 +295,7 @@ impl Controller {
         if let Some(view) = &mut self.view {
             view.look(now);
             self.mend_view(now);
+            self.go_on_with_calls();
         }
         if self.phase.deadline().is_none_or(|at| now < at) {
             return;

@@ -277,7 +277,7 @@ impl Controller {
             Token::Payload => self.look_at_payload(),
             Token::Oom => self.oom_woken(),
             Token::View => self.view_woken(events),
-            Token::Call if events & IN != 0 => self.call_waits(),
+            Token::Call if events & IN != 0 => self.calls_wait(),
             // Nobody is left who could call.
             Token::Call => {}
             Token::Answer => self.call_answered(),

@@ -54,7 +54,7 @@ impl View {
     pub fn deadline(&self) -> Option<Instant> {
         let look = self.server.as_ref().map(|_| self.look.0 + LOOK);
         let call = self.calls.open.map(|call| call.deadline);
-        look.into_iter().chain(self.mending.due).chain(call).min()
+        look.into_iter().chain(self.mending.due).chain(call).chain(self.held_until()).min()
     }
 
     /// Tries it again, but not too soon.
@@ -88,7 +88,7 @@ impl View {
     pub fn failed(&mut self) {
         self.failures += AT_ONCE;
         self.since = Instant::now();
-        self.pass();
+        self.despair();
     }
 
     /// Answers one request with an error.

@@ -6,6 +6,7 @@
 //!
 //! The program is also asked, over a socket, what sysinfo(2) is to tell inside.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
@@ -77,8 +78,12 @@ pub struct View {
 pub struct Calls {
     /// Where they come from, if they do.
     pub listener: Option<OwnedFd>,
-    /// The one that was received. The others wait in the kernel.
+    /// The one that is asked about.
     pub open: Option<Call>,
+    /// Those that were received after it, oldest first. More than these wait in the kernel.
+    pub others: VecDeque<Call>,
+    /// Nobody was able to answer the last one: until somebody is, nothing waits for who cannot be started now.
+    pub hopeless: bool,
     /// Who writes the answer. It is left over where that takes longer than anybody waits.
     pub writer: Option<OwnedFd>,
     /// Where the memory of who calls is found, once somebody has called.
