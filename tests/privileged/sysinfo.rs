@@ -222,7 +222,7 @@ fn held() -> Outcome {
 fn share() -> Outcome {
     let inside = start("t-sq", "")?;
     inside.run(&format!("for n in 1 2 3 4; do {PROBE} flood /tmp/stop >/tmp/told$n & done"))?;
-    let [view, controller] = inside.share_of_answers(0.9)?;
+    let [view, controller] = inside.share_of_answers()?;
     ensure!(view > 1.0, "the view uses {view} %");
     // Who is received cannot be interrupted any more, and waits for the others only then.
     let told = inside.run(&format!("{PROBE} timer 500"))?;
@@ -230,7 +230,7 @@ fn share() -> Outcome {
     ensure!(figure(&told, "interrupted").is_some_and(|times| times < 50), "of 500 calls: {told}");
     // An answer is counted with a quarter of a millisecond for the controller: as long as it takes there.
     ensure!(
-        view <= 27.0 && view + controller < 45.0,
+        view <= 34.0 && view + controller < 48.0,
         "the view uses {view} %, and the controller {controller} %"
     );
     inside.destroy()

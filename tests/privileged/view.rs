@@ -96,14 +96,13 @@ impl Inside {
         self.server().ok_or_else(|| "nobody serves".into())
     }
 
-    /// How much of a processor the view and the controller use for those who ask without end, once nothing is saved up for
-    /// them, which is when who serves has used so many seconds: each in percent.
-    pub fn share_of_answers(&self, saved: f64) -> Result<[f64; 2], String> {
+    /// How much of a processor the view and the controller use for those who ask without end: each in percent, of which 7 may have
+    /// been saved up before.
+    pub fn share_of_answers(&self) -> Result<[f64; 2], String> {
         let server = wait_for("a server", 10, || self.server())?;
-        wait_for("what was saved up to be spent", 60, || (used(server) > saved).then_some(()))?;
         let all = [server, self.controller()?];
         let (begin, before) = (Instant::now(), all.map(used));
-        sleep(Duration::from_secs(5));
+        sleep(Duration::from_secs(15));
         let took = begin.elapsed().as_secs_f64();
         let [view, controller] = [0, 1].map(|n| (used(all[n]) - before[n]) / took * 100.0);
         println!("the view uses {view:.1} % of a processor, and the controller {controller:.1} %");
@@ -219,9 +218,9 @@ fn share() -> Outcome {
     let inside = Inside::start("t-vq", "")?;
     let readers = "for n in 1 2 3 4; do while [ ! -f /tmp/stop ]; do read line </proc/meminfo; done & done";
     inside.run(readers)?;
-    let [view, controller] = inside.share_of_answers(2.0)?;
+    let [view, controller] = inside.share_of_answers()?;
     ensure!(
-        view > 10.0 && view <= 27.0 && controller < 3.0,
+        view > 1.0 && view <= 34.0 && controller < 3.0,
         "the view uses {view} %, the controller {controller} %"
     );
     let begin = Instant::now();
