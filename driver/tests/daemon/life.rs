@@ -162,7 +162,7 @@ fn denied() {
     let mut client = daemon.client();
     for (method, parameters, error, message) in [
         ("Start", json!({ "name": "on" }), "InvalidState", "Domain is already active"),
-        ("Create", json!({ "xml": xml("on") }), "InvalidState", "Domain is already active"),
+        ("Create", json!({ "xml": xml("on") }), "InvalidState", "domain 'on' is already active"),
         ("Destroy", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("Shutdown", json!({ "name": "off" }), "InvalidState", "domain is not running"),
         ("Reboot", json!({ "name": "off" }), "InvalidState", "domain is not running"),

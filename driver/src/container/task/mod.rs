@@ -285,6 +285,11 @@ impl Task {
             Verdict::Wait => self.parked.push_back((request, reply)),
             Verdict::Already if matches!(request, Request::Destroy(_)) => self.destroyers.push(reply),
             Verdict::Already => answer(reply, Ok(Answer::Done)),
+            // Whoever asks with a document has named none.
+            Verdict::Deny(Denial::Active) if matches!(request, Request::Create(..)) => {
+                let message = format!("domain '{}' is already active", self.entry.name);
+                answer(reply, Err(Failure::InvalidState { message, state: self.state() }));
+            }
             Verdict::Deny(denial) => answer(reply, Err(self.denial(denial))),
         }
     }
@@ -317,11 +322,20 @@ impl Task {
     }
 
     fn denial(&self, denial: Denial) -> Failure {
-        let name = self.entry.name.to_string();
-        match words(denial, &name) {
-            Some(message) => Failure::InvalidState { message, state: self.state() },
-            None => Failure::NoSuchDomain(name),
-        }
+        let message = match denial {
+            Denial::Absent => return Failure::NoSuchDomain(self.entry.name.to_string()),
+            Denial::NotRunning => "domain is not running",
+            Denial::Active => "Domain is already active",
+            Denial::NotPaused => "domain is already running",
+            Denial::Paused => "domain is paused: resume it before init is asked, or destroy it",
+            Denial::FrozeItself => {
+                "the container has frozen itself: resume the domain before init is asked, or destroy it"
+            }
+            Denial::UndefineTransient => "cannot undefine transient domain",
+            Denial::AutostartTransient => "cannot set autostart for transient domain",
+            Denial::EditTransient => "cannot change persistent config of a transient domain",
+        };
+        Failure::InvalidState { message: message.into(), state: self.state() }
     }
 
     async fn fulfil(&mut self, request: Request, reply: Reply) {
@@ -508,33 +522,4 @@ impl Task {
 /// A receiver that is gone has lost interest; the work is done all the same.
 fn answer(reply: Reply, result: Result<Answer, Failure>) {
     let _ = reply.send(Response::Done(result));
-}
-
-/// Why a domain is not given what was asked for, in the words of virsh where it has some; none where it is not there.
-fn words(denial: Denial, name: &str) -> Option<String> {
-    Some(match denial {
-        Denial::Absent => return None,
-        Denial::NotRunning => "domain is not running".into(),
-        // Of a document whoever asks has named none.
-        Denial::Active => format!("domain '{name}' is already active"),
-        Denial::NotPaused => "domain is already running".into(),
-        Denial::Paused => "domain is paused: resume it before init is asked, or destroy it".into(),
-        Denial::FrozeItself => {
-            "the container has frozen itself: resume the domain before init is asked, or destroy it".into()
-        }
-        Denial::UndefineTransient => "cannot undefine transient domain".into(),
-        Denial::AutostartTransient => "cannot set autostart for transient domain".into(),
-        Denial::EditTransient => "cannot change persistent config of a transient domain".into(),
-    })
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn who_asks_with_a_document_is_told_which_domain_runs() {
-        assert_eq!(words(Denial::Active, "web").as_deref(), Some("domain 'web' is already active"));
-        assert_eq!(words(Denial::Absent, "web"), None);
-    }
 }
