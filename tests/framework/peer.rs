@@ -217,6 +217,8 @@ pub struct Asked {
 struct Mind {
     verdict: Verdict,
     asked: Vec<Asked>,
+    names: Vec<String>,
+    cancelled: usize,
 }
 
 /// A polkit, until it is dropped.
@@ -238,7 +240,12 @@ impl Authority {
 
     /// Takes another name on a bus, which is then somebody's.
     pub fn start_as(address: &str, name: &'static str) -> Result<Self, String> {
-        let mind = Arc::new(Mutex::new(Mind { verdict: Verdict::No, asked: Vec::new() }));
+        let mind = Arc::new(Mutex::new(Mind {
+            verdict: Verdict::No,
+            asked: Vec::new(),
+            names: Vec::new(),
+            cancelled: 0,
+        }));
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (address, shared) = (address.to_owned(), mind.clone());
@@ -268,6 +275,11 @@ impl Authority {
     /// What it was asked since this was called last.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut lock(&self.mind).asked)
+    }
+
+    /// How many of its questions were taken back.
+    pub fn cancelled(&self) -> usize {
+        lock(&self.mind).cancelled
     }
 }
 
@@ -307,15 +319,24 @@ type Subject = (String, HashMap<String, OwnedVariant>);
 
 fn answer(message: &Message, mind: &Mutex<Mind>) -> Option<Message> {
     let header = message.header();
+    if header.member().is_some_and(|m| m.as_str() == "CancelCheckAuthorization") {
+        let name: String = message.body().deserialize().ok()?;
+        let mut mind = lock(mind);
+        let place = mind.names.iter().position(|n| *n == name)?;
+        mind.names.remove(place);
+        mind.cancelled += 1;
+        return None;
+    }
     if header.member().is_none_or(|m| m.as_str() != "CheckAuthorization") {
         let error = "org.freedesktop.DBus.Error.UnknownMethod";
         return Message::error(&header, error).build(&"only CheckAuthorization").ok();
     }
     let body = message.body();
-    let (subject, action, _, flags, _): (Subject, String, HashMap<String, String>, u32, String) =
+    let (subject, action, _, flags, name): (Subject, String, HashMap<String, String>, u32, String) =
         body.deserialize().ok()?;
     let interactive = flags & 1 != 0;
     let mut mind = lock(mind);
+    mind.names.push(name);
     let name = subject.1.get("name").and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default();
     mind.asked.push(Asked { subject: format!("{} {name}", subject.0), action, interactive });
     let (yes, challenge) = match mind.verdict {

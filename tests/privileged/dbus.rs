@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
+    ("dbus::who_has_left_is_known_or_refused", leavers),
     ("dbus::many_calls_at_once_are_answered", many),
     ("dbus::users_with_many_calls_keep_nobody_else_out", crowd),
     ("dbus::who_is_refused_in_a_crowd_is_told", refusals),
@@ -407,6 +408,55 @@ fn hanging() -> Outcome {
     let took = begin.elapsed();
     ensure!(took > Duration::from_secs(19) && took < patient(40), "it took {took:?}");
     Ok(())
+}
+
+/// Callers that do not wait for the answer.
+fn leavers() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-left")?;
+    daemon.define("t-left", &domain_xml("t-left", &root, &["/bin/sleep", "1000"], ""))?;
+    let path = bus.domain("t-left")?;
+    let lines = |method: &str, count: usize| {
+        let lines = || {
+            let log = daemon.log();
+            let told = format!("by D-Bus: io.berth.Domain.{method} of 't-left': ");
+            let found: Vec<String> = log.lines().filter(|l| l.contains(&told)).map(str::to_owned).collect();
+            (found.len() == count).then_some(found)
+        };
+        wait_for(&format!("{count} lines of {method}"), 20, lines)
+    };
+    let pid = std::process::id();
+
+    // One whom nobody needs to be asked about, while a controller does not answer.
+    daemon.ok(&["start", "t-left"])?;
+    let controller = Pid::from_raw(daemon.pid_of("t-left", "id")?);
+    let guest = Guest::connect(&bus.address())?;
+    guest.call(&path, "Domain", "GetState", &0u32)?;
+    kill(controller, Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    guest.send(&path, "Domain", "Destroy", &0u32)?;
+    drop(guest);
+    let destroyed = lines("Destroy", 1)?.remove(0);
+    ensure!(destroyed.contains(&format!("user 0, process {pid}, by")), "who it was: {destroyed}");
+    daemon.wait_state("t-left", "shut off (destroyed)", 10)?;
+
+    // Those who wait for polkit, and others for whom there is room only when these have left.
+    let authority = Authority::start(&bus.address())?;
+    authority.decide(Verdict::Silence);
+    let call = (path.as_str(), "org.libvirt.Domain", "Undefine", 0);
+    let burst = Burst::send_deaf(&bus.address(), 65534, call, 40)?;
+    let mut asked = 0;
+    wait_for("questions", 20, || {
+        asked += authority.asked().len();
+        (asked == 32).then_some(())
+    })?;
+    authority.decide(Verdict::Yes);
+    drop(burst);
+    for line in lines("Undefine", 40)? {
+        ensure!(line.contains(&format!("user 65534, process {pid}, by")), "who it was: {line}");
+        ensure!(line.contains("the caller has left the bus"), "what became of it: {line}");
+    }
+    wait_for("questions that are taken back", 10, || (authority.cancelled() == 32).then_some(()))?;
+    bus.domain("t-left").map(drop)
 }
 
 /// As programs do that were written for libvirt-dbus. More than 128 that wait for an answer are refused by the bus.

@@ -120,7 +120,19 @@ pub struct Bus {
     named: watch::Sender<bool>,
     had_name: AtomicBool,
     out: mpsc::Sender<Outgoing>,
-    waiting: Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>,
+    waiting: Waiting,
+}
+
+/// Who waits for answers, by the numbers of the calls.
+type Waiting = Mutex<HashMap<NonZeroU32, oneshot::Sender<Message>>>;
+
+/// One of those, until this is dropped.
+struct Waits<'a>(&'a Waiting, NonZeroU32);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        lock(self.0).remove(&self.1);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -180,7 +192,16 @@ impl Bus {
         drop(self.out.send(Outgoing { message, tells }).await);
     }
 
-    /// Calls somebody else on the bus.
+    /// Calls somebody else on the bus, whose answer nobody waits for.
+    pub async fn tell<B: Serialize + DynamicType>(&self, to: Target, method: &'static str, body: &B) {
+        let message = Message::method_call(to.path, method).destination(to.name).interface(to.interface);
+        match message.with_flags(Flags::NO_REPLY_EXPECTED).build(body) {
+            Ok(message) => self.send(message).await,
+            Err(e) => tracing::warn!("cannot call {method} of '{}': {e}", to.name),
+        }
+    }
+
+    /// Calls somebody else on the bus. Whoever does not wait for the answer any more drops this.
     pub async fn ask<B: Serialize + DynamicType>(
         &self,
         to: Target,
@@ -196,13 +217,12 @@ impl Bus {
         let serial = message.primary_header().serial_num();
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(serial, sender);
+        let _waits = Waits(&self.waiting, serial);
         let waited = tokio::time::timeout(deadline, async {
             self.send(message).await;
             answer.await
         });
-        let waited = waited.await;
-        lock(&self.waiting).remove(&serial);
-        let reply = waited.map_err(|_| AskError::TimedOut(deadline))?.map_err(|_| AskError::Gone)?;
+        let reply = waited.await.map_err(|_| AskError::TimedOut(deadline))?.map_err(|_| AskError::Gone)?;
         if reply.message_type() == Type::MethodReturn {
             return Ok(reply);
         }

@@ -7,7 +7,9 @@ use zbus::Message;
 use zbus::message::{Flags, Header};
 use zbus::wire::{DynamicDeserialize, DynamicType};
 
-use crate::api::dbus::bus::Bus;
+use crate::api::audit::Asker;
+use crate::api::dbus::access::Caller;
+use crate::api::dbus::bus::{AskError, Bus};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::Method;
 
@@ -23,6 +25,8 @@ pub struct Call<'a> {
     pub method: Method,
     /// Who asks: a unique name.
     pub sender: &'a str,
+    /// Who that is, or why nobody knows.
+    pub caller: &'a Result<Caller, AskError>,
     message: &'a Message,
     header: &'a Header<'a>,
 }
@@ -33,10 +37,16 @@ impl<'a> Call<'a> {
         bus: &'a Bus,
         method: Method,
         sender: &'a str,
+        caller: &'a Result<Caller, AskError>,
         message: &'a Message,
         header: &'a Header<'a>,
     ) -> Self {
-        Self { bus, method, sender, message, header }
+        Self { bus, method, sender, caller, message, header }
+    }
+
+    /// Who asks, for the record of who did what.
+    pub fn asker(&self) -> Asker {
+        self.caller.as_ref().map(|caller| caller.asker).unwrap_or_default()
     }
 
     /// The caller is prepared to wait until somebody has typed a password.

@@ -267,13 +267,21 @@ fn called(bus: &Arc<Bus>, message: Message) -> Option<Message> {
         limits("the message is too long")
     } else if let Some(mut place) = bus.turns.place(&client, message.body().len()) {
         drop(header);
-        let bus = bus.clone();
+        // Who is known now may have left, and be forgotten, when its turn comes.
+        let (bus, mut caller) = (bus.clone(), bus.callers.get(&client).map(Ok));
         tokio::spawn(async move {
-            let turn = place.turn(access::user(&bus, &client)).await;
+            let looking = async {
+                let found = match caller.take() {
+                    Some(known) => known,
+                    None => access::find(&bus, &client).await,
+                };
+                access::user(caller.insert(found))
+            };
+            let turn = place.turn(looking).await;
             let header = message.header();
-            let answer = match turn {
-                Some(_) => answer(&bus, &client, &message, &header).await,
-                None => limits(TOO_MANY),
+            let answer = match (&turn, &caller) {
+                (Some(_), Some(caller)) => answer(&bus, &client, caller, &message, &header).await,
+                _ => limits(TOO_MANY),
             };
             if let Err(refusal) = &answer {
                 tracing::debug!("refused {client}: {}", refusal.reply().1);
@@ -290,14 +298,20 @@ fn called(bus: &Arc<Bus>, message: Message) -> Option<Message> {
     call::reply(&header, refusal)
 }
 
-async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>) -> call::Answer {
+async fn answer(
+    bus: &Bus,
+    client: &str,
+    caller: &Result<access::Caller, AskError>,
+    message: &Message,
+    header: &Header<'_>,
+) -> call::Answer {
     let path = header.path().map(|p| p.as_str()).unwrap_or_default();
     let member = header.member().map(|m| m.as_str()).unwrap_or_default();
     let Some(object) = Object::find(path) else {
         return Err(Refusal::Protocol("UnknownObject", format!("no such object path '{path}'")));
     };
     let method = find(object, header.interface().map(|i| i.as_str()), member)?;
-    let call = Call::new(bus, method, client, message, header);
+    let call = Call::new(bus, method, client, caller, message, header);
     // What is removed has a name before, and what is made has one afterwards.
     let before = about(bus, object);
     let answer = authorised(&call, object, member, path).await;
@@ -316,7 +330,7 @@ async fn answer(bus: &Bus, client: &str, message: &Message, header: &Header<'_>)
         _ => Some(method.row()),
     };
     let failure = answer.as_ref().err().map(|refusal| refusal.reply().1);
-    let (asker, failure) = (bus.callers.asker(client), failure.as_deref());
+    let (asker, failure) = (call.asker(), failure.as_deref());
     match row {
         Some(row) => audit::note(DOOR, asker, row, &about, failure),
         None => audit::record(DOOR, asker, SET, &about, failure),
