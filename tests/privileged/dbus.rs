@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("dbus::a_network_starts_and_ends", || in_own_network(network)),
     ("dbus::polkit_decides_about_others", polkit),
     ("dbus::a_polkit_that_hangs_holds_up_nobody_else", hanging),
+    ("dbus::kept_cpus_are_those_of_the_document", kept_cpus),
     ("dbus::who_has_left_is_known_or_refused", leavers),
     ("dbus::many_calls_at_once_are_answered", many),
     ("dbus::users_with_many_calls_keep_nobody_else_out", crowd),
@@ -275,6 +276,25 @@ fn interface_limits() -> Outcome {
     domain("PinVcpu", &["uabu", "0", "1", "true", "1"])?;
     ensure_eq!(domain("GetVcpuPinInfo", &["u", "1"])?[0][0][0], true, "the CPU that it was given");
     domain("Destroy", &["u", "0"]).map(drop)
+}
+
+/// What runs is also what is kept, and was given one CPU of the host's.
+fn kept_cpus() -> Outcome {
+    let (daemon, bus) = Bus::with_daemon()?;
+    let root = daemon.busybox("t-kept")?;
+    let xml = domain_xml("t-kept", &root, &["/bin/sleep", "1000"], "");
+    daemon.define("t-kept", &xml.replace("<memory", "<vcpu>1</vcpu><memory"))?;
+    let path = bus.domain("t-kept")?;
+    let get = |flags: &str| bus.call(&path, "Domain", "GetVcpuPinInfo", &["u", flags]);
+    let shown = || daemon.ok(&["vcpupin", "t-kept", "--config"]);
+    let (all, before) = (get("2")?, shown()?);
+    daemon.ok(&["start", "t-kept"])?;
+    let used = get("1")?;
+    let count = used[0][0].as_array().map(|m| m.iter().filter(|used| **used == json!(true)).count());
+    ensure_eq!(count, Some(1), "the CPUs of one vcpu in {used}");
+    ensure_eq!(get("2")?, all, "what is kept");
+    ensure_eq!(shown()?, before, "what is kept, as it is printed");
+    daemon.ok(&["destroy", "t-kept"]).map(drop)
 }
 
 fn network() -> Outcome {

@@ -81,10 +81,9 @@ impl Engine {
     pub fn resources(&self, snapshot: &Snapshot, affect: Affect) -> Result<Resources, Failure> {
         let domain = self.definition(snapshot, affect)?;
         let mut resources = tune::resources(domain);
-        if snapshot.run.as_ref().is_some_and(|run| Arc::ptr_eq(&run.live, domain) || affect != Affect::Config)
-        {
-            let partition = snapshot.run.as_ref().and_then(|run| run.partition());
-            let groups = self.cgroups.of(snapshot.name.as_str(), partition);
+        // The next run may have others, even if nothing else of the definition is different.
+        if let Some(run) = snapshot.run.as_ref().filter(|_| affect != Affect::Config) {
+            let groups = self.cgroups.of(snapshot.name.as_str(), run.partition());
             resources.cpus = Some(cpus::show(&groups.cpus().unwrap_or_else(|| groups.online())));
         }
         Ok(resources)
