@@ -154,7 +154,15 @@ fn autodestroy() -> Outcome {
     daemon.wait_state("t-bad2", "shut off (destroyed)", 10)?;
     ensure_eq!(daemon.state("t-bad")?, "running (booted)".to_owned(), "what is nobody's");
     drop(other);
-    daemon.ok(&["destroy", "t-bad"]).map(drop)
+    daemon.ok(&["destroy", "t-bad"])?;
+    let (log, pid) = (daemon.log(), std::process::id());
+    for (name, why) in
+        [("t-bad", "which has left the bus"), ("t-bad2", "of which nothing is known without the bus")]
+    {
+        let told = format!("'{name}': ends with its client (user 0, process {pid}, by D-Bus), {why}");
+        ensure_eq!(log.matches(&told).count(), 1, "'{told}' in {log}");
+    }
+    Ok(())
 }
 
 /// A descriptor that the bus has carried is a terminal of the container's console.

@@ -506,7 +506,13 @@ fn autodestroy() -> Outcome {
     client.call("io.berth.Domain.Start", &json!({ "name": "t-ad", "autodestroy": true }))?;
     ensure_eq!(daemon.state("t-ad")?, "running (booted)".to_owned(), "the state");
     drop(client);
-    daemon.wait_state("t-ad", "shut off (destroyed)", 5)
+    daemon.wait_state("t-ad", "shut off (destroyed)", 5)?;
+    let (log, pid) = (daemon.log(), std::process::id());
+    let told = format!(
+        "'t-ad': ends with its client (user 0, process {pid}, by varlink), whose connection has ended"
+    );
+    ensure!(log.contains(&told), "'{told}' is not in {log}");
+    Ok(())
 }
 
 fn crash_loop() -> Outcome {

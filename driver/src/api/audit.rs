@@ -60,6 +60,17 @@ pub struct Asker {
     pub pid: Option<u32>,
 }
 
+fn known(number: Option<u32>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
+}
+
+impl Asker {
+    /// In the words of the log.
+    pub fn by(self, door: &str) -> String {
+        format!("user {}, process {}, by {door}", known(self.uid), known(self.pid))
+    }
+}
+
 /// What a call is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
@@ -116,7 +127,6 @@ pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Op
             return;
         }
     }
-    let known = |number: Option<u32>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let (caller, pid) = (known(asker.uid), known(asker.pid));
     let (object, result) = (clean(&about.object), failure.map_or_else(|| "done".to_owned(), clean));
     let of = if object.is_empty() { String::new() } else { format!(" of '{object}'") };
@@ -125,7 +135,8 @@ pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Op
     tracing::info!(
         target: "audit",
         method, object, domain, uuid, uid = caller, pid, door, result,
-        "user {caller}, process {pid}, by {door}: {method}{of}: {result}"
+        "{}: {method}{of}: {result}",
+        asker.by(door)
     );
 }
 

@@ -49,6 +49,7 @@ use crate::host::link::Sockets;
 use crate::host::links::Links;
 use crate::host::program::Program;
 use crate::host::systemd::Systemd;
+use crate::journal::domain_span;
 use crate::network::Networks;
 use crate::paths::Layout;
 
@@ -93,6 +94,17 @@ pub struct Engine {
     pub lending: lending::Lending,
     /// Interfaces of the host that domains have.
     borrowing: borrowing::Borrowing,
+}
+
+/// A run that ends with the client that started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tie {
+    /// The domain.
+    pub uuid: Uuid,
+    /// Its id in that run.
+    pub id: i32,
+    /// Who the client is, in the words of the log.
+    pub client: String,
 }
 
 /// What came of a definition.
@@ -223,10 +235,17 @@ impl Engine {
         }
     }
 
-    /// Ends runs whose client is gone: domains, and their ids then.
-    pub async fn end_with_client(&self, runs: Vec<(Uuid, i32)>) {
-        for (uuid, id) in runs {
+    /// Ends runs whose clients are gone. `why`: what became of those, for the log.
+    pub async fn end_with_client(&self, runs: Vec<Tie>, why: &str) {
+        for Tie { uuid, id, client } in runs {
             let reference = Reference { uuid: Some(uuid.to_string()), ..Reference::default() };
+            let there = self.registry.find(&reference).ok();
+            // Not of one that has ended before, nor of a later run.
+            if let Some(entry) = there.filter(|e| e.snapshot().run.as_ref().is_some_and(|run| run.id == id)) {
+                let name = &entry.name;
+                domain_span(name, uuid)
+                    .in_scope(|| tracing::info!("domain '{name}': ends with its client ({client}), {why}"));
+            }
             match self.ask(&reference, Request::Destroy(Some(id))).await {
                 Ok(_) => {}
                 // It ended before its client did.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use uuid::Uuid;
 use zbus::export::futures_core::Stream;
 use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream};
@@ -21,8 +20,8 @@ use crate::api::dbus::call::{self, Call};
 use crate::api::dbus::error::Refusal;
 use crate::api::dbus::methods::{Method, Properties};
 use crate::api::dbus::objects::Object;
-use crate::api::dbus::{Address, NAME, access, console, network, objects, properties, signals};
-use crate::engine::Engine;
+use crate::api::dbus::{Address, DOOR, NAME, access, console, network, objects, properties, signals, ties};
+use crate::engine::{Engine, Tie};
 
 /// Pauses before the next attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -33,9 +32,6 @@ const UNREAD: usize = 32;
 
 /// Longest call: the longest document, and room around it.
 const MAX_CALL: usize = 2 << 20;
-
-/// This door, in the record of who did what.
-const DOOR: &str = "D-Bus";
 
 /// What is asked of a property that cannot be set, in that record.
 const SET: &str = "org.freedesktop.DBus.Properties.Set";
@@ -173,17 +169,17 @@ async fn serve(engine: &Arc<Engine>, told: &AllTold, connection: Connection) -> 
     introducing.abort();
     telling.abort();
     telling_of_networks.abort();
-    end(&bus, bus.ties.cut_all());
+    end(&bus, bus.ties.cut_all(), ties::LOST);
     (bus.had_name(), why)
 }
 
 /// Ends what was started by clients that are gone.
-fn end(bus: &Bus, runs: Vec<(Uuid, i32)>) {
+fn end(bus: &Bus, runs: Vec<Tie>, why: &'static str) {
     if runs.is_empty() {
         return;
     }
     let engine = bus.engine.clone();
-    tokio::spawn(async move { engine.end_with_client(runs).await });
+    tokio::spawn(async move { engine.end_with_client(runs, why).await });
 }
 
 async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
@@ -235,7 +231,7 @@ fn heard(bus: &Arc<Bus>, message: &Message) {
             let body = message.body();
             if let Ok((name, _, "")) = body.deserialize::<(&str, &str, &str)>() {
                 bus.callers.forget(name);
-                end(bus, bus.ties.cut(name));
+                end(bus, bus.ties.cut(name), ties::LEFT);
             }
         }
         // It is told of the connection's own name too.

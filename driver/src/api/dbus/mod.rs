@@ -31,6 +31,9 @@ use serde::Deserialize;
 
 use crate::engine::Engine;
 
+/// This door, in the log.
+const DOOR: &str = "D-Bus";
+
 /// The name on the bus.
 pub const NAME: &str = "org.libvirt";
 

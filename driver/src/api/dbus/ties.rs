@@ -7,26 +7,27 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use uuid::Uuid;
-
+use crate::api::dbus::DOOR;
 use crate::api::dbus::bus::{BUS, PATIENCE};
 use crate::api::dbus::call::Call;
 use crate::api::dbus::error::Refusal;
+use crate::engine::Tie;
 use crate::engine::snapshot::Snapshot;
 use crate::failure::Failure;
 
 /// VIR_DOMAIN_START_AUTODESTROY
 pub const AUTODESTROY: u32 = 1 << 1;
 
-/// A domain, and the id of its run.
-type Run = (Uuid, i32);
+/// What became of clients whose runs end, for the log.
+pub const LEFT: &str = "which has left the bus";
+pub const LOST: &str = "of which nothing is known without the bus";
 
 /// The runs of clients, by their unique names, which a bus never uses twice.
 #[derive(Debug, Default)]
-pub struct Ties(Mutex<HashMap<String, Vec<Run>>>);
+pub struct Ties(Mutex<HashMap<String, Vec<Tie>>>);
 
 impl Ties {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<Run>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<Tie>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -36,19 +37,19 @@ impl Ties {
     }
 
     /// A client has started something. False: it has left meanwhile.
-    fn tie(&self, client: &str, run: Run) -> bool {
+    fn tie(&self, client: &str, run: Tie) -> bool {
         self.all().get_mut(client).map(|runs| runs.push(run)).is_some()
     }
 
     /// A client has left; what it has started.
     #[must_use]
-    pub fn cut(&self, client: &str) -> Vec<Run> {
+    pub fn cut(&self, client: &str) -> Vec<Tie> {
         self.all().remove(client).unwrap_or_default()
     }
 
     /// All clients have left, as far as anybody can tell; what they have started.
     #[must_use]
-    pub fn cut_all(&self) -> Vec<Run> {
+    pub fn cut_all(&self) -> Vec<Tie> {
         std::mem::take(&mut *self.all()).into_values().flatten().collect()
     }
 }
@@ -66,25 +67,29 @@ pub async fn start(
     let there =
         there.map_err(|e| Refusal::Said(format!("operation failed: cannot watch the caller: {e}")))?;
     if !there {
-        bus.engine.end_with_client(bus.ties.cut(client)).await;
+        bus.engine.end_with_client(bus.ties.cut(client), LEFT).await;
         return Err(Refusal::Said("operation failed: the caller has left the bus".into()));
     }
     let started = starting.await?;
-    if let Some(run) = started.run.as_ref().map(|run| (started.uuid, run.id))
-        && !bus.ties.tie(client, run)
+    let tie = |id| Tie { uuid: started.uuid, id, client: c.asker().by(DOOR) };
+    if let Some(tie) = started.run.as_ref().map(|run| tie(run.id))
+        && !bus.ties.tie(client, tie.clone())
     {
-        bus.engine.end_with_client(vec![run]).await;
+        bus.engine.end_with_client(vec![tie], LEFT).await;
     }
     Ok(started)
 }
 
 #[cfg(test)]
 mod test {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
     fn runs_are_those_of_a_client_that_has_not_left() {
-        let (ties, run) = (Ties::default(), |n: i32| (Uuid::from_u128(7), n));
+        let (ties, run) =
+            (Ties::default(), |id: i32| Tie { uuid: Uuid::from_u128(7), id, client: String::new() });
         assert!(!ties.tie(":1.1", run(1)));
         ties.expect(":1.1");
         ties.expect(":1.2");

@@ -17,13 +17,16 @@ use crate::api::access::{self, Method};
 use crate::api::audit::{self, About, Asker};
 use crate::api::varlink::reply::{CallError, Outbox};
 use crate::api::varlink::{domain, network, node};
-use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
+use crate::engine::{Engine, Tie};
 use crate::wire::{Channel, ChannelError, Message};
 
 const INTERFACES: [&str; 4] =
     [service::NAME, berth_schemas::node::NAME, berth_schemas::domain::NAME, berth_schemas::network::NAME];
+
+/// This door, in the record of who did what.
+pub const DOOR: &str = "varlink";
 
 /// A connection.
 #[derive(Debug)]
@@ -44,8 +47,8 @@ pub struct Connection {
     pub about: Option<About>,
     /// Whether it has turned out to be a question, which has no place in that record.
     pub changed_nothing: bool,
-    /// Domains that end with this connection: uuid and id of the run.
-    pub autodestroy: Vec<(uuid::Uuid, i32)>,
+    /// Domains that end with this connection.
+    pub autodestroy: Vec<Tie>,
     /// Whether the connection is no longer ours.
     pub handed_over: bool,
 }
@@ -103,7 +106,7 @@ pub async fn run(engine: Arc<Engine>, stream: UnixStream) {
     connection.serve().await;
     let Connection { engine, channel, autodestroy, .. } = connection;
     drop(channel);
-    engine.end_with_client(autodestroy).await;
+    engine.end_with_client(autodestroy, "whose connection has ended").await;
 }
 
 impl Connection {
@@ -199,7 +202,7 @@ impl Connection {
             return answered;
         }
         let failure = answered.as_ref().err().map(ToString::to_string);
-        audit::note("varlink", self.asker, known, &about, failure.as_deref());
+        audit::note(DOOR, self.asker, known, &about, failure.as_deref());
         answered
     }
 

@@ -18,13 +18,14 @@ use berth_schemas::service::ServiceError;
 use berth_schemas::wire::Parameters;
 
 use crate::api::audit::About;
-use crate::api::varlink::connection::{Call, Connection};
+use crate::api::varlink::connection::{Call, Connection, DOOR};
 use crate::api::varlink::reply::CallError;
 use crate::api::varlink::{console, convert, stats, subscribe};
 use crate::container::hotplug::Act;
 use crate::container::task::{Request, StartOptions};
 use crate::container::tune::Tuning;
 use crate::container::tune_interface::InterfaceTuning;
+use crate::engine::Tie;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::blocking;
 use crate::engine::registry::Reference;
@@ -229,7 +230,7 @@ fn for_init(indexes: Option<Vec<i64>>, sent: &[OwnedFd]) -> Result<Vec<OwnedFd>,
 
 fn remember_autodestroy(c: &mut Connection, snapshot: &Snapshot) {
     if let Some(run) = &snapshot.run {
-        c.autodestroy.push((snapshot.uuid, run.id));
+        c.autodestroy.push(Tie { uuid: snapshot.uuid, id: run.id, client: c.asker.by(DOOR) });
     }
 }
 
