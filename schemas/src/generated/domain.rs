@@ -270,8 +270,7 @@ pub struct Resources {
     /// The host's CPUs from which they are taken, such as "0-3,8"; null means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<String>,
-    /// The CPUs that a running domain has now; null if it does not run, or if the definition that was asked for is not the
-    /// running one.
+    /// The CPUs that a running domain has now; null if it does not run, or if the kept definition was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<String>,
     /// Share of CPU time among others, 2 to 262144.
