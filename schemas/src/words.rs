@@ -22,12 +22,19 @@ pub fn shown(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// Without control characters: a terminal obeys them, and a line of a log ends at them.
+/// Whether a terminal obeys a character instead of showing it: control characters, at some of which a line of a log ends,
+/// and those that say in which direction text runs, which show it in another order than it has.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Without characters that are obeyed.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
-    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_obeyed(c) { c.escape_debug().collect() } else { vec![c] }).collect()
 }
 
 /// A long message with its long words cut, and the middle left out if it is long even so.
@@ -85,6 +92,11 @@ mod test {
     #[test]
     fn nothing_is_left_that_a_terminal_obeys() {
         assert_eq!(shown("a\nb\u{1b}[2Jä\u{85}"), "a\\nb\\u{1b}[2Jä\\u{85}");
+        assert_eq!(shown("a\u{202e}b\u{2069}c\u{200f}"), "a\\u{202e}b\\u{2069}c\\u{200f}");
+        for c in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+            assert_eq!(escaped(&c.to_string()), format!("\\u{{{:x}}}", u32::from(c)));
+        }
+        assert_eq!(shown("שלום\u{200d}\u{2010}"), "שלום\u{200d}\u{2010}");
         let long = "\u{1b}".repeat(2000);
         assert!(shown(&long).chars().all(|c| !c.is_control()));
     }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use berth_schemas::words::shortened;
+use berth_schemas::words::{is_obeyed, shortened};
 use berth_schemas::{domain, network, node};
 
 /// Error lines as virsh prints them, then what we add: an excerpt of a document, and hints.
@@ -77,7 +77,7 @@ impl Failure {
 
 /// What a daemon says, who may be another host's, without what a terminal would obey.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let obeyed = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);
     }
@@ -229,5 +229,17 @@ fn libvirt_name(method: &str) -> &str {
         Some(M::TuneInterface) => "virDomainSetInterfaceParameters",
         Some(M::OpenConsole | M::AttachConsole) => "virDomainOpenConsole",
         _ => method,
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn nothing_is_printed_that_a_terminal_obeys() {
+        let failure = Failure::line("no such network 'a\u{1b}\u{202e}b\u{2067}'\n\tat all");
+        assert_eq!(failure.render(false), "error: no such network 'a\\u{1b}\\u{202e}b\\u{2067}'\n\tat all\n");
+        assert_eq!(printable("שלום"), "שלום");
     }
 }

@@ -1,12 +1,13 @@
 //! The record of who did what: one line of the log for each call that changes something or shows what is a container's
 //! own, whichever door it came through and whatever became of it.
 //!
-//! Does not know what any method does. Words of callers are cut, and lose their control characters.
+//! Does not know what any method does. Words of callers are cut, and lose what a terminal would obey.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use berth_schemas::words::is_obeyed;
 use uuid::Uuid;
 
 use crate::api::access::{self, Method};
@@ -141,7 +142,7 @@ pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Op
 }
 
 fn clean(text: &str) -> String {
-    cut(text).chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    cut(text).chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -227,6 +228,7 @@ mod test {
     fn words_of_callers_are_one_short_line() {
         assert_eq!(clean("web"), "web");
         assert_eq!(clean("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(clean("web\u{202e}bew\u{2066}"), "web\u{fffd}bew\u{fffd}");
         assert_eq!(clean(&"ä".repeat(300)).chars().count(), MOST + 1);
     }
 }
