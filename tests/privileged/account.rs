@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = &[
     ("account::bytes_through_loopback", loopback),
     ("account::what_a_container_calls_things_costs_no_figures", odd_names),
     ("account::disks_have_their_names_of_the_document", disks),
+    ("account::disks_are_told_whatever_becomes_of_their_paths", moved_disks),
+    ("account::a_disk_begins_with_nothing_counted", exchanged_disks),
     ("account::an_oom_kill_is_told", oom),
     ("account::pressure_is_told_also_by_the_next_daemon", pressure),
     ("account::the_page_for_prometheus", metrics),
@@ -245,6 +247,114 @@ fn disks() -> Outcome {
     ensure_eq!(number(&figures, &format!("block.{used}.wr.bytes"))?, 262_144, "bytes written");
     ensure_eq!(number(&figures, &format!("block.{unused}.wr.bytes"))?, 0, "bytes written to the other");
     daemon.ok(&["destroy", "t-ad"]).map(drop)
+}
+
+/// Reads devices when it is asked to by a file: `/tmp/read-vda` is away when 2 MiB of vda have been read.
+const READER: &str = "while :; do for f in /tmp/read-*; do [ -e $f ] || continue; \
+    dd if=/dev/${f#/tmp/read-} of=/dev/null bs=1M count=2 && rm $f; done; sleep 0.1; done";
+
+/// Starts a reader with some disks.
+fn begin_reader(daemon: &Daemon, name: &str, devices: &str) -> Result<PathBuf, String> {
+    let root = daemon.busybox(name)?;
+    daemon.define(name, &domain_xml(name, &root, &["/bin/sh", "-c", READER], devices))?;
+    daemon.ok(&["start", name])?;
+    Ok(root)
+}
+
+fn have_read(root: &std::path::Path, device: &str) -> Outcome {
+    let wish = root.join(format!("tmp/read-{device}"));
+    std::fs::write(&wish, "").map_err(|e| e.to_string())?;
+    wait_for("the reader", 20, || (!wish.exists()).then_some(()))
+}
+
+/// What `domblkstat` says of bytes that were read.
+fn bytes_read(daemon: &Daemon, name: &str, device: &str) -> Result<u64, String> {
+    let text = daemon.ok(&["domblkstat", name, device])?;
+    let start = format!("{device} rd_bytes ");
+    let value = text.lines().find_map(|l| l.strip_prefix(&start)?.parse().ok());
+    value.ok_or_else(|| format!("no bytes in {text}"))
+}
+
+/// An image by a path with symbolic links in it, which is then renamed, and at last removed; the next daemon knows it, too,
+/// also one that finds a state of a daemon that did not note it.
+fn moved_disks() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let failed = |e: std::io::Error| e.to_string();
+    let (real, link) = (folder.path().join("real folder"), folder.path().join("link"));
+    std::fs::create_dir(&real).map_err(failed)?;
+    std::os::unix::fs::symlink(&real, &link).map_err(failed)?;
+    let image = |name: &str| -> Outcome {
+        let file = std::fs::File::create(real.join(name)).map_err(failed)?;
+        file.set_len(10 << 20).map_err(failed)
+    };
+    image("a.img")?;
+    image("b.img")?;
+    std::os::unix::fs::symlink("b.img", real.join("c.img")).map_err(failed)?;
+    let source = |name: &str| link.join(name).display().to_string();
+    let a = format!("<disk type='file'><source file='{}'/><target dev='vdz'/></disk>", source("a.img"));
+    let root = begin_reader(&daemon, "t-am", &a)?;
+    have_read(&root, "vdz")?;
+    ensure!(bytes_read(&daemon, "t-am", "vdz")? >= 2 << 20, "by a link to the folder");
+    daemon.ok(&["attach-disk", "t-am", &source("c.img"), "vdy", "--live"])?;
+    have_read(&root, "vdy")?;
+    ensure!(bytes_read(&daemon, "t-am", "vdy")? >= 2 << 20, "by a link");
+    std::fs::rename(real.join("a.img"), real.join("other.img")).map_err(failed)?;
+    std::fs::remove_file(real.join("b.img")).map_err(failed)?;
+    let both = |daemon: &Daemon, when: &str| -> Outcome {
+        for target in ["vdz", "vdy"] {
+            ensure!(bytes_read(daemon, "t-am", target)? >= 2 << 20, "{target} {when}");
+        }
+        let told = stats(daemon, &["t-am", "--block"])?;
+        let names: Vec<_> = told.iter().filter(|(k, _)| k.ends_with(".name")).map(|(_, v)| v).collect();
+        ensure!(!names.iter().any(|name| name.contains("loop")), "{when}: {names:?}");
+        Ok(())
+    };
+    both(&daemon, "after they were renamed")?;
+    daemon.restart()?;
+    both(&daemon, "after a restart")?;
+    daemon.kill();
+    let uuid = std::fs::read_dir(daemon.root().join("run/berth/state")).map_err(failed)?;
+    let record = uuid.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "json"));
+    let record = record.ok_or("no record")?;
+    let text = std::fs::read_to_string(&record).map_err(failed)?;
+    let mut value: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let noted = value.as_object_mut().and_then(|fields| fields.remove("disks"));
+    ensure!(noted.is_some(), "the record notes the disks: {text}");
+    std::fs::write(&record, value.to_string()).map_err(failed)?;
+    daemon.launch()?;
+    both(&daemon, "with a state of before")?;
+    daemon.ok(&["destroy", "t-am"]).map(drop)
+}
+
+/// The kernel goes on counting where the image before on the same device ended.
+fn exchanged_disks() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let image = |name: &str| -> Result<String, String> {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
+        file.set_len(10 << 20).map_err(|e| e.to_string())?;
+        Ok(path.display().to_string())
+    };
+    let (a, b) = (image("a.img")?, image("b.img")?);
+    let root = begin_reader(&daemon, "t-ax", "")?;
+    daemon.ok(&["attach-disk", "t-ax", &a, "vda", "--live"])?;
+    have_read(&root, "vda")?;
+    ensure!(bytes_read(&daemon, "t-ax", "vda")? >= 2 << 20, "the first");
+    daemon.ok(&["detach-disk", "t-ax", "vda", "--live"])?;
+    let told = stats(&daemon, &["t-ax", "--block"])?;
+    let left = told.iter().find(|(k, v)| k.ends_with(".name") && v.contains("loop"));
+    ensure!(left.is_none(), "still told: {left:?}");
+    daemon.ok(&["attach-disk", "t-ax", &b, "vdb", "--live"])?;
+    ensure_eq!(bytes_read(&daemon, "t-ax", "vdb")?, 0, "bytes of what nobody has read");
+    have_read(&root, "vdb")?;
+    let read = bytes_read(&daemon, "t-ax", "vdb")?;
+    // The kernel reads ahead.
+    ensure!(read >= 2 << 20, "{read} bytes");
+    daemon.restart()?;
+    ensure_eq!(bytes_read(&daemon, "t-ax", "vdb")?, read, "bytes after a restart");
+    daemon.ok(&["destroy", "t-ax"]).map(drop)
 }
 
 /// The file with the limit of memory of a domain's group.

@@ -7,6 +7,7 @@ use crate::{Result, check};
 /// Numbers of linux/loop.h.
 const CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const CONFIGURE: libc::c_ulong = 0x4C0A;
+const GET_STATUS64: libc::c_ulong = 0x4C05;
 const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
 
@@ -56,6 +57,25 @@ pub fn configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, readonly: bool, n
     }
     // SAFETY: the argument is a whole loop_config, which outlives the call and is only read.
     check(unsafe { libc::ioctl(device.as_raw_fd(), CONFIGURE as _, &raw const config) }).map(drop)
+}
+
+/// What a loop device is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Device and inode of its file, as stat(2) has them, where that file system's numbers are such.
+    pub file: (u64, u64),
+    /// The beginning of the name that it was given: at most 63 bytes.
+    pub name: Vec<u8>,
+}
+
+/// What `device` is of; `ENXIO` if it is free.
+pub fn status(device: BorrowedFd<'_>) -> Result<Status> {
+    // SAFETY: all fields are integers or arrays of them, for which zero is a valid value.
+    let mut info: Info = unsafe { std::mem::zeroed() };
+    // SAFETY: the argument is a whole loop_info64, which outlives the call and is written by it.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), GET_STATUS64 as _, &raw mut info) })?;
+    let name = info.file_name.iter().copied().take_while(|byte| *byte != 0).collect();
+    Ok(Status { file: (info.device, info.inode), name })
 }
 
 #[cfg(test)]

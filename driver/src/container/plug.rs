@@ -17,6 +17,7 @@ use crate::container::links::{self, Owner};
 use crate::container::messages;
 use crate::container::plan_devices;
 use crate::engine::Engine;
+use crate::engine::disks::Noted;
 use crate::engine::registry::Reference;
 use crate::failure::Failure;
 use crate::host::link::CallError;
@@ -55,6 +56,8 @@ pub struct Plugged {
     pub next: Option<Arc<Domain>>,
     /// What became of the host end of an interface, if that changed.
     pub link: Option<LinkChange>,
+    /// What is noted of its disks, if that changed.
+    pub disks: Option<Noted>,
     /// Whether it all went well.
     pub result: Result<(), Failure>,
 }
@@ -85,18 +88,22 @@ pub async fn run(engine: &Engine, plug: Plug) -> Plugged {
     let owner = Owner { name: &name, uuid, domain: Some(&live) };
     let link = match take(engine, owner, &step, (&before, &live)).await {
         Ok(link) => link,
-        Err(failure) => return Plugged { live: None, next: None, link: None, result: Err(failure) },
+        Err(failure) => {
+            return Plugged { live: None, next: None, link: None, disks: None, result: Err(failure) };
+        }
     };
     killpoint::reached("plugged");
-    let Some(next) = next else { return Plugged { live: Some(live), next: None, link, result: Ok(()) } };
+    let Some(next) = next else {
+        return Plugged { live: Some(live), next: None, link, disks: None, result: Ok(()) };
+    };
     let Err(failure) = engine.keep(&next).await else {
-        return Plugged { live: Some(live), next: Some(next), link, result: Ok(()) };
+        return Plugged { live: Some(live), next: Some(next), link, disks: None, result: Ok(()) };
     };
     match take(engine, owner, &back, (&live, &before)).await {
-        Ok(link) => Plugged { live: None, next: None, link, result: Err(failure) },
+        Ok(link) => Plugged { live: None, next: None, link, disks: None, result: Err(failure) },
         Err(worse) => {
             let message = format!("{failure}; and what runs could not be changed back: {worse}");
-            Plugged { live: Some(live), next: None, link, result: Err(Failure::Failed(message)) }
+            Plugged { live: Some(live), next: None, link, disks: None, result: Err(Failure::Failed(message)) }
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::container::plan::{HostFacts, host_interfaces, plan, plan_groups};
 use crate::container::plan_devices::needs_usb;
 use crate::container::stop;
 use crate::engine::Engine;
+use crate::engine::disks::{Counted, Noted, note};
 use crate::engine::record::{ProcessRecord, Record};
 use crate::host::apparmor::Label;
 use crate::host::cgroups::{CgroupError, Groups};
@@ -74,6 +75,8 @@ pub struct Launched {
     pub links: Vec<Link>,
     /// The block devices that are limited.
     pub io_numbers: Numbers,
+    /// The devices of its disks.
+    pub disks: Noted,
     /// What tells of pressure.
     pub pressure: Vec<Trigger>,
 }
@@ -551,6 +554,8 @@ impl Linked {
         if shares_network(&domain) {
             engine.hold_network_of(record.uuid, status.init_pid).await;
         }
+        let change = (None, domain.clone());
+        let disks = note(&Noted::default(), change, process_record.pid, Counted::new(), None).await;
         let (process, events) = newborn.grown_up();
         let (scope, io_numbers) = (record.scope, record.io_numbers);
         Ok(Launched {
@@ -563,6 +568,7 @@ impl Linked {
             scope,
             links,
             io_numbers,
+            disks,
             pressure,
         })
     }

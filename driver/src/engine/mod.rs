@@ -6,7 +6,7 @@ mod abandoned;
 mod addresses;
 mod borrowing;
 pub mod controls;
-mod disks;
+pub mod disks;
 pub mod history;
 mod ids;
 pub mod lending;

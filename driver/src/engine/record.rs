@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::container::hotplug::Step;
+use crate::engine::disks::{Counted, Noted};
 use crate::engine::snapshot::ConsoleInfo;
 use crate::files;
 use crate::host::apparmor::Label;
@@ -51,6 +52,9 @@ pub struct Pending {
     pub document: String,
     /// What is kept then, unless that stays.
     pub next: Option<String>,
+    /// What block devices had counted, for a change of disks.
+    #[serde(default)]
+    pub counted: Counted,
 }
 
 /// The record. Its format is private to the daemon.
@@ -103,6 +107,9 @@ pub struct Record {
     /// The block devices that are limited, as they were found.
     #[serde(default)]
     pub io_numbers: Numbers,
+    /// The devices of its disks.
+    #[serde(default)]
+    pub disks: Noted,
     /// Whether a change of its limits was under way.
     #[serde(default)]
     pub tuning: bool,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::container::ending::{remove_groups, remove_profile};
 use crate::container::links::{self, Owner};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
+use crate::engine::disks;
 use crate::engine::history::Past;
 use crate::engine::publish::blocking;
 use crate::engine::record::{self, Record, RecordPhase};
@@ -184,7 +185,11 @@ impl Engine {
             let owner = Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) };
             links::take_again(&self, owner, &live, &mut ends, None).await;
             record.links = ends;
+            let before = live.clone();
             (live, next) = self.settle_pending(&mut record, live, next).await;
+            let counted = record.pending.as_ref().map(|p| p.counted.clone()).unwrap_or_default();
+            let (change, id) = ((Some(before), live.clone()), record.process.map_or(0, |p| p.pid));
+            record.disks = disks::note(&record.disks, change, id, counted, None).await;
             if record.tuning {
                 // A container that was held still for the change is not suspended.
                 if record.reason != Reason::User {

@@ -10,6 +10,7 @@ use berth_schemas::domain::{Exit, Reason, State};
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::engine::disks::Noted;
 use crate::host::apparmor::Label;
 use crate::host::idmap::Range;
 use crate::host::limits::devices::Numbers;
@@ -51,6 +52,8 @@ pub struct Run {
     pub links: Vec<Link>,
     /// The block devices that are limited, as they were found.
     pub io_numbers: Numbers,
+    /// The devices of its disks.
+    pub disks: Noted,
 }
 
 impl Run {

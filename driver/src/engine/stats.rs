@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::account::{Buffer, Figures, IDLE, Places, Who, host_ends};
 use crate::engine::Engine;
-use crate::engine::disks::{self, Loops};
+use crate::engine::disks::{self, Counted, Loops};
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::paths::Layout;
@@ -57,6 +57,13 @@ impl Engine {
         self.meters.read(snapshot.uuid, who, places, groups, buffer)
     }
 
+    /// What a running domain's devices have counted, as the kernel has it. For a thread that may block.
+    pub fn counted(&self, snapshot: &Snapshot) -> Counted {
+        let figures = |run| self.figures(snapshot, run, &[StatsGroup::Block], &mut Buffer::default());
+        let blocks = snapshot.run.as_ref().and_then(|run| figures(run).blocks);
+        disks::counted(&blocks.unwrap_or_default())
+    }
+
     /// What the controller counts where the kernel does not; none where it cannot be asked. For a thread of the runtime
     /// that may block.
     fn counted_cpu_times(&self, snapshot: &Snapshot) -> Option<Vec<i64>> {
@@ -86,7 +93,8 @@ impl Engine {
         }
         if let (Some(blocks), Some(run)) = (&mut figures.blocks, running) {
             let name = |device: &str| self.meters.device_name(device);
-            disks::tell(blocks, &run.live.devices.disks, Path::new("/sys"), &mut reading.loops, &name);
+            let disks = &run.live.devices.disks;
+            disks::tell(blocks, disks, &run.disks, Path::new("/sys"), &mut reading.loops, &name);
         }
         let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
             let ends = run.links.iter().filter_map(|link| run.host_end(link));

@@ -9,6 +9,7 @@ pub mod confine;
 pub mod descriptors;
 pub mod freezer;
 pub mod idmap;
+pub mod images;
 pub mod ksm;
 pub mod limits;
 pub mod link;

@@ -155,7 +155,7 @@ fn found_run(found: &Found) -> Run {
         Some((_, status, _)) => {
             let (ids, label, links) = (record.ids, record.label.clone(), record.links.clone());
             let (scope, io_numbers) = (record.scope.clone(), record.io_numbers.clone());
-            let given = Given { ids, label, scope, links, io_numbers };
+            let given = Given { ids, label, scope, links, io_numbers, disks: record.disks.clone() };
             run_of(status, id, found.live.clone(), given)
         }
         None => Run {
@@ -171,6 +171,7 @@ fn found_run(found: &Found) -> Run {
             scope: record.scope.clone(),
             links: record.links.clone(),
             io_numbers: record.io_numbers.clone(),
+            disks: record.disks.clone(),
         },
     }
 }

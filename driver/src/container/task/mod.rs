@@ -33,6 +33,7 @@ use crate::container::task::pressure::Watches;
 use crate::container::tune::Tuning;
 use crate::container::tune_interface::InterfaceTuning;
 use crate::engine::Engine;
+use crate::engine::disks::Noted;
 use crate::engine::history::Past;
 use crate::engine::metadata::MetadataChange;
 use crate::engine::publish::Draft;
@@ -491,6 +492,7 @@ impl Task {
             scope: None,
             links: Vec::new(),
             io_numbers: Numbers::new(),
+            disks: Noted::default(),
             tuning: false,
             last_exit: self.last_exit.clone(),
         }
@@ -513,6 +515,7 @@ impl Task {
             scope: active.run.scope.clone(),
             links: active.run.links.clone(),
             io_numbers: active.run.io_numbers.clone(),
+            disks: active.run.disks.clone(),
             document: Some(active.run.live.to_xml()),
             ..self.blank_record()
         })

@@ -15,6 +15,8 @@ use crate::container::links::{self, Owner};
 use crate::container::plan_devices::needs_usb;
 use crate::container::plug::{self, LinkChange, Plug, Plugged};
 use crate::container::tune_interface::InterfaceTuning;
+use crate::engine::disks::{Counted, note};
+use crate::engine::publish::blocking;
 use crate::engine::record::Pending;
 use crate::failure::Failure;
 use crate::host::links::Link;
@@ -113,12 +115,24 @@ impl Task {
         Ok(Answer::Done)
     }
 
+    /// What the devices of what runs have counted, where a change is one of its disks.
+    async fn counted(&self, plug: &Plug) -> Option<Counted> {
+        if plug.before.devices.disks == plug.live.devices.disks {
+            return None;
+        }
+        self.engine.watch_meters();
+        let (engine, snapshot) = (self.engine.clone(), self.entry.snapshot());
+        Some(blocking(move || Ok(engine.counted(&snapshot))).await.unwrap_or_default())
+    }
+
     async fn begin_plug(&mut self, plug: Plug, reply: Reply) {
+        let counted = self.counted(&plug).await;
         // A daemon that finds this asks the controller whether it was done.
         let pending = Pending {
             step: plug.step.clone(),
             document: plug.live.to_xml(),
             next: plug.next.as_ref().map(|n| n.to_xml()),
+            counted: counted.clone().unwrap_or_default(),
         };
         self.plugging = Some(Plugging { reply, pending });
         if let Some(record) = self.record()
@@ -131,8 +145,15 @@ impl Task {
         crate::killpoint::reached("plugging");
         self.lifecycle = self.lifecycle.after(Fact::ChangeBegan);
         let (engine, mailbox, run) = (self.engine.clone(), self.entry.mailbox().clone(), self.run);
+        let (snapshot, before) = (self.entry.snapshot(), plug.before.clone());
         let changing = async move {
-            let plugged = Box::new(plug::run(&engine, plug).await);
+            let mut plugged = Box::new(plug::run(&engine, plug).await);
+            if let (Some(live), Some(counted), Some(run)) = (&plugged.live, counted, &snapshot.run) {
+                let (change, id) = ((Some(before), live.clone()), run.id);
+                let (meters, shown) = (engine.clone(), snapshot.clone());
+                let now: Box<dyn FnOnce() -> Counted + Send> = Box::new(move || meters.counted(&shown));
+                plugged.disks = Some(note(&run.disks, change, id, counted, Some(now)).await);
+            }
             drop(mailbox.send(Event::Plugged(run, plugged)).await);
         };
         tokio::spawn(changing.instrument(operation_span("change")));
@@ -149,6 +170,9 @@ impl Task {
         self.lifecycle = self.lifecycle.after(Fact::ChangeEnded);
         if let (Some(live), Some(active)) = (plugged.live, self.active.as_mut().filter(|_| run == self.run)) {
             active.run.live = live;
+            if let Some(disks) = plugged.disks {
+                active.run.disks = disks;
+            }
         }
         match (plugged.link, self.active.as_mut().filter(|_| run == self.run)) {
             (Some(link), Some(active)) => link.apply(&mut active.run.links),

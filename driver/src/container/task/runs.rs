@@ -18,6 +18,7 @@ use crate::container::lifecycle::{Fact, Phase};
 use crate::container::messages;
 use crate::container::start::{self, Launched, Spec, StartError, Undone};
 use crate::container::stop::{self, How, Outcome, Remains};
+use crate::engine::disks::Noted;
 use crate::engine::history::Past;
 use crate::engine::publish::{Draft, now_usec};
 use crate::engine::record::Record;
@@ -70,10 +71,11 @@ impl Task {
             scope,
             links,
             io_numbers,
+            disks,
             pressure,
         } = launched;
         let process = Arc::new(process);
-        let given = Given { ids, label, scope, links, io_numbers };
+        let given = Given { ids, label, scope, links, io_numbers, disks };
         let run = run_of(&status, process.pid(), starting.domain, given);
         self.active = Some(Active {
             run,
@@ -329,6 +331,7 @@ pub(super) struct Given {
     pub(super) scope: Option<String>,
     pub(super) links: Vec<Link>,
     pub(super) io_numbers: Numbers,
+    pub(super) disks: Noted,
 }
 
 pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, given: Given) -> Run {
@@ -350,6 +353,7 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, give
         scope: given.scope,
         links: given.links,
         io_numbers: given.io_numbers,
+        disks: given.disks,
     }
 }
 
