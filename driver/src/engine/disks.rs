@@ -214,11 +214,10 @@ pub fn tell(
             (None, None) => {}
         }
     }
-    // A device of the host that the container has used by its root, say: a name of the document means the document's disk.
-    for block in blocks.iter_mut().filter(|b| b.target.is_none()) {
-        if disks.iter().any(|disk| disk.target == block.name) {
-            block.name.insert_str(0, "/dev/");
-        }
+    // A device of the host that the container has used by its root, say. A name of the document means the document's disk,
+    // also of one that comes later: a name must not go from one device to another. In /sys a slash is an exclamation mark.
+    for block in blocks.iter_mut().filter(|b| b.target.is_none() && b.name != b.device) {
+        block.name = format!("/dev/{}", block.name.replace('!', "/"));
     }
 }
 
@@ -328,6 +327,22 @@ mod test {
         // A state that says nothing: what is counted is the disk's.
         let found = Noted::default().after((&b, &b), &find("7:0"), &eleven, &eleven);
         assert_eq!(told(&found, &b, vec![of("7:0", 14)]), [row("7:0", Some("vdb"), 14)]);
+    }
+
+    #[test]
+    fn no_name_goes_from_one_device_to_another() {
+        let named = |disks: &[Disk]| {
+            let called =
+                |device: &str, name: &str| BlockStats { read_requests: 1, ..unused(device, name.into()) };
+            let mut blocks =
+                vec![called("254:0", "vda"), called("104:0", "cciss!c0d0"), called("9:9", "9:9")];
+            let (dir, noted) = (Path::new("/nosuch"), Noted::default());
+            tell(&mut blocks, disks, &noted, dir, &mut Loops::default(), &|n| n.to_owned());
+            blocks.into_iter().map(|b| b.name).collect::<Vec<_>>()
+        };
+        let names = ["/dev/vda", "/dev/cciss/c0d0", "9:9"];
+        assert_eq!(named(&[]), names);
+        assert_eq!(named(&[disk("file", "file='/nosuch.img'", "vda")]), names);
     }
 
     #[test]

@@ -580,11 +580,10 @@ pub struct MemoryStats {
 pub struct BlockStats {
     /// Major and minor number, "8:0".
     pub device: String,
-    /// The kernel's name, for example "sda"; the numbers where it has none any more. A device that is no disk of the document
-    /// but called like the target of one has "/dev/" before its name.
+    /// The kernel's name; the numbers where it has none any more. One that is no disk of the document has "/dev/" before its
+    /// name, for example "/dev/sda", so that no target of a disk is the name of another device.
     pub name: String,
-    /// Target of the disk of the document that it is, and its source there; null for other devices and for images behind
-    /// qemu-nbd. A partition has the figures of the device that it is on.
+    /// Target of the disk of the document that it is, and its source there; null for other devices. A partition has the figures of the device that it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// `source`.

@@ -35,8 +35,8 @@ pub static DOMBLKSTAT: Command = Command::new(
 )
 .about(
     "Prints what a running domain has read and written through one disk, or through any other block device of the host, \
-     or through all. A device of the host that is called like a disk of the domain, but is not that disk, is asked for as \
-     /dev/NAME; domstats has it by that name, too.",
+     or through all. domstats and Prometheus have what is no disk of the domain as /dev/NAME; here NAME will do where no \
+     disk is called so.",
 )
 .options(&[
     Opt::domain(),
@@ -119,7 +119,8 @@ fn called<'a>(all: &'a [BlockStats], device: &str) -> Vec<&'a BlockStats> {
         let first = |(n, b): &(usize, &BlockStats)| all.iter().position(|o| o.device == b.device) == Some(*n);
         return all.iter().enumerate().filter(first).map(|(_, b)| b).collect();
     }
-    all.iter().filter(|b| b.name == device || b.device == device).collect()
+    let short = |name: &str| name.strip_prefix("/dev/").unwrap_or(name).to_owned();
+    all.iter().filter(|b| b.device == device || short(&b.name) == short(device)).collect()
 }
 
 fn domblkstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
@@ -266,7 +267,37 @@ fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod test {
-    use super::in_range;
+    use berth_schemas::domain::BlockStats;
+
+    use super::{called, in_range};
+
+    #[test]
+    fn a_device_of_the_host_has_two_names_and_a_disk_comes_first() {
+        let block = |device: &str, name: &str, target: Option<&str>| BlockStats {
+            device: device.into(),
+            name: name.into(),
+            target: target.map(str::to_owned),
+            source: target.map(|t| format!("/srv/{t}.img")),
+            read_bytes: 0,
+            read_requests: 0,
+            write_bytes: 0,
+            write_requests: 0,
+        };
+        let numbers = |all: &[BlockStats], name: &str| -> Vec<String> {
+            called(all, name).into_iter().map(|b| b.device.clone()).collect()
+        };
+        let mut all = vec![block("254:0", "/dev/vda", None)];
+        for name in ["/dev/vda", "vda", "254:0"] {
+            assert_eq!(numbers(&all, name), ["254:0"], "{name}");
+        }
+        all.push(block("7:0", "loop0", Some("vda")));
+        assert_eq!(numbers(&all, "/dev/vda"), ["254:0"]);
+        for name in ["vda", "/srv/vda.img", "loop0", "/dev/loop0", "7:0"] {
+            assert_eq!(numbers(&all, name), ["7:0"], "{name}");
+        }
+        // Of a daemon that has the prefix only where it is needed.
+        assert_eq!(numbers(&[block("8:0", "sda", None)], "/dev/sda"), ["8:0"]);
+    }
 
     #[test]
     fn the_first_processor_is_one_that_there_is() {

@@ -193,7 +193,7 @@ fn record(stats: &DomainStats, wanted: u32) -> Record {
     if let Some(blocks) = stats.blocks.as_ref().filter(|_| wanted & BLOCK != 0) {
         out.put("block.count", count(blocks.len()));
         for (n, block) in blocks.iter().enumerate() {
-            out.put(format!("block.{n}.name"), block.name.clone());
+            out.put(format!("block.{n}.name"), block.target.as_ref().unwrap_or(&block.name).clone());
             out.figure(format!("block.{n}.rd.reqs"), Some(block.read_requests));
             out.figure(format!("block.{n}.rd.bytes"), Some(block.read_bytes));
             out.figure(format!("block.{n}.wr.reqs"), Some(block.write_requests));
