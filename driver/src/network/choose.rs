@@ -140,8 +140,8 @@ pub fn guest_address(
     last_free(&dhcp.ranges, &reserved).or_else(|| last_free(&dhcp.ranges, &in_use))
 }
 
-/// The address that is taken back from somebody who is no guest now, so that there is one for each guest that will ask; none
-/// where there is, or where nobody gives one up. First goes the oldest of those that no definition has (`is_defined`). Who is
+/// The addresses that are taken back from who is no guest now, so that there is one for each guest that will ask; none where
+/// there is, or where nobody gives one up. First goes the oldest of those that no definition has (`is_defined`). Who is
 /// `heard` on the bridge without being a guest keeps what it has.
 pub fn given_up(
     network: &Network,
@@ -150,8 +150,9 @@ pub fn given_up(
     leases: &[Lease],
     heard: &BTreeSet<String>,
     is_defined: impl Fn(&str) -> bool,
-) -> Option<Ipv4Addr> {
-    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref())?;
+) -> Vec<Ipv4Addr> {
+    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref());
+    let Some(dhcp) = dhcp else { return Vec::new() };
     let is_of = |h: &&DhcpHost, p: &Port| match &h.mac {
         Some(mac) => *mac == p.mac,
         None => h.name.as_ref() == Some(&p.name),
@@ -167,18 +168,22 @@ pub fn given_up(
     let kept: BTreeSet<IpAddr> = said.chain(own).chain(theirs).collect();
     let leased: BTreeSet<IpAddr> = leases.iter().map(|l| l.ip).collect();
     let all = || dhcp.ranges.iter().flat_map(addresses_of).map(IpAddr::V4).filter(|a| !kept.contains(a));
-    if wanted == 0 || all().filter(|a| !leased.contains(a)).take(wanted).count() == wanted {
-        return None;
+    let missing = wanted - all().filter(|a| !leased.contains(a)).take(wanted).count();
+    if missing == 0 {
+        return Vec::new();
     }
     let is_here = |mac: &str| heard.contains(mac) || guests.iter().any(|p| p.mac == mac);
     let of_range: BTreeSet<IpAddr> = all().filter(|a| leased.contains(a)).collect();
     let gone = leases.iter().filter(|l| of_range.contains(&l.ip));
     let gone = gone.filter_map(|l| Some((l, l.mac.as_deref()?))).filter(|(_, mac)| !is_here(mac));
     let end = |l: &Lease| if l.expiry == 0 { i64::MAX } else { l.expiry };
-    match gone.min_by_key(|(l, mac)| (is_defined(mac), end(l)))?.0.ip {
+    let mut gone: Vec<(bool, i64, IpAddr)> = gone.map(|(l, mac)| (is_defined(mac), end(l), l.ip)).collect();
+    gone.sort();
+    let addresses = gone.into_iter().filter_map(|(_, _, ip)| match ip {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
-    }
+    });
+    addresses.take(missing).collect()
 }
 
 /// The addresses of IPv4 of a range.
@@ -222,11 +227,17 @@ mod test {
             client_id: None,
         };
         let port = |n: u8| Port { mac: mac(n), name: format!("d{n}"), ..Port::default() };
-        let told = |guests: &[Port], leases: &[Lease], heard: &[u8], defined: &[u8]| {
+        let all_told = |guests: &[Port], leases: &[Lease], heard: &[u8], defined: &[u8]| {
             let guests: Vec<&Port> = guests.iter().collect();
             let heard = heard.iter().map(|n| mac(*n)).collect();
             let is_defined = |m: &str| defined.iter().any(|n| mac(*n) == m);
-            given_up(&network, &guests, &BTreeMap::new(), leases, &heard, is_defined).map(|a| a.octets()[3])
+            let told = given_up(&network, &guests, &BTreeMap::new(), leases, &heard, is_defined);
+            told.iter().map(|a| a.octets()[3]).collect::<Vec<u8>>()
+        };
+        let told = |guests: &[Port], leases: &[Lease], heard: &[u8], defined: &[u8]| {
+            let told = all_told(guests, leases, heard, defined);
+            assert!(told.len() < 2, "{told:?}");
+            told.first().copied()
         };
         let all = [lease(2, 300), lease(3, 100), lease(4, 200)];
         let new = [port(9)];
@@ -239,6 +250,10 @@ mod test {
         assert_eq!(told(&[port(8), port(9)], &all[..2], &[], &[]), Some(3), "one is free for two");
         assert_eq!(told(&[port(2), port(9)], &all[..2], &[], &[]), None, "one has it already");
         assert_eq!(told(&[port(2)], &all, &[], &[]), None, "nobody asks");
+        let two = [port(8), port(9)];
+        assert_eq!(all_told(&two, &all, &[], &[]), [3, 4], "one for each who asks");
+        assert_eq!(all_told(&two, &all, &[], &[4]), [3, 2]);
+        assert_eq!(all_told(&two, &all, &[3, 4], &[]), [2], "as many as are given up");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
     ("networks::who_knows_its_guests_reads_its_files_again", || in_own_network(known_again)),
     ("networks::a_dnsmasq_that_ends_of_reading_is_back_at_once", || in_own_network(ended_of_reading)),
     ("networks::guests_that_are_gone_keep_no_address_from_others", || in_own_network(given_up)),
+    ("networks::who_waits_for_an_address_gets_that_of_who_goes", || in_own_network(waiting)),
     ("networks::a_change_is_kept_or_not_made", || in_own_network(all_or_nothing)),
 ];
 
@@ -208,6 +209,40 @@ fn known_again() -> Outcome {
     daemon.ok(&["net-destroy", "few"]).map(drop)
 }
 
+/// The address that a domain gets by DHCP, if it does within as many tries of a second each.
+fn asks(daemon: &Daemon, name: &str, tries: &str) -> Result<String, String> {
+    roots::script(daemon.work(), "udhcpc", "[ \"$1\" = bound ] && echo got $ip; true")?;
+    let script = daemon.work().join("udhcpc").to_string_lossy().into_owned();
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let pid = daemon.pid_of(name, "initPid")?.to_string();
+    let client = [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", tries, "-T", "1", "-s", &script];
+    let text = run(&[&["nsenter", "-t", &pid, "-n"], &client[..]].concat())?;
+    let got = text.lines().find_map(|l| l.strip_prefix("got "));
+    got.map(str::to_owned).ok_or_else(|| format!("no address: {text}"))
+}
+
+/// More domains than addresses, all at once: those without one get it when others end, without any that starts.
+fn waiting() -> Outcome {
+    let daemon = Daemon::start()?;
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.3'/></dhcp></ip>";
+    define(&daemon, "few", inner)?;
+    daemon.ok(&["net-start", "few"])?;
+    let root = daemon.busybox("t-w")?;
+    let interface = "<interface type='network'><source network='few'/></interface>";
+    for name in ["t-w1", "t-w2", "t-w3", "t-w4"] {
+        let xml = domain_xml(name, &root, &["/bin/sleep", "1000"], interface);
+        daemon.ok(&["create", &daemon.file(&format!("{name}.xml"), &xml)?])?;
+    }
+    let had = [asks(&daemon, "t-w1", "8")?, asks(&daemon, "t-w2", "8")?];
+    ensure!(asks(&daemon, "t-w3", "2").is_err(), "there is an address for three");
+    daemon.ok(&["destroy", "t-w1"])?;
+    ensure_eq!(asks(&daemon, "t-w3", "8")?, had[0].clone(), "the address of the first that went");
+    daemon.ok(&["destroy", "t-w2"])?;
+    ensure_eq!(asks(&daemon, "t-w4", "8")?, had[1].clone(), "the address of the second that went");
+    daemon.ok(&["net-destroy", "few"]).map(drop)
+}
+
 /// More transient domains than addresses, one after the other; a defined one keeps its own meanwhile.
 fn given_up() -> Outcome {
     let daemon = Daemon::start()?;
@@ -215,17 +250,7 @@ fn given_up() -> Outcome {
         <range start='10.9.0.2' end='10.9.0.4'/></dhcp></ip>";
     define(&daemon, "few", inner)?;
     daemon.ok(&["net-start", "few"])?;
-    roots::script(daemon.work(), "udhcpc", "[ \"$1\" = bound ] && echo got $ip; true")?;
-    let script = daemon.work().join("udhcpc").to_string_lossy().into_owned();
-    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
-    let asks = |name: &str| -> Result<String, String> {
-        let pid = daemon.pid_of(name, "initPid")?.to_string();
-        let client =
-            [&busybox, "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "8", "-T", "1", "-s", &script];
-        let text = run(&[&["nsenter", "-t", &pid, "-n"], &client[..]].concat())?;
-        let got = text.lines().find_map(|l| l.strip_prefix("got "));
-        got.map(str::to_owned).ok_or_else(|| format!("no address: {text}"))
-    };
+    let asks = |name: &str| asks(&daemon, name, "8");
     let interface = "<interface type='network'><source network='few'/></interface>";
     let init = ["/bin/sleep", "1000"];
     let root = daemon.busybox("t-kept")?;

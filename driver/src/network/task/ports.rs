@@ -59,10 +59,8 @@ impl Task {
                     self.take_back(address, &format!("domain '{}' has it by its document", port.name))
                         .await?;
                 }
-                let given_up = if claim == Claim::New { self.given_up(&live, &port).await } else { None };
-                if let Some(address) = given_up {
-                    self.take_back(address.into(), "no other one is left, and who had it is not here")
-                        .await?;
+                if claim == Claim::New {
+                    self.take_given_up(&live, Some(&port), &[]).await?;
                 }
                 self.ports.push(Taken { port, dev, portgroup: group });
                 self.note().await;
@@ -88,7 +86,11 @@ impl Task {
     pub(super) async fn unplug(&mut self, port: &Port) -> Result<Answer, NetworkError> {
         let is_it = |t: &mut Taken| t.port.domain == port.domain && t.port.mac == port.mac;
         let gone: Vec<Taken> = self.ports.extract_if(.., is_it).collect();
-        if !gone.is_empty() && self.live.is_some() {
+        if let Some(live) = self.live.clone().filter(|_| !gone.is_empty()) {
+            // Guests may wait for what this one had.
+            if let Err(e) = self.take_given_up(&live, None, &gone).await {
+                tracing::error!("{e}");
+            }
             self.note().await;
             self.publish();
             let had_rules = |t: &Taken| !t.port.doors.is_empty() || t.port.isolated == Some(true);
@@ -287,27 +289,45 @@ impl Task {
         Err(NetworkError::Failed(why))
     }
 
-    /// The address that somebody who is gone still has, where none is left for a new guest.
-    async fn given_up(&self, live: &Network, port: &Port) -> Option<Ipv4Addr> {
+    /// Takes addresses back that somebody who is gone still has, where none is left for a `new` guest, or for those that
+    /// have none yet. Who has just `gone` may still be heard.
+    async fn take_given_up(
+        &mut self,
+        live: &Network,
+        new: Option<&Port>,
+        gone: &[Taken],
+    ) -> Result<(), NetworkError> {
+        for address in self.given_up(live, new, gone).await {
+            self.take_back(address.into(), "no other one is left, and who had it is not here").await?;
+        }
+        Ok(())
+    }
+
+    async fn given_up(&self, live: &Network, new: Option<&Port>, gone: &[Taken]) -> Vec<Ipv4Addr> {
         if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4() && ip.dhcp.is_some()) {
-            return None;
+            return Vec::new();
         }
         let mut leases = read_leases(&self.shared, self.entry.uuid).await;
         let now = now();
         leases.retain(|l| l.expiry == 0 || l.expiry > now);
-        let guests: Vec<&Port> = self.ports.iter().map(|t| &t.port).chain([port]).collect();
+        let guests: Vec<&Port> = self.ports.iter().map(|t| &t.port).chain(new).collect();
         let definitions = self.shared.definitions.get();
         let is_defined = |mac: &str| definitions.is_some_and(|d| d.0(mac));
         let choose = |heard: &BTreeSet<String>| {
             choose::given_up(live, &guests, &self.fixed, &leases, heard, is_defined)
         };
         // Mostly there is one left.
-        choose(&BTreeSet::new())?;
+        if choose(&BTreeSet::new()).is_empty() {
+            return Vec::new();
+        }
         match self.heard(live).await {
-            Ok(heard) => choose(&heard),
+            Ok(mut heard) => {
+                heard.retain(|mac| !gone.iter().any(|t| t.port.mac == *mac));
+                choose(&heard)
+            }
             Err(e) => {
                 tracing::warn!("network '{}' takes no address back: {e}", self.entry.name);
-                None
+                Vec::new()
             }
         }
     }
