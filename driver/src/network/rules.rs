@@ -9,6 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use berth_domain::network::{ForwardMode, Network, PortForward, Protocol, Service, network_address};
 use serde_json::{Value, json};
 
+/// Where the addresses are that are valid on one link only (RFC 4291, section 2.5.6).
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+
 /// A forwarded port with the guest's address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
@@ -335,7 +338,11 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved], se
         let protocol = meta("nfproto", if guest.is_ipv6() { "ipv6" } else { "ipv4" });
         // From there nobody gets an answer.
         let not_loopback = guest.is_ipv6().then(|| address("daddr", "!=", (Ipv6Addr::LOCALHOST.into(), 128)));
-        let tests = [Some(protocol), to_address, Some(to_host), not_loopback].into_iter().flatten();
+        // The kernel forwards nothing for who asks at an address of the link, and guests may ask their name server there.
+        let all_v6 = guest.is_ipv6() && to_address.is_none();
+        let not_on_link = all_v6.then(|| address("daddr", "!=", (LINK_LOCAL.into(), 10)));
+        let tests =
+            [Some(protocol), to_address, Some(to_host), not_loopback, not_on_link].into_iter().flatten();
         let rule: Vec<Value> = tests.chain(port).chain([to]).collect();
         for chain in ["prerouting", "output"] {
             t.rule(chain, rule.clone());
@@ -399,6 +406,7 @@ mod test {
         };
         for (attributes, host) in [
             ("guest='10.0.0.5'", None),
+            ("guest='fd00::5' host-address='::'", None),
             ("guest='10.0.0.5' host-address='203.0.113.77'", Some("203.0.113.77")),
             ("guest='fd00::5' host-address='2001:db8::77'", Some("2001:db8::77")),
         ] {
@@ -426,6 +434,9 @@ mod test {
                 assert!(local, "{attributes}: {rules:?}");
                 let address = tests.iter().find(|m| m["left"]["payload"]["field"] == "daddr");
                 assert_eq!(address.and_then(|m| m["right"].as_str()), host, "{attributes}");
+                let text = rules[0].to_string();
+                let spared = text.contains("fe80::");
+                assert_eq!(spared, attributes.contains("'::'"), "{attributes}: {text}");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use berth_tests::daemon::{Daemon, domain_xml};
 use berth_tests::host::in_own_network;
 use berth_tests::lab::{self, Machine, outside, run};
+use berth_tests::roots;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = &[
     ("networks::ports_in_a_row_lead_to_others_in_a_row", || in_own_network(rows)),
     ("networks::a_port_that_leads_nowhere_any_more_leads_nobody", || in_own_network(gone)),
     ("networks::guests_keep_their_name_server", || in_own_network(name_server)),
+    ("networks::guests_keep_their_name_server_on_the_link", || in_own_network(name_server_on_link)),
     ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
 ];
 
@@ -583,4 +585,39 @@ fn name_server() -> Outcome {
     let error = daemon.virsh(&["net-start", "b"])?.fails()?;
     ensure!(error.contains("cannot answer at port 53/udp of 10.8.0.1"), "{error}");
     Ok(())
+}
+
+/// The bridge's own address of the link is none that a forward of all addresses is for.
+fn name_server_on_link() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    run(&["ip", "addr", "add", "2001:db8:1::1/64", "dev", "wan0", "nodad"])?;
+    outside.run(&["ip", "addr", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad"])?;
+    let forwards = settings(
+        "<b:forward proto='udp' host-address='::' host-port='53' guest='fd00:7::5'/>
+         <b:forward host-address='::' host-port='53' guest='fd00:7::5'/>",
+    );
+    let dns = "<dns><host ip='10.7.0.77'><hostname>hh7</hostname></host></dns>";
+    let ip = "<ip family='ipv6' address='fd00:7::1' prefix='64'/>";
+    let nat = format!("{forwards}<forward><nat ipv6='yes'/></forward><bridge name='net7'/>{dns}{ip}");
+    define(&daemon, "a", &nat)?;
+    daemon.ok(&["net-start", "a"])?;
+    let guest = neighbour("net7", "ga", &["fd00:7::5/64"])?;
+    guest.run(&["ip", "-6", "route", "add", "default", "via", "fd00:7::1"])?;
+    guest.answers(53, "forwarded")?;
+    let on_link = wait_for("the bridge's address of the link", 10, || {
+        let all = run(&["ip", "-6", "-o", "addr", "show", "dev", "net7", "scope", "link"]).ok()?;
+        let known = !all.contains("tentative");
+        let address = all.split_whitespace().find(|w| w.starts_with("fe80:"))?.split('/').next()?.to_owned();
+        known.then_some(address)
+    })?;
+    let busybox = roots::busybox().ok_or("no busybox")?.to_string_lossy().into_owned();
+    let server = format!("{on_link}%eth0");
+    wait_for("the name server on the link", 10, || {
+        let text = guest.run(&[&busybox, "nslookup", "-type=a", "hh7", &server]);
+        text.is_ok_and(|t| t.contains("10.7.0.77")).then_some(())
+    })?;
+    let forwarded = wait_for("the forwarded port", 10, || outside.hears("[2001:db8:1::1]:53").ok())?;
+    ensure!(forwarded.starts_with("forwarded "), "the forwarded port: {forwarded}");
+    daemon.ok(&["net-destroy", "a"]).map(drop)
 }
