@@ -484,19 +484,20 @@ impl Networks {
     /// Keeps a definition, or only checks it.
     pub async fn define(&self, xml: &str, dry_run: bool) -> Result<Defined, NetworkError> {
         let parsed = self.parse(xml)?;
+        let warnings = parsed.all_warnings();
         let mut network = parsed.network;
         if dry_run {
             self.0.registry.check(&network.name, network.uuid)?;
             let updated = self.0.registry.by_uuid(network.uuid).is_some_and(|e| e.snapshot().next.is_some());
             let snapshot = Arc::new(Snapshot::defined(network));
-            return Ok(Defined { snapshot, updated, warnings: parsed.warnings });
+            return Ok(Defined { snapshot, updated, warnings });
         }
         let _one = self.0.naming.lock().await;
         self.0.registry.check(&network.name, network.uuid)?;
         self.0.name_bridge(&mut network).await?;
         self.check_bridge(&network)?;
         match self.ask_new(&network, Request::Define(Box::new(network.clone()))).await? {
-            Answer::Status(snapshot, updated) => Ok(Defined { snapshot, updated, warnings: parsed.warnings }),
+            Answer::Status(snapshot, updated) => Ok(Defined { snapshot, updated, warnings }),
             _ => Err(NetworkError::Failed(format!(
                 "the definition of network '{}' was not kept",
                 network.name

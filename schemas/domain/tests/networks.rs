@@ -38,6 +38,28 @@ fn documents_come_back() {
     }
 }
 
+/// Whoever only defines a network hears of all that keeps it from being started, and of each once.
+#[test]
+fn a_definition_that_cannot_be_started_says_so() {
+    let ip = "<ip address='10.1.1.1' prefix='24'><tftp root='/srv'/><dhcp><bootp file='pxe.0'/></dhcp></ip>";
+    for (inner, expected) in [
+        (
+            "<forward mode='hostdev'>\n<pf dev='eth1'/></forward>",
+            &[(1, "devices"), (2, "virtual functions")][..],
+        ),
+        (ip, &[(1, "TFTP"), (1, "boot from")]),
+        ("<ip address='10.1.1.1' prefix='24'/>", &[]),
+    ] {
+        let parsed = parse_network(&format!("<network><name>x</name>{inner}</network>")).unwrap();
+        let all = parsed.all_warnings();
+        assert_eq!(all.len(), expected.len(), "{all:#?}");
+        for (warning, (line, words)) in all.iter().zip(expected) {
+            assert!(warning.line == *line && warning.message.contains(words), "{warning}");
+            assert!(warning.message.ends_with("cannot be started by this version of berth"), "{warning}");
+        }
+    }
+}
+
 /// `bad/NAME.xml` is refused, and the first thing said about it is `bad/NAME.txt`.
 #[test]
 fn bad_documents_are_refused_with_a_place() {

@@ -118,6 +118,16 @@ pub fn parse_network(xml: &str) -> Result<ParsedNetwork, ParseError> {
     }
 }
 
+impl ParsedNetwork {
+    /// What is to be said of a document that is only kept: also what its start will refuse.
+    pub fn all_warnings(&self) -> Vec<Diagnostic> {
+        let mut all = self.warnings.clone();
+        all.extend(self.network.start_problems().into_iter().filter(|p| !self.warnings.contains(p)));
+        all.sort_by_key(|d| (d.line, d.column));
+        all
+    }
+}
+
 impl Network {
     /// The definition in libvirt's form, as `virsh net-dumpxml --inactive` prints it.
     pub fn to_xml(&self) -> String {
