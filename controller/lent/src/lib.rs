@@ -137,19 +137,37 @@ impl Lent {
             // Nobody makes an interface that belongs to a device.
             return Some(true);
         }
-        // The other end of a pair, if that is still the host's, knows where this one is.
-        let peer = before.below.filter(|_| PAIRS.contains(&&*now.kind))?;
-        let peer = home.link(peer).ok().filter(|peer| peer.kind == before.kind)?;
-        let number = home.number_of(there).ok()?;
-        peer.namespace.map(|_| peer.below == Some(now.index) && peer.namespace == number)
+        let below = before.below.filter(|_| PAIRS.contains(&&*now.kind))?;
+        // The other end, if it is where it was, knows where this one is. To ask it gives namespaces their numbers here.
+        let peer = home.link_in(before.namespace, below).ok().filter(|peer| peer.kind == before.kind);
+        let number = home.number_of(there).ok()??;
+        if let Some(namespace) = before.namespace.filter(|namespace| *namespace != number)
+            && let Ok(place) = home.number_in(namespace, number)
+        {
+            if place.is_some() && (now.below, now.namespace) == (Some(below), place) {
+                return Some(true);
+            }
+            if now.namespace.is_none() {
+                // Both ends are the container's own.
+                return Some(false);
+            }
+        }
+        let peer = peer?;
+        let place = peer.namespace?;
+        if peer.below == Some(now.index) && place == number {
+            return Some(true);
+        }
+        // Where the other end was, another pair's may be by now, whose own other end is here.
+        let own = own_namespace().and_then(|own| home.number_of(own.as_fd()));
+        (own != Ok(Some(place))).then_some(false)
     }
 
-    /// Whether it is the one with that number in a network namespace, as far as that can be told.
-    pub fn is_at(&self, there: BorrowedFd<'_>, index: u32) -> bool {
+    /// Whether it is the one with that number in a network namespace; nothing where that cannot be told.
+    pub fn is_at(&self, there: BorrowedFd<'_>, index: u32) -> Option<bool> {
         let link = within(there, |_| Netlink::open()?.link(index)).and_then(|link| link);
         match (link, Netlink::open()) {
-            (Ok(link), Ok(home)) => self.is(&link, &home, there) != Some(false),
-            _ => false,
+            (Ok(link), Ok(home)) => self.is(&link, &home, there),
+            _ => Some(false),
         }
     }
 

@@ -44,6 +44,7 @@ const LINK_NAMESPACE: u16 = 28;
 const LINK_FILTER: u16 = 29;
 const LINK_NAMESPACE_NUMBER: u16 = 37;
 const LINK_XDP: u16 = 43;
+const LINK_NAMESPACE_OF_TARGET: u16 = 46;
 const LINK_PROPERTIES: u16 = 52;
 const LINK_OTHER_NAME: u16 = 53;
 const LINK_PERMANENT_ADDRESS: u16 = 54;
@@ -55,6 +56,7 @@ const XDP_FLAGS: u16 = 3;
 const QDISC_KIND: u16 = 1;
 const NAMESPACE_NUMBER: u16 = 1;
 const NAMESPACE_DESCRIPTOR: u16 = 3;
+const NAMESPACE_OF_TARGET: u16 = 4;
 /// The value of an attribute is more attributes.
 const NESTED: u16 = 1 << 15;
 /// Of an interface's answer: without counters. Only with some filter the kernel makes room for all names of an interface.
@@ -314,6 +316,15 @@ impl Netlink {
         self.ask(message)
     }
 
+    /// The same of one in the network namespace that has a number here, if the caller may look into that. What it tells of
+    /// other namespaces are their numbers here.
+    pub fn link_in(&self, namespace: Option<u32>, index: u32) -> Result<Link, Errno> {
+        let Some(namespace) = namespace else { return self.link(index) };
+        let mut message = Message::link(GET_LINK, index, 0, 0);
+        message.attribute(LINK_NAMESPACE_OF_TARGET, &namespace.to_ne_bytes());
+        Link::read(&self.ask(message)?).ok_or(Errno::PROTO)
+    }
+
     /// All addresses, as the kernel tells them.
     pub fn addresses(&self) -> Result<Vec<Vec<u8>>, Errno> {
         self.all(GET_ADDRESS, NEW_ADDRESS, 8)
@@ -390,9 +401,21 @@ impl Netlink {
 
     /// The number that another network namespace has here, if it has one.
     pub fn number_of(&self, namespace: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
+        self.ask_number(NAMESPACE_DESCRIPTOR, namespace.as_raw_fd() as u32, None)
+    }
+
+    /// The number that the network namespace which has one here has in another one, which has the number `target` here.
+    pub fn number_in(&self, namespace: u32, target: u32) -> Result<Option<u32>, Errno> {
+        self.ask_number(NAMESPACE_NUMBER, namespace, Some(target))
+    }
+
+    fn ask_number(&self, what: u16, which: u32, target: Option<u32>) -> Result<Option<u32>, Errno> {
         let mut message = Message::new(GET_NAMESPACE_NUMBER, 0);
         message.put(&[0; 4]);
-        message.attribute(NAMESPACE_DESCRIPTOR, &namespace.as_raw_fd().to_ne_bytes());
+        message.attribute(what, &which.to_ne_bytes());
+        if let Some(target) = target {
+            message.attribute(NAMESPACE_OF_TARGET, &target.to_ne_bytes());
+        }
         let answer = self.ask(message)?;
         let found =
             attributes(answer.get(20..).unwrap_or_default()).find(|(kind, _)| *kind == NAMESPACE_NUMBER);

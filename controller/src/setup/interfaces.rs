@@ -197,16 +197,21 @@ fn find<'a>(
     network: BorrowedFd<'a>,
     others: &'a [OwnedFd],
 ) -> Option<(BorrowedFd<'a>, u32)> {
-    if lent.is_at(network, index) {
-        return Some((network, index));
+    let is_it = lent.is_at(network, index);
+    let is_here = || Some((network, index)).filter(|_| is_it != Some(false));
+    if is_it == Some(true) {
+        return is_here();
     }
-    let all = std::iter::once(network).chain(others.iter().map(AsFd::as_fd));
-    all.filter_map(|there| Some((there, lent.find(there)?))).next()
+    // Only where it is nowhere for certain, the number has to do.
+    let mut all = std::iter::once(network).chain(others.iter().map(AsFd::as_fd));
+    all.find_map(|there| Some((there, lent.find(there)?))).or_else(is_here)
 }
 
-/// Whether an interface is not in the container's network namespace any more, so that it has to be looked for.
+/// Whether an interface may be in the container's network namespace no more, so that it has to be looked for.
 pub fn is_missing(moved: &Moved, network: BorrowedFd<'_>) -> bool {
-    moved.lent.as_ref().is_some_and(|lent| find(lent, moved.index, network, &[]).is_none())
+    let is_there =
+        |lent: &Lent| lent.is_at(network, moved.index) == Some(true) || lent.find(network).is_some();
+    moved.lent.as_ref().is_some_and(|lent| !is_there(lent))
 }
 
 /// The same as [`bring_back`] for all; answers what could not be done.

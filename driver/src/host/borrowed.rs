@@ -193,7 +193,7 @@ impl Borrowed {
 fn fetch(lent: &Lent, inside: &str, held: &OwnedFd) -> Result<Vec<String>, Errno> {
     let of_its_name = || {
         let index = within(held.as_fd(), |_| Netlink::open()?.index(inside)).and_then(|index| index);
-        index.ok().filter(|index| lent.is_at(held.as_fd(), *index))
+        index.ok().filter(|index| lent.is_at(held.as_fd(), *index) != Some(false))
     };
     let Some(index) = lent.find(held.as_fd()).or_else(of_its_name) else { return Ok(Vec::new()) };
     lent.take_back(held.as_fd(), index).map(|returned| returned.said)

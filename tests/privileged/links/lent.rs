@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("lent::a_reboot_from_inside_forgets_nothing", || in_own_network(reboot)),
     ("lent::names_that_others_have_on_the_host_lose_nothing", || in_own_network(names)),
     ("lent::no_other_interface_comes_back_in_its_place", || in_own_network(impostor)),
+    ("lent::the_other_end_may_be_anywhere", || in_own_network(elsewhere)),
     ("lent::namespaces_of_the_container_keep_nothing", || in_own_network(nested)),
     ("lent::addresses_and_routes_come_back", || in_own_network(addressing)),
     ("lent::a_source_of_ipv6_is_the_same_afterwards", || in_own_network(sources)),
@@ -253,6 +254,47 @@ fn impostor() -> Outcome {
     ensure!(error.contains("it is not in the container's network any more"), "{error}");
     lan.plug("detach-device", "t-limp", &element("hd0"), &["--live"])?.ok()?;
     settings_of("hd0").map(drop)
+}
+
+/// The other end is in a third network namespace, as for each daemon that is in a container itself, and its number there is
+/// that of another pair here.
+fn elsewhere() -> Outcome {
+    let lan = Lan::new()?;
+    let far = Machine::new()?;
+    let (index, here) = (4747, nix::unistd::gettid());
+    run(&format!(
+        "nsenter -t {} -n ip link add far index {index} type veth peer name hd0 netns {here}",
+        far.pid()
+    ))?;
+    ip("link set hd0 mtu 1400 address 4e:8d:00:00:00:01")?;
+    let before = settings_of("hd0")?;
+    ip(&format!("link add by0 index {index} type veth peer name by1 netns {}", far.pid()))?;
+    for command in ["destroy", "detach-device"] {
+        lan.start("t-lelse", &element("hd0"))?;
+        lan.inside("t-lelse", "ip link set hd0 name innocent")?;
+        if command == "destroy" {
+            lan.daemon.ok(&["destroy", "t-lelse"])?;
+        } else {
+            lan.plug("detach-device", "t-lelse", &element("hd0"), &["--live"])?.ok()?;
+        }
+        ensure_eq!(settings_of("hd0")?, before, "after {command}: {}", log(&lan, "t-lelse"));
+    }
+    // What root inside puts in its place is not the host's, wherever the other end of that is.
+    let other = Machine::new()?;
+    for place in [String::new(), format!(" netns {}", other.pid())] {
+        lan.plug("attach-device", "t-lelse", &element("hd0"), &["--live"])?.ok()?;
+        let text = lan.inside("t-lelse", "ip -o link show dev hd0")?;
+        let own = text.split(':').next().unwrap_or_default();
+        lan.inside("t-lelse", &format!("ip link set hd0 netns {}", other.pid()))?;
+        lan.inside("t-lelse", &format!("ip link add hd0 index {own} type veth peer name spy{place}"))?;
+        lan.plug("detach-device", "t-lelse", &element("hd0"), &["--live"])?.ok()?;
+        ensure!(ip("link show dev hd0").is_err(), "an interface of the container is the host's: {place}");
+        lan.inside("t-lelse", "ip link del hd0")?;
+        run(&format!("nsenter -t {} -n ip link set hd0 netns {here}", other.pid()))?;
+    }
+    lan.daemon.ok(&["destroy", "t-lelse"])?;
+    ensure_eq!(lan.daemon.log().matches("is gone with").count(), 2, "the log: {}", lan.daemon.log());
+    Ok(())
 }
 
 fn end_of_another() -> Outcome {
