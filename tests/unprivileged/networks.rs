@@ -105,6 +105,10 @@ fn errors() -> Outcome {
     ensure!(error.contains("bad.xml:9:"), "the place is missing: {error}");
     ensure!(error.contains("<range start='10.20.0.100' end='10.21.0.199'/>"), "the line is missing: {error}");
     daemon.virsh(&["net-info", "lab"])?.fails()?;
+    // What only a start refuses is said before.
+    let boots = "<network><name>boots</name><bridge name='boots0'/>\n<ip address='10.21.0.1' prefix='24'><tftp root='/srv'/></ip></network>";
+    let defined = daemon.virsh(&["net-define", &daemon.file("boots.xml", boots)?])?;
+    ensure!(defined.err.contains("a network with a TFTP server cannot be started"), "{}", defined.err);
     let first = daemon.file("lab.xml", LAB)?;
     daemon.ok(&["net-define", &first])?;
     let other = LAB.replace(">lab<", ">other<").replace("5d2e7b0a", "5d2e7b0b");
