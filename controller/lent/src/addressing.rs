@@ -29,6 +29,7 @@ const ASKED_FOR: u32 = NOT_ASKED | 0x10 | 0x100 | 0x200 | 0x400;
 const ROUTE_NETWORK: u16 = 1;
 const ROUTE_INTERFACE: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
+const ROUTE_METRIC: u16 = 6;
 const ROUTE_SOURCE: u16 = 7;
 const ROUTE_TIMES: u16 = 12;
 const ROUTE_TABLE: u16 = 15;
@@ -100,6 +101,19 @@ impl Told {
         own.flatten()
     }
 
+    /// What one route of IPv4 is told from another by, unless they were added as further ones of the same.
+    fn place(&self) -> Option<(u8, u8, u32, &[u8], u32)> {
+        (!self.is_address() && !self.is_ipv6()).then(|| {
+            let network = self.value(ROUTE_NETWORK).unwrap_or_default();
+            let metric = self.number(ROUTE_METRIC).unwrap_or_default();
+            (self.byte(17), self.byte(19), self.table(), network, metric)
+        })
+    }
+
+    fn table(&self) -> u32 {
+        self.number(ROUTE_TABLE).unwrap_or_else(|| u32::from(self.byte(20)))
+    }
+
     fn is_ipv6(&self) -> bool {
         self.byte(16) == 10
     }
@@ -117,7 +131,6 @@ impl Told {
             return self.address_flags() & PERMANENT != 0
                 && self.number(ADDRESS_ORIGIN).unwrap_or_default() == 0;
         }
-        let table = self.number(ROUTE_TABLE).unwrap_or_else(|| u32::from(self.byte(20)));
         let flags = word(&self.0, 24).unwrap_or_default();
         // `struct rta_cacheinfo`.
         let expires = self.value(ROUTE_TIMES).and_then(|times| word(times, 8)).unwrap_or_default();
@@ -125,7 +138,8 @@ impl Told {
         let by_itself = BY_THEMSELVES.contains(&self.byte(21));
         // In the table of the host's own addresses, older kernels call some of theirs ordinary ones of an administrator.
         let kind = self.byte(23);
-        let is_kept = if table == LOCAL { kind > UNICAST } else { kind >= UNICAST } && kind <= MULTICAST;
+        let is_kept =
+            if self.table() == LOCAL { kind > UNICAST } else { kind >= UNICAST } && kind <= MULTICAST;
         is_kept && flags & CLONED == 0 && !ends && !by_itself
     }
 
@@ -277,16 +291,23 @@ pub fn give(netlink: &Netlink, (index, name): (u32, &str), wanted: &[Told], rout
         six.reverse();
         lost = [four, six].concat();
     }
+    let mut made: Vec<&Told> = wanted.iter().filter(|told| has(told)).collect();
     for told in lost {
         let Some(body) = told.request(index) else { continue };
-        match netlink.make(told.kind(), &body) {
+        // Behind one of its own it was before. Behind that of another interface nobody would want it.
+        let is_further = told.place().is_some_and(|place| made.iter().any(|m| m.place() == Some(place)));
+        let done = match is_further {
+            true => netlink.append(told.kind(), &body),
+            false => netlink.make(told.kind(), &body),
+        };
+        match done {
             // One that is there with other flags is nobody else's; a route is another interface's.
             Err(Errno::EXIST) if told.is_address() => {}
             Err(e) => {
                 let what = told.shown().unwrap_or_default();
                 said.push(format!("the interface '{name}' has not got its {what} again: {e}"));
             }
-            Ok(()) => {}
+            Ok(()) => made.push(told),
         }
     }
     said

@@ -31,6 +31,7 @@ const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
 const REPLACE: u16 = 0x100;
+const APPEND: u16 = 0x800;
 const DUMP: u16 = 0x300;
 
 /// Attributes.
@@ -378,6 +379,13 @@ impl Netlink {
     /// Makes an address or a route of what is behind the header of a message.
     pub fn make(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
         let mut message = Message::new(kind, CREATE | EXCLUSIVE);
+        message.put(body);
+        self.ask(message).map(drop)
+    }
+
+    /// Makes a route of what is behind the header of a message, behind others to the same destination.
+    pub fn append(&self, kind: u16, body: &[u8]) -> Result<(), Errno> {
+        let mut message = Message::new(kind, CREATE | APPEND);
         message.put(body);
         self.ask(message).map(drop)
     }

@@ -376,6 +376,8 @@ fn furnish() -> Outcome {
         "route add 192.0.2.0/24 via 198.51.100.1 dev hd0 metric 77 mtu 1300",
         "route add 203.0.113.128/25 dev hd0 src 198.51.100.8",
         "route add 192.0.3.0/24 via 198.51.100.1 dev hd0 table 77",
+        "route append 192.0.3.0/24 via 198.51.100.2 dev hd0 table 77",
+        "route append 192.0.2.0/24 via 198.51.100.3 dev hd0 metric 77",
         "-6 route add 2001:db8:8::/48 via 2001:db8:7::1 dev hd0",
     ] {
         ip(line)?;
