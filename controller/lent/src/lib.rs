@@ -178,13 +178,26 @@ impl Lent {
         links.iter().find(|link| self.is(link, &home, there) == Some(true)).map(|link| link.index)
     }
 
-    /// Makes it the host's again, from the network namespace in which it has that number.
-    pub fn take_back(&self, there: BorrowedFd<'_>, index: u32) -> Result<Returned, Errno> {
+    /// Its number in a network namespace by way of which interfaces are taken back: nobody makes any in there.
+    pub fn find_between(&self, there: BorrowedFd<'_>) -> Option<u32> {
+        let home = Netlink::open().ok()?;
+        let links = within(there, |_| Netlink::open()?.links()).and_then(|links| links).ok()?;
+        links.iter().find(|link| self.is(link, &home, there) != Some(false)).map(|link| link.index)
+    }
+
+    /// Makes it the host's again, from the network namespace in which it has that number, by way of another one in which
+    /// nobody is.
+    pub fn take_back(
+        &self,
+        there: BorrowedFd<'_>,
+        index: u32,
+        between: Option<BorrowedFd<'_>>,
+    ) -> Result<Returned, Errno> {
         let mut said = Vec::new();
-        let taken = self.take_out(there, index, &mut said)?;
-        let (place, index) = match &taken {
-            Some((between, index)) => (between.as_fd(), *index),
-            None => (there, index),
+        let taken = self.take_out(there, index, between, &mut said)?;
+        let (place, index) = match (taken, between) {
+            (Some(index), Some(between)) => (between, index),
+            _ => (there, index),
         };
         let name = within(place, |home| {
             let netlink = Netlink::open()?;
@@ -195,14 +208,15 @@ impl Lent {
         Ok(Returned { name: Some(name), said })
     }
 
-    /// Takes it off what root inside has made of it, and moves it to a network namespace of its own; nothing if that cannot
-    /// be had.
+    /// Takes it off what root inside has made of it, and moves it to the network namespace between; answers its number there,
+    /// nothing if that cannot be had.
     fn take_out(
         &self,
         there: BorrowedFd<'_>,
         index: u32,
+        between: Option<BorrowedFd<'_>>,
         said: &mut Vec<String>,
-    ) -> Result<Option<(OwnedFd, u32)>, Errno> {
+    ) -> Result<Option<u32>, Errno> {
         within(there, |_| {
             let netlink = Netlink::open()?;
             let link = netlink.link(index)?;
@@ -212,21 +226,21 @@ impl Lent {
                 self.complain("bridge inside", e, said);
             }
             self.clear_above(&netlink, index, said);
-            let Ok(between) = new_namespace() else { return Ok(None) };
+            let Some(between) = between else { return Ok(None) };
             let indexes = || {
-                let links = within(between.as_fd(), |_| Netlink::open()?.links()).and_then(|links| links);
+                let links = within(between, |_| Netlink::open()?.links()).and_then(|links| links);
                 links.unwrap_or_default().into_iter().map(|link| link.index)
             };
             // Some kernels put tunnels into each network namespace.
             let before: Vec<u32> = indexes().collect();
-            match netlink.move_as_it_is(index, between.as_fd()) {
+            match netlink.move_as_it_is(index, between) {
                 Ok(()) => {}
                 // It is called as one of those are.
                 Err(Errno::EXIST) => return Ok(None),
                 Err(e) => return Err(e),
             }
             let arrived = indexes().find(|index| !before.contains(index)).unwrap_or(index);
-            Ok(Some((between, arrived)))
+            Ok(Some(arrived))
         })?
     }
 
@@ -295,6 +309,15 @@ impl Lent {
         Err(Errno::EXIST)
     }
 
+    /// Gives one that is back the alternative names that it has not got, because whoever brought it was ended before. What
+    /// does not succeed has been said.
+    pub fn complete_names(&self, netlink: &Netlink, index: u32) {
+        let now = netlink.link(index).map(|now| now.other_names).unwrap_or_default();
+        for other in self.0.other_names.iter().filter(|other| !now.contains(other)) {
+            let _ = netlink.add_name(index, other);
+        }
+    }
+
     /// Gives it its alternative names on the host again, where it is called `name`.
     fn give_names(&self, name: &str, said: &mut Vec<String>) {
         let own = self.name();
@@ -339,7 +362,7 @@ fn candidate(name: &str, number: u32) -> String {
 }
 
 /// A network namespace in which nobody is.
-fn new_namespace() -> Result<OwnedFd, Errno> {
+pub fn new_namespace() -> Result<OwnedFd, Errno> {
     let here = own_namespace()?;
     unshare(namespace::NET)?;
     let made = own_namespace();

@@ -85,14 +85,19 @@ impl Controller {
     /// Gives an interface back; answers its name on the host, if it is there.
     fn leave(&mut self, name: &str) -> Outcome<Option<String>> {
         let at = self.held.interfaces.iter().position(|moved: &Moved| moved.name == name);
-        let (Some(at), Some(network)) = (at, &self.network) else { return Ok(None) };
+        let Some(at) = at else { return Ok(None) };
+        let between = self.between();
+        let Some(network) = &self.network else { return Ok(None) };
         let (moved, network) = (&self.held.interfaces[at], network.as_fd());
         let nested = match is_missing(moved, network) {
             true => nested::networks(&self.plan.cgroups, network),
             false => Vec::new(),
         };
-        let back = bring_back(moved, network, &nested)
+        let back = bring_back(moved, network, &nested, between.as_ref())
             .map_err(|said| Doing::new(Step::Interfaces, "move the interface").path(name).refused(said))?;
+        if between.is_some() {
+            self.pass(None);
+        }
         note_all(back.said);
         self.held.interfaces.remove(at);
         Ok(back.name)

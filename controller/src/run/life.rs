@@ -135,7 +135,7 @@ impl Controller {
                 let mut left = cgroup::remove(&plan.cgroups);
                 left.extend(mount_points::remove(&root_lock, &mut created));
                 drop(root_lock);
-                interfaces::note_all(held.give_back());
+                interfaces::note_all(held.give_back(berth_lent::new_namespace().ok()));
                 for residue in left {
                     crate::note(&format!("left behind: {residue}"));
                 }
@@ -352,7 +352,8 @@ impl Controller {
             residue.extend(mount_points::remove(&root, &mut self.created));
         }
         // Devices that were made of images go, now that nothing is mounted from them.
-        residue.extend(self.held.give_back());
+        let between = self.between();
+        residue.extend(self.held.give_back(between));
         residue.extend(
             self.init
                 .take()
@@ -373,6 +374,25 @@ impl Controller {
         let mut watcher = self.consoles.watcher.take();
         for connection in self.connections.iter_mut().filter(|c| c.wants_end) {
             connection.send(call::good(&DestroyOut {}), watcher.take());
+        }
+    }
+
+    /// The network namespace by way of which interfaces are given back, if there are any. Whoever listens has it before
+    /// one is in there: if we are killed, it is held there.
+    pub fn between(&mut self) -> Option<OwnedFd> {
+        if !interfaces::any_lent(&self.held.interfaces) {
+            return None;
+        }
+        let between = berth_lent::new_namespace().ok()?;
+        self.pass(Some(&between));
+        Some(between)
+    }
+
+    /// Hands everybody who listens that network namespace, or says that nothing is in it any more.
+    pub fn pass(&mut self, between: Option<&OwnedFd>) {
+        let bytes = crate::serve::dispatch::no_event_bytes(self.history.sequence());
+        for connection in self.connections.iter_mut().filter(|c| c.subscribed) {
+            connection.send(bytes.clone(), between.and_then(|between| between.try_clone().ok()));
         }
     }
 

@@ -45,6 +45,11 @@ pub fn event_bytes(event: &ControllerEvent) -> Vec<u8> {
     wire::reply_bytes(&out, event.kind != ControllerEventKind::Ended)
 }
 
+/// A reply to a subscriber that tells no event.
+pub fn no_event_bytes(sequence: i64) -> Vec<u8> {
+    wire::reply_bytes(&SubscribeOut { event: None, sequence }, true)
+}
+
 fn no_such(message: String) -> Vec<u8> {
     call::error(&Error::NoSuchConsole { message })
 }
@@ -154,7 +159,7 @@ impl Controller {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return Ok(None) };
         connection.subscribed = true;
         if events.is_empty() {
-            connection.send(wire::reply_bytes(&SubscribeOut { event: None, sequence }, true), None);
+            connection.send(no_event_bytes(sequence), None);
         }
         for event in &events {
             connection.send(event_bytes(event), None);

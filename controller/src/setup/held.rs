@@ -104,11 +104,11 @@ impl Held {
         }
     }
 
-    /// Gives everything back, the interfaces first. Answers what could not be.
-    pub fn give_back(&mut self) -> Vec<String> {
+    /// Gives everything back, the interfaces first, by way of the network namespace between. Answers what could not be.
+    pub fn give_back(&mut self, between: Option<OwnedFd>) -> Vec<String> {
         let network = self.network.take();
         let there = network.as_ref().map(AsFd::as_fd);
-        let left = interfaces::bring_all_back(&mut self.interfaces, there, &self.nested);
+        let left = interfaces::bring_all_back(&mut self.interfaces, there, &self.nested, between.as_ref());
         *self = Self::default();
         left
     }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_lent::netlink::Netlink;
 pub use berth_lent::within;
-use berth_lent::{Lent, Returned};
+use berth_lent::{Lent, Returned, new_namespace};
 use berth_schemas::controller::PlanHostInterface;
 use rustix::io::Errno;
 
@@ -77,7 +77,9 @@ pub fn move_in(plan: &PlanHostInterface, from: &str, network: BorrowedFd<'_>) ->
         Err(failure) => {
             // One that has not come so far is found by its name there.
             if ours {
-                note_all(bring_back(&moved, network, &[]).map_or_else(|e| vec![e], |back| back.said));
+                let between = new_namespace().ok();
+                let back = bring_back(&moved, network, &[], between.as_ref());
+                note_all(back.map_or_else(|e| vec![e], |back| back.said));
             }
             Err(failure)
         }
@@ -164,8 +166,13 @@ fn network_of(address: &str, prefix: i64, doing: Doing<'_>) -> Result<(IpAddr, u
 }
 
 /// Moves an interface back to the host's network namespace, as it was there, or removes it. It is looked for in the other
-/// namespaces too. What could not be done is said.
-pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>, others: &[OwnedFd]) -> Result<Returned, String> {
+/// namespaces too, and goes by way of the one between. What could not be done is said.
+pub fn bring_back(
+    moved: &Moved,
+    network: BorrowedFd<'_>,
+    others: &[OwnedFd],
+    between: Option<&OwnedFd>,
+) -> Result<Returned, String> {
     let name = moved.name.clone();
     let failed = |e: Errno| format!("cannot give the interface '{name}' back to the host: {e}");
     let index = match moved.index {
@@ -180,7 +187,7 @@ pub fn bring_back(moved: &Moved, network: BorrowedFd<'_>, others: &[OwnedFd]) ->
         };
     };
     match index.ok().and_then(|index| find(lent, index, network, others)) {
-        Some((there, index)) => lent.take_back(there, index).map_err(failed),
+        Some((there, index)) => lent.take_back(there, index, between.map(AsFd::as_fd)).map_err(failed),
         None => {
             let gone = format!(
                 "the interface '{name}' is not in the container's network any more: it was removed there, or moved on"
@@ -207,6 +214,11 @@ fn find<'a>(
     all.find_map(|there| Some((there, lent.find(there)?))).or_else(is_here)
 }
 
+/// Whether any of these goes back by way of another network namespace.
+pub fn any_lent(moved: &[Moved]) -> bool {
+    moved.iter().any(|one| one.lent.is_some())
+}
+
 /// Whether an interface may be in the container's network namespace no more, so that it has to be looked for.
 pub fn is_missing(moved: &Moved, network: BorrowedFd<'_>) -> bool {
     let is_there =
@@ -219,8 +231,9 @@ pub fn bring_all_back(
     moved: &mut Vec<Moved>,
     network: Option<BorrowedFd<'_>>,
     others: &[OwnedFd],
+    between: Option<&OwnedFd>,
 ) -> Vec<String> {
     let Some(network) = network else { return Vec::new() };
-    let back = moved.drain(..).map(|one| bring_back(&one, network, others));
+    let back = moved.drain(..).map(|one| bring_back(&one, network, others, between));
     back.flat_map(|back| back.map_or_else(|e| vec![e], |back| back.said)).collect()
 }

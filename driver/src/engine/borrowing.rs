@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;
 use crate::files;
-use crate::host::borrowed::{Borrowed, is_own};
+use crate::host::borrowed::{Borrowed, Held, is_own};
 use crate::host::links::LentName;
 use crate::host::namespaces;
 
@@ -27,11 +27,11 @@ pub struct Borrowing {
     /// Whose turn it is to change what is written down.
     turn: tokio::sync::Mutex<()>,
     /// Network namespaces that have to stay.
-    held: Mutex<BTreeMap<Uuid, Arc<OwnedFd>>>,
+    held: Mutex<BTreeMap<Uuid, Held>>,
 }
 
 impl Borrowing {
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, Arc<OwnedFd>>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,11 +98,16 @@ impl Engine {
     /// Keeps a domain's network namespace from going with its last process.
     pub fn hold_network(&self, domain: Uuid, network: OwnedFd) {
         if !is_own(&network) {
-            self.borrowing.held().insert(domain, Arc::new(network));
+            self.borrowing.held().entry(domain).or_default().own = Some(Arc::new(network));
         }
     }
 
-    /// The same for one that runs, if it has an interface of the host.
+    /// Keeps the network namespace by way of which a controller was giving interfaces back.
+    pub fn hold_between(&self, domain: Uuid, network: OwnedFd) {
+        self.borrowing.held().entry(domain).or_default().between = Some(Arc::new(network));
+    }
+
+    /// The same as [`Engine::hold_network`] for one that runs, if it has an interface of the host.
     pub async fn hold_network_of(&self, domain: Uuid, init: Option<i64>) {
         let path = self.borrowed_file(domain);
         let Some(init) = init.and_then(|pid| i32::try_from(pid).ok()) else { return };
@@ -136,6 +141,7 @@ impl Engine {
         if all.is_empty() {
             return;
         }
+        let held = held.unwrap_or_default();
         for one in all {
             for line in one.give_back(held.clone()).await {
                 tracing::warn!("domain '{name}': {line}");

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use berth_lent::addressing::{self, Told};
 use berth_lent::netlink::Netlink;
-use berth_lent::{Lent, own_namespace, within};
+use berth_lent::{Lent, new_namespace, own_namespace, within};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,15 @@ const NO_SWITCHES: [&str; 2] = ["mtu", SECRET];
 /// What the kernel makes lasting addresses of. It is there before the mode that needs it, which it changes.
 const SECRET: &str = "stable_secret";
 const MODE: &str = "addr_gen_mode";
+
+/// Network namespaces of a domain that its interfaces may be in.
+#[derive(Debug, Default, Clone)]
+pub struct Held {
+    /// Its own.
+    pub own: Option<Arc<OwnedFd>>,
+    /// That by way of which its controller was giving them back.
+    pub between: Option<Arc<OwnedFd>>,
+}
 
 /// What is shown to nobody.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,13 +126,13 @@ impl Borrowed {
         }))
     }
 
-    /// Makes it what it was; answers what it is not, one line each. `held` is the network namespace that it was in, if that
-    /// is still there.
-    pub async fn give_back(self, held: Option<Arc<OwnedFd>>) -> Vec<String> {
+    /// Makes it what it was; answers what it is not, one line each. `held` are the network namespaces that it may be in, if
+    /// they are still there.
+    pub async fn give_back(self, held: Held) -> Vec<String> {
         let name = self.name.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         let work = move || {
-            let lines = self.give_back_here(held.as_deref()).unwrap_or_else(|e| {
+            let lines = self.give_back_here(&held).unwrap_or_else(|e| {
                 vec![format!("the interface '{}' cannot be made what it was: {e}", self.name)]
             });
             // Nobody waits any more.
@@ -136,16 +145,14 @@ impl Borrowed {
         }
     }
 
-    fn give_back_here(&self, held: Option<&OwnedFd>) -> Result<Vec<String>, Errno> {
+    fn give_back_here(&self, held: &Held) -> Result<Vec<String>, Errno> {
         let Some(lent) = decode(&self.link).and_then(|told| Lent::read(&told)) else {
             return Err(Errno::INVAL);
         };
         let netlink = Netlink::open()?;
         let mut said = Vec::new();
         let mut home = lent.find_home(&netlink)?;
-        if home.is_none()
-            && let Some(held) = held
-        {
+        if home.is_none() {
             said.extend(fetch(&lent, self.inside.as_deref().unwrap_or(&self.name), held)?);
             home = lent.find_home(&netlink)?;
         }
@@ -162,6 +169,8 @@ impl Borrowed {
             let (now, lines) = lent.mend(&netlink, index);
             name = now;
             said.extend(lines);
+        } else {
+            lent.complete_names(&netlink, index);
         }
         let read =
             |all: &[String]| -> Vec<Told> { all.iter().filter_map(|t| Told::read(decode(t)?)).collect() };
@@ -189,14 +198,21 @@ impl Borrowed {
     }
 }
 
-/// Takes one back that is still in a network namespace whose controller is dead.
-fn fetch(lent: &Lent, inside: &str, held: &OwnedFd) -> Result<Vec<String>, Errno> {
-    let of_its_name = || {
-        let index = within(held.as_fd(), |_| Netlink::open()?.index(inside)).and_then(|index| index);
-        index.ok().filter(|index| lent.is_at(held.as_fd(), *index) != Some(false))
+/// Takes one back that is still in a network namespace whose controller is dead, or was on its way.
+fn fetch(lent: &Lent, inside: &str, held: &Held) -> Result<Vec<String>, Errno> {
+    let on_its_way = held.between.as_ref().map(AsFd::as_fd);
+    let found = on_its_way.and_then(|between| Some((between, lent.find_between(between)?)));
+    let of_its_name = |own: BorrowedFd<'_>| {
+        let index = within(own, |_| Netlink::open()?.index(inside)).and_then(|index| index);
+        index.ok().filter(|index| lent.is_at(own, *index) != Some(false))
     };
-    let Some(index) = lent.find(held.as_fd()).or_else(of_its_name) else { return Ok(Vec::new()) };
-    lent.take_back(held.as_fd(), index).map(|returned| returned.said)
+    let in_own = || {
+        let own = held.own.as_ref()?.as_fd();
+        Some((own, lent.find(own).or_else(|| of_its_name(own))?))
+    };
+    let Some((there, index)) = found.or_else(in_own) else { return Ok(Vec::new()) };
+    let between = new_namespace().ok();
+    lent.take_back(there, index, between.as_ref().map(AsFd::as_fd)).map(|returned| returned.said)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

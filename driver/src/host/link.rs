@@ -171,7 +171,7 @@ impl Newborn {
 
     /// The process, and its connection as a stream of events.
     pub fn grown_up(self) -> (Process, Events) {
-        (self.process, Events { channel: self.channel })
+        (self.process, Events { channel: self.channel, between: None })
     }
 }
 
@@ -188,6 +188,8 @@ async fn subscribe(channel: &mut Channel, since: Option<i64>) -> Result<(), Call
 #[derive(Debug)]
 pub struct Events {
     channel: Channel,
+    /// The network namespace by way of which the controller is giving interfaces back: nobody else holds it.
+    between: Option<OwnedFd>,
 }
 
 impl Events {
@@ -222,7 +224,13 @@ impl Events {
             if out.event.is_some() {
                 return out.event;
             }
+            self.between = message.descriptors.into_iter().next();
         }
+    }
+
+    /// The network namespace in which interfaces may be on their way back, of a controller that has not come to its end.
+    pub fn between(self) -> Option<OwnedFd> {
+        self.between
     }
 }
 
@@ -297,7 +305,7 @@ impl Sockets {
         let bytes = call_bytes(Method::GetStatus.name(), &serde_json::json!({}), CallKind::Once);
         let (out, _) = exchange::<GetStatusOut>(&mut channel, &bytes, &[], CALL).await?;
         subscribe(&mut channel, Some(since)).await?;
-        Ok((out.status, Events { channel }))
+        Ok((out.status, Events { channel, between: None }))
     }
 }
 
@@ -346,7 +354,7 @@ mod test {
             let bytes = berth_schemas::wire::reply_bytes(&reply, true);
             controller.send(&bytes, &[]).await.expect("sent");
         }
-        let mut events = Events { channel: Channel::new(ours) };
+        let mut events = Events { channel: Channel::new(ours), between: None };
         let event = events.next().await.expect("an event");
         assert_eq!((event.sequence, event.kind), (3, ControllerEventKind::Ready));
         drop(controller);

@@ -1120,7 +1120,9 @@ pub enum Method {
     Launch,
     /// The status.
     GetStatus,
-    /// Events as they happen; first those after `since`. The first reply comes at once.
+    /// Events as they happen; first those after `since`. The first reply comes at once. A reply without an event may come with
+    /// a descriptor: the network namespace by way of which interfaces go back to the host. Whoever has it can fetch them from
+    /// there if the controller is killed. The next reply without an event says that none is on its way any more.
     Subscribe,
     /// Asks init to power off or to restart, in the way that it understands, or only in the given modes (initctl, signal).
     Shutdown,

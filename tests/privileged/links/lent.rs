@@ -1,12 +1,15 @@
 //! Interfaces of the host that a container has for a while: what root inside does to them does not stay.
 
 use std::fs;
+use std::time::Duration;
 
 use berth_tests::daemon::domain_xml;
 use berth_tests::host::{in_own_network, ip, run};
 use berth_tests::lab::Machine;
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Lan;
 
@@ -25,6 +28,7 @@ pub const TESTS: &[Test] = &[
     ("lent::qdiscs_that_do_not_come_back_are_said", || in_own_network(qdiscs)),
     ("lent::who_has_an_interface_is_named", || in_own_network(of_another)),
     ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
+    ("lent::a_controller_killed_on_the_way_back_loses_nothing", || in_own_network(killed_at_the_end)),
     ("lent::what_cannot_be_given_back_is_said", || in_own_network(taken)),
     ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
 ];
@@ -618,6 +622,31 @@ fn killed() -> Outcome {
             ensure_eq!(settings_of("hd0")?, settings, "{what}");
             lan.define("t-lkill", &element("hd0"))?;
         }
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    Ok(())
+}
+
+/// The controller is killed after init has ended: at all times up to its own end.
+fn killed_at_the_end() -> Outcome {
+    let lan = Lan::new()?;
+    pair()?;
+    let before = settings_of("hd0")?;
+    lan.define("t-llast", &element("hd0"))?;
+    for millis in 0..40 {
+        lan.daemon.ok(&["start", "t-llast"])?;
+        let (init, controller) =
+            (lan.daemon.pid_of("t-llast", "initPid")?, lan.daemon.pid_of("t-llast", "id")?);
+        let kill = |pid: i32| kill(Pid::from_raw(pid), Signal::SIGKILL);
+        kill(init).map_err(|e| e.to_string())?;
+        std::thread::sleep(Duration::from_millis(millis));
+        // It may have come to its end.
+        let _ = kill(controller);
+        let off =
+            || lan.daemon.ok(&["domstate", "t-llast"]).is_ok_and(|s| s.contains("shut off")).then_some(());
+        wait_for("the end", 5, off)?;
+        wait_for("the interface", 5, || settings_of("hd0").ok())?;
+        ensure_eq!(settings_of("hd0")?, before, "killed after {millis} ms: {:?}", warnings(&lan));
     }
     ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
     Ok(())

@@ -139,7 +139,7 @@ impl Task {
         }
         match (process, events) {
             (Some(process), Some(events)) => {
-                tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
+                tokio::spawn(watch((self.engine.clone(), self.entry.clone()), self.run, process, events));
                 // It may have been restarted, or machined, while nobody looked.
                 self.register();
             }

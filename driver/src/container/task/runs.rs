@@ -8,7 +8,7 @@ use std::sync::Arc;
 use berth_domain::Domain;
 use berth_schemas::controller::{ControllerEvent, ControllerEventKind, ControllerStatus};
 use berth_schemas::domain::{EventKind, ExitKind, Reason};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::pressure::Watches;
@@ -18,10 +18,12 @@ use crate::container::lifecycle::{Fact, Phase};
 use crate::container::messages;
 use crate::container::start::{self, Launched, Spec, StartError, Undone};
 use crate::container::stop::{self, How, Outcome, Remains};
+use crate::engine::Engine;
 use crate::engine::disks::Noted;
 use crate::engine::history::Past;
 use crate::engine::publish::{Draft, now_usec};
 use crate::engine::record::Record;
+use crate::engine::registry::Entry;
 use crate::engine::snapshot::{ConsoleInfo, Run};
 use crate::failure::Failure;
 use crate::host::apparmor::Label;
@@ -94,7 +96,7 @@ impl Task {
         let told = self.show(vec![Draft::new(EventKind::Started, "booted")]);
         let shown = told.instrument(operation_span("start")).await;
         self.register();
-        tokio::spawn(watch(self.entry.mailbox().clone(), self.run, process, events));
+        tokio::spawn(watch((self.engine.clone(), self.entry.clone()), self.run, process, events));
         self.destroyers = starting.destroyers;
         match shown {
             Ok(()) => answer(starting.reply, Ok(Answer::Status(self.entry.snapshot()))),
@@ -358,9 +360,18 @@ pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, give
 }
 
 /// Passes on what a controller reports, and its end. What it reported before its end is passed on first.
-pub(super) async fn watch(mailbox: mpsc::Sender<Event>, run: u64, process: Arc<Process>, mut events: Events) {
+pub(super) async fn watch(
+    (engine, entry): (Arc<Engine>, Arc<Entry>),
+    run: u64,
+    process: Arc<Process>,
+    mut events: Events,
+) {
+    let mailbox = entry.mailbox();
     while let Some(event) = events.next().await {
         drop(mailbox.send(Event::Controller(run, event)).await);
+    }
+    if let Some(between) = events.between() {
+        engine.hold_between(entry.uuid, between);
     }
     // The connection ends with the controller. If only the connection broke, the controller is of no use any more.
     process.ended_within(std::time::Duration::from_secs(1)).await;
