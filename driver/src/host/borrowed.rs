@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked for meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the kernel says about each interface besides, that is a switch of its own, or a secret.
+/// What is no switch: the mtu of IPv6, which the kernel makes that of the interface with each carrier, and a secret.
 const NO_SWITCHES: [&str; 2] = ["mtu", SECRET];
 /// What the kernel makes lasting addresses of. It is there before the mode that needs it, which it changes.
 const SECRET: &str = "stable_secret";
