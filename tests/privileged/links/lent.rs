@@ -275,6 +275,8 @@ fn elsewhere() -> Outcome {
     ip(&format!("link add by0 index {index} type veth peer name by1 netns {}", far.pid()))?;
     for command in ["destroy", "detach-device"] {
         lan.start("t-lelse", &element("hd0"))?;
+        // Kernels before 6.2 rename only what is down.
+        lan.inside("t-lelse", "ip link set hd0 down")?;
         lan.inside("t-lelse", "ip link set hd0 name innocent")?;
         if command == "destroy" {
             lan.daemon.ok(&["destroy", "t-lelse"])?;
