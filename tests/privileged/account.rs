@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_schemas::wire::CallKind;
 use berth_tests::daemon::{Daemon, domain_xml};
-use berth_tests::host::processor_time;
+use berth_tests::host::{ip, processor_time};
 use berth_tests::suite::Test;
 use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 use serde_json::json;
@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("account::a_limit_too_small_to_start_says_so", too_small),
     ("account::bytes_through_loopback", loopback),
     ("account::what_a_container_calls_things_costs_no_figures", odd_names),
+    ("account::no_number_of_interfaces_hides_the_domains_own", many_interfaces),
     ("account::disks_have_their_names_of_the_document", disks),
     ("account::disks_are_told_whatever_becomes_of_their_paths", moved_disks),
     ("account::a_disk_begins_with_nothing_counted", exchanged_disks),
@@ -206,6 +207,34 @@ fn odd_names() -> Outcome {
     ensure_eq!(distinct.len(), samples.len(), "different samples");
     ensure!(page.contains(r#"target_device="a\"b""#), "a name with a quotation mark");
     daemon.ok(&["destroy", "t-an"]).map(drop)
+}
+
+/// Root inside makes interfaces before the domain gets one, and gives the name of that to another.
+fn many_interfaces() -> Outcome {
+    let daemon = Daemon::start()?;
+    ip("link add br0 type bridge")?;
+    ip("link set br0 up")?;
+    let script = r#"n=0; while [ $n -lt 600 ]; do ip link add "many$n" type bridge; n=$((n+1)); done
+        echo made > /tmp/made; while ! ip link set eth0 name zz; do sleep 0.1; done
+        ip link set zz up; ip link add eth0 type bridge; echo moved > /tmp/moved; while :; do sleep 1; done"#;
+    let root = begin(&daemon, "t-ami", script)?;
+    wait_for("the interfaces", 60, || root.join("tmp/made").exists().then_some(()))?;
+    daemon.ok(&["attach-interface", "t-ami", "bridge", "br0", "--live"])?;
+    wait_for("the other name", 20, || root.join("tmp/moved").exists().then_some(()))?;
+    let told = || stats(&daemon, &["t-ami", "--interface"]);
+    // Those of the pair, which has sent something by itself: its end is up, and the kernel asks for IPv6.
+    wait_for("what the pair has sent", 20, || {
+        number(&told().ok()?, "net.0.tx.bytes").ok().filter(|bytes| *bytes > 0)
+    })?;
+    let figures = told()?;
+    ensure_eq!(figures.get("net.0.name").map(String::as_str), Some("eth0"), "the first");
+    ensure_eq!(figures.values().filter(|v| *v == "eth0").count(), 1, "interfaces of that name");
+    ensure_eq!(number(&figures, "net.count")?, 511, "how many beside the loopback");
+    ensure!(number(&figures, "net.left_out")? >= 90, "what is left out in {figures:?}");
+    ensure!(daemon.ok(&["domifstat", "t-ami", "eth0"])?.contains("rx_bytes "), "domifstat");
+    let beyond = daemon.virsh(&["domifstat", "t-ami", "zz"])?.fails()?;
+    ensure!(beyond.contains("others are too many to be told"), "{beyond}");
+    daemon.ok(&["destroy", "t-ami"]).map(drop)
 }
 
 /// An image and a device, used and not: the names that `domblklist` shows are those that the figures have.

@@ -65,10 +65,6 @@ enum Number {
     IoPressure,
 }
 
-/// The most interfaces of a container whose figures are told: it can make as many as it wants, and each is in every
-/// answer.
-const MOST_INTERFACES: usize = 512;
-
 const COUNT: usize = Number::IoPressure as usize + 1;
 
 /// The meter of one run.
@@ -299,7 +295,7 @@ impl Look<'_> {
         meter
             .files
             .read(Number::Network as usize, self.allowance, self.buffer, || meter.open_network())
-            .map(|text| parse::net_dev(text).take(MOST_INTERFACES).collect())
+            .map(|text| parse::net_dev(text).collect())
     }
 
     fn tasks(&mut self) -> TaskStats {

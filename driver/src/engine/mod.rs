@@ -9,6 +9,7 @@ pub mod controls;
 pub mod disks;
 pub mod history;
 mod ids;
+mod interfaces;
 pub mod lending;
 pub mod metadata;
 mod pending;

@@ -13,8 +13,10 @@ use tokio::runtime::Handle;
 use crate::account::{Buffer, Figures, IDLE, Places, Who, host_ends};
 use crate::engine::Engine;
 use crate::engine::disks::{self, Counted, Loops};
+use crate::engine::interfaces;
 use crate::engine::publish::now_usec;
 use crate::engine::snapshot::{Run, Snapshot};
+use crate::host::links::names_of_hostdevs;
 use crate::paths::Layout;
 
 /// What is read if nobody says what.
@@ -96,10 +98,19 @@ impl Engine {
             let disks = &run.live.devices.disks;
             disks::tell(blocks, disks, &run.disks, Path::new("/sys"), &mut reading.loops, &name);
         }
-        let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(|run| {
+        let ends_of = |run: &Run| {
             let ends = run.links.iter().filter_map(|link| run.host_end(link));
             host_ends(&ends.collect::<Vec<_>>())
-        });
+        };
+        let mut more_interfaces = None;
+        if let (Some(all), Some(run)) = (&mut figures.interfaces, running)
+            && all.len() > interfaces::MOST
+        {
+            let others = names_of_hostdevs(&run.live);
+            let left = interfaces::shorten(all, &run.links, &others, ends_of(run));
+            more_interfaces = i64::try_from(left).ok();
+        }
+        let host_ends = running.filter(|_| groups.contains(&StatsGroup::HostEnd)).map(ends_of);
         DomainStats {
             name: snapshot.name.to_string(),
             uuid: snapshot.uuid.to_string(),
@@ -115,6 +126,7 @@ impl Engine {
             memory: figures.memory,
             blocks: figures.blocks,
             interfaces: figures.interfaces,
+            more_interfaces,
             host_ends,
             tasks: figures.tasks,
             pressure: figures.pressure,

@@ -746,9 +746,14 @@ pub struct DomainStats {
     /// Devices that were used, and the disks of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Vec<BlockStats>>,
-    /// Loopback included; null if the container has no network of its own.
+    /// Loopback included; null if the container has no network of its own. Of more than 512, those of the document come
+    /// first, its pairs as their ends on the host count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interfaces: Option<Vec<InterfaceStats>>,
+    /// How many more it has, at least; null if there are none.
+    #[serde(rename = "moreInterfaces")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_interfaces: Option<i64>,
     /// The pairs of the document by the names of their ends on the host, which root inside cannot change. Received is here too
     /// what came to the container.
     #[serde(rename = "hostEnds")]

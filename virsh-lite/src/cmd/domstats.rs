@@ -269,6 +269,7 @@ fn record(stats: &DomainStats, wants: &dyn Fn(&str) -> bool) -> Record {
                 rows.add(format!("net.{n}.{name}"), Some(value));
             }
         }
+        rows.add("net.left_out", stats.more_interfaces);
     }
     if let Some(blocks) = stats.blocks.as_ref().filter(|_| wants("block")) {
         rows.add("block.count", Some(blocks.len() as i64));

@@ -170,11 +170,14 @@ fn domifstat(session: &mut Session, args: &Args) -> Result<(), Failure> {
     }
     let Some(net) = found else {
         let what = format!("Failed to get interface stats {} {name}", stats.name);
-        let why = match hidden {
-            Some(guest) => format!(
+        let why = match (hidden, stats.more_interfaces) {
+            (Some(guest), _) => format!(
                 "operation failed: nothing of it is on the host, and it is not called '{guest}' inside any more"
             ),
-            None => format!("invalid argument: the domain has no interface '{name}'"),
+            (None, None) => format!("invalid argument: the domain has no interface '{name}'"),
+            (None, Some(more)) => {
+                format!("'{name}' is none of the domain's own, and {more} others are too many to be told")
+            }
         };
         return Err(Failure::because(what, why));
     };

@@ -189,6 +189,7 @@ fn record(stats: &DomainStats, wanted: u32) -> Record {
                 out.figure(format!("net.{n}.{name}"), Some(value));
             }
         }
+        out.figure("net.left_out", stats.more_interfaces);
     }
     if let Some(blocks) = stats.blocks.as_ref().filter(|_| wanted & BLOCK != 0) {
         out.put("block.count", count(blocks.len()));
