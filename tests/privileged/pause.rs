@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("pause::a_paused_container_that_is_made_anew_runs", anew),
     ("pause::what_an_older_daemon_froze_is_adopted", older),
     ("pause::what_stopped_itself_by_version_1_ends", stopped),
+    ("pause::what_is_frozen_by_version_1_inside_is_left_so", left_frozen),
     ("pause::the_controller_of_a_paused_domain_is_killed", killed),
 ];
 
@@ -291,4 +292,34 @@ fn stopped() -> Outcome {
         ensure!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
     }
     Ok(())
+}
+
+/// What manages containers inside has one of them frozen.
+fn left_frozen() -> Outcome {
+    let daemon = Daemon::start()?;
+    let root = counter_that_obeys(&daemon, "t-pl", "")?;
+    let script = "mkdir -p /tmp/f; mount -t cgroup -o freezer none /tmp/f || touch /none; mkdir -p /tmp/f/a; \
+        sh -c 'while :; do date +%N > /tmp/inner; sleep 0.01; done' & echo $! > /tmp/f/a/cgroup.procs; sleep 0.1; \
+        echo FROZEN > /tmp/f/a/freezer.state";
+    obey(&root, script)?;
+    if root.join("none").exists() {
+        println!("the host has no freezer of version 1");
+        return Ok(());
+    }
+    let state = || std::fs::read_to_string(root.join("tmp/inner")).unwrap_or_default();
+    goes_on(&root)?;
+    let inner = state();
+    let begin = Instant::now();
+    daemon.ok(&["suspend", "t-pl"])?;
+    ensure!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+    let before = number(&root.join("tmp/n"));
+    std::thread::sleep(Duration::from_millis(300));
+    ensure_eq!(number(&root.join("tmp/n")), before, "what a paused container counts");
+    daemon.ok(&["resume", "t-pl"])?;
+    goes_on(&root)?;
+    ensure_eq!(state(), inner, "what was frozen inside");
+    std::fs::remove_file(root.join("done")).map_err(|e| e.to_string())?;
+    obey(&root, "echo THAWED > /tmp/f/a/freezer.state")?;
+    wait_for("the inner one to go on", 5, || (state() != inner).then_some(()))?;
+    daemon.ok(&["destroy", "t-pl"]).map(drop)
 }

@@ -8,6 +8,7 @@
 //! "cgroup.freeze" and "cgroup.events"; cgroup-v1/freezer-subsystem.rst. Does not know whose groups these are. All
 //! functions block.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -24,6 +25,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a container may take to be held still for a change. What waits in the kernel meanwhile changes nothing.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// How often it is looked for what stands still by the freezer of version 1.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How many of the processes that do not stand still are named.
 const NAMED: usize = 3;
@@ -72,11 +76,11 @@ pub fn freeze(groups: &Groups, init: Option<i32>, patience: Duration) -> Result<
     for brake in brakes(groups, init).iter().filter(|b| b.legacy) {
         brake.release()?;
     }
-    let done = wait(group, "frozen 1", patience);
+    let done = wait_still(groups, patience);
     if let Ok(true) = done {
         return Ok(());
     }
-    let busy = waiting_processes(group);
+    let busy = waiting_processes(groups);
     set(group, "0")?;
     done?;
     Err(FreezeError::Busy { within: patience, busy })
@@ -232,22 +236,98 @@ fn wait(group: &Path, line: &str, patience: Duration) -> Result<bool, FreezeErro
     }
 }
 
+/// Waits until all tasks of a container stand, be it that the container has frozen some of them by version 1: those never
+/// come to where version 2 counts them, and the group is not "frozen" with them in it. They get there when they are let
+/// go, and run nothing before.
+fn wait_still(groups: &Groups, patience: Duration) -> Result<bool, FreezeError> {
+    let Some(legacy) = groups.legacy_of("freezer") else {
+        return wait(&groups.limited, "frozen 1", patience);
+    };
+    let end = Instant::now() + patience;
+    let mut before = None;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if wait(&groups.limited, "frozen 1", left.min(LOOK))? {
+            return Ok(true);
+        }
+        // What was made while the first look went on is in the second.
+        let now = still(&groups.limited, &frozen_by_legacy(legacy));
+        if now.is_some() && now == before {
+            return Ok(true);
+        }
+        before = now;
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
+}
+
+/// The tasks in groups that the container has frozen by version 1.
+fn frozen_by_legacy(top: &Path) -> HashSet<String> {
+    let mut tasks = HashSet::new();
+    each_group(top.join(PAYLOAD), |group| {
+        if fs::read_to_string(group.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN") {
+            let text = fs::read_to_string(group.join("tasks")).unwrap_or_default();
+            tasks.extend(text.lines().map(str::to_owned));
+        }
+        true
+    });
+    tasks
+}
+
+/// The tasks of a group that is told to freeze, if all of them stand though it is not "frozen": because some of them are
+/// `frozen` otherwise. Of the others those stand that sleep, or are stopped: whoever is told to freeze is woken, and sleeps
+/// interruptibly again only where it stays.
+fn still(group: &Path, frozen: &HashSet<String>) -> Option<HashSet<String>> {
+    if frozen.is_empty() {
+        return None;
+    }
+    let (mut tasks, mut all_stand) = (HashSet::new(), true);
+    each_group(group.to_owned(), |group| {
+        for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let stat = fs::read(task.path().join("stat")).unwrap_or_default();
+                let id = task.file_name().to_string_lossy().into_owned();
+                let state =
+                    state_and_name(&String::from_utf8_lossy(&stat)).map(|(state, _)| state.to_owned());
+                all_stand &= frozen.contains(&id) || !matches!(state.as_deref(), Some("R" | "D"));
+                tasks.insert(id);
+            }
+        }
+        all_stand
+    });
+    all_stand.then_some(tasks)
+}
+
 /// Processes in uninterruptible sleep: what they wait for cannot be stopped.
-fn waiting_processes(group: &Path) -> Vec<String> {
-    let (mut found, mut folders) = (Vec::new(), vec![group.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+fn waiting_processes(groups: &Groups) -> Vec<String> {
+    let frozen = groups.legacy_of("freezer").map(frozen_by_legacy).unwrap_or_default();
+    let mut found = Vec::new();
+    each_group(groups.limited.clone(), |group| {
+        for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
             let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-            if found.len() < NAMED
-                && let Some(("D", name)) = state_and_name(&String::from_utf8_lossy(&stat))
+            if let Some(("D", name)) = state_and_name(&String::from_utf8_lossy(&stat))
+                && !frozen.contains(pid)
             {
                 found.push(format!("{pid} ({name})"));
             }
         }
+        found.len() < NAMED
+    });
+    found.truncate(NAMED);
+    found
+}
+
+/// Looks at a group and at those below it, until `look` has seen enough.
+fn each_group(top: PathBuf, mut look: impl FnMut(&Path) -> bool) {
+    let mut folders = vec![top];
+    while let Some(folder) = folders.pop() {
+        if !look(&folder) {
+            return;
+        }
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         folders.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
     }
-    found
 }
 
 /// State and name of a process in its `stat` (proc_pid_stat(5)). The name is its own choice.
@@ -295,6 +375,38 @@ mod test {
         assert_eq!(error.to_string(), "not all processes stop within 0 s");
         assert!(!is_frozen(&groups, false));
         thaw(&groups, None).expect("it never stood");
+    }
+
+    /// Stands for a task that version 1 has frozen: it would run, and must not be asked.
+    #[test]
+    fn what_the_container_has_frozen_by_version_1_stands() {
+        let (_dir, groups) = groups("populated 1\nfrozen 0\n");
+        let started = |command: &mut std::process::Command| command.spawn().expect("started");
+        let mut all = [
+            started(std::process::Command::new("sh").args(["-c", "while :; do :; done"])),
+            started(std::process::Command::new("sleep").arg("1000")),
+        ];
+        let [runs, sleeps] = [all[0].id(), all[1].id()];
+        let inner = groups.limited.join("payload/a");
+        let legacy = groups.legacy[0].join("payload/a");
+        for folder in [&inner, &legacy] {
+            fs::create_dir(folder).expect("made");
+        }
+        fs::write(inner.join("cgroup.procs"), format!("{sleeps}\n{runs}\n")).expect("written");
+        fs::write(legacy.join("tasks"), format!("{runs}\n")).expect("written");
+        let freeze_with = |state: &str| {
+            fs::write(legacy.join("freezer.state"), state).expect("written");
+            freeze(&groups, None, Duration::from_millis(500))
+        };
+        let results = [freeze_with("FREEZING\n"), freeze_with("FROZEN\n")];
+        for child in &mut all {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+        assert!(results[0].is_err(), "not all of that group stand");
+        results[1].as_ref().expect("frozen");
+        assert!(is_frozen(&groups, false));
+        assert_eq!(fs::read_to_string(legacy.join("freezer.state")).expect("read"), "FROZEN\n", "is left");
     }
 
     #[test]
