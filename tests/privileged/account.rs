@@ -24,7 +24,11 @@ pub const TESTS: &[Test] = &[
     ("account::disks_have_their_names_of_the_document", disks),
     ("account::disks_are_told_whatever_becomes_of_their_paths", moved_disks),
     ("account::a_disk_begins_with_nothing_counted", exchanged_disks),
-    ("account::an_oom_kill_is_told", oom),
+    ("account::an_oom_kill_is_told", || oom("t-ao", "")),
+    ("account::an_oom_kill_is_told_also_with_the_ids_of_the_host", || {
+        let settings = "<b:settings xmlns:b='urn:berth:domain:1'><b:idmap mode='none'/></b:settings>";
+        oom("t-aoh", &format!("<metadata>{settings}</metadata>"))
+    }),
     ("account::pressure_is_told_also_by_the_next_daemon", pressure),
     ("account::the_page_for_prometheus", metrics),
     ("account::domstats_of_a_hundred_domains", hundred),
@@ -403,22 +407,25 @@ fn limit_file(name: &str) -> Result<PathBuf, String> {
     Err("there is no memory controller here".into())
 }
 
-fn oom() -> Outcome {
+fn oom(name: &str, metadata: &str) -> Outcome {
     let daemon = Daemon::start()?;
     let script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; (x=$(head -c 83886080 /dev/zero | tr '\\0' x)); \
                   touch /tmp/survived; while :; do sleep 1; done";
-    let root = begin(&daemon, "t-ao", script)?;
-    std::fs::write(limit_file("t-ao")?, "33554432").map_err(|e| e.to_string())?;
+    let root = daemon.busybox(name)?;
+    let xml = domain_xml(name, &root, &["/bin/sh", "-c", script], "");
+    daemon.define(name, &xml.replace("  <os>", &format!("{metadata}<os>")))?;
+    daemon.ok(&["start", name])?;
+    std::fs::write(limit_file(name)?, "33554432").map_err(|e| e.to_string())?;
     let mut events = daemon.client()?;
-    events.send_call("io.berth.Domain.Subscribe", &json!({ "name": "t-ao" }), CallKind::More)?;
+    events.send_call("io.berth.Domain.Subscribe", &json!({ "name": name }), CallKind::More)?;
     events.reply()?;
     std::fs::write(root.join("tmp/go"), "").map_err(|e| e.to_string())?;
     let event = events.reply()?.parameters.unwrap_or_default()["event"].clone();
     ensure_eq!(event["kind"], json!("oomKilled"), "the event");
     ensure!(event["count"].as_i64().is_some_and(|n| n >= 1), "{event}");
     wait_for("init to go on", 10, || root.join("tmp/survived").exists().then_some(()))?;
-    ensure_eq!(daemon.state("t-ao")?, "running (booted)", "the state");
-    let out = daemon.client()?.call("io.berth.Domain.GetStats", &json!({ "name": "t-ao" }))?;
+    ensure_eq!(daemon.state(name)?, "running (booted)", "the state");
+    let out = daemon.client()?.call("io.berth.Domain.GetStats", &json!({ "name": name }))?;
     let memory = &out["stats"]["memory"];
     ensure!(memory["oomKills"].as_i64().is_some_and(|n| n >= 1), "{memory}");
     ensure_eq!(memory["limitBytes"], json!(33_554_432), "the limit");

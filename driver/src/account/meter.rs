@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::files::{Allowance, Buffer, Files, open};
 use super::parse;
+use crate::host::cgroups::PAYLOAD;
 use crate::host::process::parse_parent;
 
 /// The folders of a domain's groups.
@@ -51,6 +52,7 @@ enum Number {
     Peak,
     MemoryStat,
     Oom,
+    OomInside,
     Max,
     High,
     Swap,
@@ -235,8 +237,7 @@ impl Look<'_> {
         if legacy.is_some() {
             memory.usage_bytes = self.value(Number::Usage, legacy, "memory.usage_in_bytes");
             memory.peak_bytes = self.value(Number::Peak, legacy, "memory.max_usage_in_bytes");
-            memory.oom_kills = (self.text(Number::Oom, legacy, "memory.oom_control"))
-                .and_then(|text| parse::field(text, "oom_kill"));
+            memory.oom_kills = self.legacy_oom_kills();
             if let Some(text) = self.text(Number::MemoryStat, legacy, "memory.stat") {
                 memory.anon_bytes = parse::field(text, "total_rss");
                 memory.cache_bytes = parse::field(text, "total_cache");
@@ -268,6 +269,18 @@ impl Look<'_> {
             memory.major_page_faults = parse::field(text, "pgmajfault");
         }
         memory
+    }
+
+    /// Version 1 counts a kill in the group of who is killed, and nowhere above. With ids of its own a container has none
+    /// below the domain's.
+    fn legacy_oom_kills(&mut self) -> Option<i64> {
+        let domain = self.meter.places.memory.as_ref();
+        let inside = domain.map(|group| group.join(PAYLOAD));
+        let mut kills = |number, group: Option<&PathBuf>| {
+            parse::field(self.text(number, group, "memory.oom_control")?, "oom_kill")
+        };
+        let own = kills(Number::Oom, domain)?;
+        Some(own.saturating_add(kills(Number::OomInside, inside.as_ref()).unwrap_or_default()))
     }
 
     fn blocks(&mut self) -> Vec<BlockStats> {
@@ -409,6 +422,8 @@ mod test {
                 ),
             ],
         );
+        let inside = dir.path().join("memory/payload");
+        write(&inside, &[("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")]);
         write(
             &dir.path().join("blkio"),
             &[
@@ -431,7 +446,7 @@ mod test {
         let memory = figures.memory.expect("asked for");
         assert_eq!((memory.limit_bytes, memory.swap_limit_bytes), (Some(65536), Some(32768)));
         assert_eq!((memory.cache_bytes, memory.anon_bytes, memory.swap_bytes), (Some(20), Some(10), Some(4)));
-        assert_eq!((memory.oom_kills, memory.major_page_faults), (Some(2), None));
+        assert_eq!((memory.oom_kills, memory.major_page_faults), (Some(5), None), "in both groups");
         let blocks = figures.blocks.expect("asked for");
         assert_eq!((blocks[0].read_bytes, blocks[0].read_requests), (4096, 1));
         assert_eq!(figures.tasks, Some(TaskStats { current: Some(3), limit: Some(64) }));

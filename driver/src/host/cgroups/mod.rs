@@ -27,7 +27,7 @@ const PARENT: &str = "machine";
 const LIMITED: &str = "container";
 
 /// The container's own group in that, the topmost that it sees, and in its groups of version 1. Its controller makes it.
-pub(super) const PAYLOAD: &str = "payload";
+pub const PAYLOAD: &str = "payload";
 
 /// The group of the controller itself beside it. It is made by the controller, which moves there when it has time,
 /// unless the domain is in a scope.
