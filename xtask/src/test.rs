@@ -46,16 +46,64 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             ("unshare", "util-linux"),
         ])?;
     }
-    let mut laps = Vec::new();
-    let mut lap = |name: &'static str, step: &mut dyn FnMut() -> Result<(), String>| {
+    let mut laps = Laps::default();
+    let all = everything(quick, with_vm, &mut laps);
+    println!("==> {}: {}", if all.is_ok() { "all passed" } else { "failed" }, laps.0.join(", "));
+    all
+}
+
+/// What took how long.
+#[derive(Default)]
+struct Laps(Vec<String>);
+
+impl Laps {
+    fn lap(&mut self, name: &str, step: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
         println!("==> {name}");
         let begin = Instant::now();
         let result = step();
-        laps.push(format!("{name} {} s", begin.elapsed().as_secs()));
+        self.0.push(format!("{name} {} s", begin.elapsed().as_secs()));
         result
-    };
-    lap("format", &mut || run::check(run::cargo().args(["fmt", "--all", "--check"])))?;
-    lap("clippy", &mut || {
+    }
+}
+
+fn everything(quick: bool, with_vm: bool, laps: &mut Laps) -> Result<(), String> {
+    // The end of a release build is one program on one processor, for minutes: what is only looked at goes beside it.
+    let built = std::thread::scope(|scope| {
+        let build = scope.spawn(|| {
+            let begin = Instant::now();
+            dist::build().map(|built| (built, begin.elapsed()))
+        });
+        let looked = look(laps);
+        println!("==> release builds, begun with the first step");
+        let (built, time) = build.join().map_err(|_| "error: the release builds panicked")??;
+        laps.0.push(format!("release builds beside them {} s", time.as_secs()));
+        looked.map(|()| built)
+    })?;
+    laps.lap("pure and unprivileged tests", || {
+        test(&pure()?, &built)?;
+        test(&["--doc".to_owned()], &built)
+    })?;
+    laps.lap("fuzz targets: seeds, findings, random changes", crate::fuzz::replay)?;
+    for suite in if quick { &SUITES[..1] } else { SUITES } {
+        laps.lap(suite, || test(&["--test".to_owned(), (*suite).to_owned()], &built))?;
+    }
+    if with_vm {
+        laps.lap("virtual machine", || match vm::obstacle() {
+            // Not a thing to install: such a machine runs everything but this.
+            Some(reason) => {
+                println!("not run: {reason}");
+                Ok(())
+            }
+            None => vm::run(&[]),
+        })?;
+    }
+    Ok(())
+}
+
+/// What needs no program of ours: format, lints, generated code, and that the tests can be built.
+fn look(laps: &mut Laps) -> Result<(), String> {
+    laps.lap("format", || run::check(run::cargo().args(["fmt", "--all", "--check"])))?;
+    laps.lap("clippy", || {
         run::check(run::cargo().args([
             "clippy",
             "--quiet",
@@ -66,37 +114,27 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             "warnings",
         ]))
     })?;
-    lap("generated code", &mut || crate::generate(crate::r#gen::Mode::Check))?;
-    let mut built = None;
-    lap("release builds", &mut || {
-        built = Some(dist::build()?);
-        Ok(())
-    })?;
-    let built = built.ok_or("error: nothing was built")?;
-    lap("pure and unprivileged tests", &mut || {
-        let mut all = vec!["--lib".to_owned(), "--bins".to_owned()];
-        for name in test_targets()?.into_iter().filter(|n| !SUITES.contains(&n.as_str())) {
-            all.extend(["--test".to_owned(), name]);
-        }
-        test(&all, &built)?;
-        test(&["--doc".to_owned()], &built)
-    })?;
-    lap("fuzz targets: seeds, findings, random changes", &mut crate::fuzz::replay)?;
-    for suite in if quick { &SUITES[..1] } else { SUITES } {
-        lap(suite, &mut || test(&["--test".to_owned(), (*suite).to_owned()], &built))?;
+    laps.lap("generated code", || crate::generate(crate::r#gen::Mode::Check))?;
+    laps.lap("build of the tests", || {
+        run::check(run::cargo().args([
+            "test",
+            "--quiet",
+            "--workspace",
+            "--no-run",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]))
+    })
+}
+
+/// The tests that start no program of ours.
+fn pure() -> Result<Vec<String>, String> {
+    let mut all = vec!["--lib".to_owned(), "--bins".to_owned()];
+    for name in test_targets()?.into_iter().filter(|n| !SUITES.contains(&n.as_str())) {
+        all.extend(["--test".to_owned(), name]);
     }
-    if with_vm {
-        lap("virtual machine", &mut || match vm::obstacle() {
-            // Not a thing to install: such a machine runs everything but this.
-            Some(reason) => {
-                println!("not run: {reason}");
-                Ok(())
-            }
-            None => vm::run(&[]),
-        })?;
-    }
-    println!("==> all passed: {}", laps.join(", "));
-    Ok(())
+    Ok(all)
 }
 
 /// Runs some of the tests. Always of the whole workspace: with another choice of packages the libraries that they share have
