@@ -247,6 +247,7 @@ fn limits() -> Outcome {
         sysinfo.out.starts_with("<sysinfo type='smbios'>\n") || sysinfo.err == none,
         "sysinfo: {sysinfo:?}"
     );
+    figures_of_the_host(&daemon)?;
     let bad = daemon.virsh(&["node-memory-tune", "--shm-merge-across-nodes", "2"])?.fails()?;
     ensure_eq!(bad, "error: shm_merge_across_nodes must be 0 or 1, not 2\n", "a bad value");
     // A document that says nothing about CPUs has all of the host's.
@@ -256,6 +257,44 @@ fn limits() -> Outcome {
     ensure!(text.contains(&format!("<vcpu placement='static'>{count}</vcpu>")), "{text}");
     daemon.ok(&["undefine", "all"])?;
     daemon.ok(&["undefine", "web"]).map(drop)
+}
+
+/// The kernel's, through the daemon, for those who may only read as well.
+fn figures_of_the_host(daemon: &Daemon) -> Outcome {
+    let get = |words: &[&str]| -> Result<serde_json::Value, String> {
+        let out = daemon.ok(&[&["-r", "--json"], words].concat())?;
+        serde_json::from_str(&out).map_err(|e| format!("{words:?}: {e}: {out}"))
+    };
+    ensure_eq!(
+        get(&["nodecpumap"])?["online"].as_i64(),
+        Some(host_cpus(daemon)?),
+        "processors that are online"
+    );
+    let total = get(&["nodeinfo"])?["memoryKiB"].clone();
+    ensure_eq!(get(&["nodememstats"])?["totalKiB"], total, "memory of the host");
+    let cells = get(&["freecell", "--all"])?;
+    ensure!(cells["cells"][0]["freeKiB"].as_i64() > Some(0), "{cells}");
+    let spent = |value: &serde_json::Value| {
+        ["userNSec", "kernelNSec", "idleNSec", "ioWaitNSec"]
+            .iter()
+            .filter_map(|k| value[*k].as_i64())
+            .sum::<i64>()
+    };
+    let (one, all) = (get(&["nodecpustats", "--cpu", "0"])?, get(&["nodecpustats"])?);
+    ensure!(spent(&one) > 0 && spent(&all) >= spent(&one), "{all} {one}");
+    for (words, err) in [
+        (
+            &["nodecpustats", "--cpu", "65000"][..],
+            "error: Unable to get number of cpu stats\nerror: the host has no CPU 65000 that is online\n",
+        ),
+        (
+            &["nodememstats", "--cell", "65000"],
+            "error: Unable to get number of memory stats\nerror: the host has no NUMA node 65000\n",
+        ),
+    ] {
+        ensure_eq!(daemon.virsh(words)?, printed(1, "\n", err), "{words:?}");
+    }
+    Ok(())
 }
 
 fn errors() -> Outcome {
@@ -438,6 +477,12 @@ fn completion() -> Outcome {
     daemon.define("alpha", &plain("alpha"))?;
     let out = daemon.ok(&["complete", "--", "start", "al"])?;
     ensure!(out.lines().any(|l| l.trim() == "alpha"), "{out}");
+    // What the host has is not known here, but that no bridge is offered that is none.
+    let out = daemon.ok(&["complete", "--", "attach-interface", "alpha", "bridge", ""])?;
+    for name in out.lines().map(str::trim) {
+        let is_bridge = std::path::Path::new("/sys/class/net").join(name).join("bridge").exists();
+        ensure!(is_bridge, "'{name}' is no bridge");
+    }
     let out = daemon.ok(&["complete", "--", "autos"])?;
     ensure!(out.lines().any(|l| l.trim() == "autostart"), "{out}");
     Ok(())

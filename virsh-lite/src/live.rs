@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use berth_schemas::domain::DomainStatus;
 use berth_schemas::network::{GetLeasesIn, GetLeasesOut, Method};
+use berth_schemas::node::{self, HostInterface, ListInterfacesIn, ListInterfacesOut};
 
 use crate::cmd::disk::{attribute, disks};
 use crate::cmd::document::fetch;
@@ -42,7 +43,9 @@ fn ask(options: Options, wanted: &Wanted) -> Option<Vec<String>> {
             Some(all.filter(|n| fits(wanted.values, n.active)).map(|n| n.name).collect())
         }
         Values::NetworkUuids => Some(net::all(session).ok()?.into_iter().map(|n| n.uuid).collect()),
-        Values::Sources if wanted.text("type") != Some("network") => None,
+        Values::Sources if wanted.text("type") != Some("network") => {
+            interfaces(session, wanted.text("type")?)
+        }
         Values::Sources => Some(net::all(session).ok()?.into_iter().map(|n| n.name).collect()),
         Values::LeaseMacs => leases(session, wanted.text("network")?),
         Values::Domains | Values::ActiveDomains | Values::InactiveDomains | Values::DomainUuids => {
@@ -68,6 +71,19 @@ fn fits(values: Values, active: bool) -> bool {
         Values::InactiveDomains | Values::InactiveNetworks => !active,
         _ => true,
     }
+}
+
+/// Interfaces of the host that a domain's interface of this type can be attached to.
+fn interfaces(session: &mut Session, kind: &str) -> Option<Vec<String>> {
+    let out: ListInterfacesOut =
+        session.call_named(node::Method::ListInterfaces.name(), &ListInterfacesIn {}).ok()?;
+    let fits = |i: &HostInterface| match kind {
+        "bridge" => i.is_bridge,
+        // Of what is in a bridge the kernel makes no macvlan.
+        "direct" => !i.is_taken,
+        _ => false,
+    };
+    Some(out.interfaces.into_iter().filter(fits).map(|i| i.name).collect())
 }
 
 fn leases(session: &mut Session, network: &str) -> Option<Vec<String>> {

@@ -266,6 +266,75 @@ fn information() {
 }
 
 #[test]
+fn the_host_in_figures() {
+    let f = Fake::start();
+    // As virsh's test driver has them.
+    good(
+        &f,
+        &["nodecpustats"],
+        "user:                     9797400000\nsystem:               34678723400000\n\
+         idle:                    87264900000\niowait:                    763600000\n\n",
+    );
+    bad(
+        &f,
+        &["nodecpustats", "--cpu", "2"],
+        "error: Unable to get number of cpu stats\nerror: the host has no CPU 2 that is online\n",
+    );
+    bad(
+        &f,
+        &["nodecpustats", "--cpu", "x"],
+        "error: Numeric value 'x' for <cpu> option is malformed or out of range\n",
+    );
+    f.state.lock().expect("state").looks = 0;
+    good(
+        &f,
+        &["nodecpustats", "--percent", "--cpu=1"],
+        "usage:           42.9%\nuser:            42.9%\nsystem:           0.0%\nidle:            57.1%\n\
+         iowait:           0.0%\n\n",
+    );
+    assert_eq!(f.last("GetCpuTimes")["cpu"], 1);
+    good(&f, &["nodecpumap"], "CPUs present:   4\nCPUs online:    3\nCPU map:        y-yy\n\n");
+    good(&f, &["nodecpumap", "--pretty"], "CPUs present:   4\nCPUs online:    3\nCPU map:        0,2-3\n\n");
+    good(
+        &f,
+        &["nodememstats"],
+        "total  :                 3072 KiB\nfree   :                 2048 KiB\nbuffers:                    1 KiB\n\
+         cached :                   20 KiB\n\n",
+    );
+    good(
+        &f,
+        &["nodememstats", "--cell", "1"],
+        "total  :                 1536 KiB\nfree   :                 2048 KiB\n\n",
+    );
+    bad(
+        &f,
+        &["nodememstats", "2"],
+        "error: Unable to get number of memory stats\nerror: the host has no NUMA node 2\n",
+    );
+    good(&f, &["freecell"], "Total: 2048 KiB\n\n");
+    good(&f, &["freecell", "1"], "1: 2048 KiB\n\n");
+    good(
+        &f,
+        &["freecell", "--all"],
+        "    0:       1024 KiB\n    1:       2048 KiB\n--------------------\nTotal:       3072 KiB\n\n",
+    );
+    bad(&f, &["freecell", "--all", "0"], "error: Options --all and --cellno are mutually exclusive\n");
+    good(&f, &["-r", "-q", "freecell", "0"], "0: 1024 KiB\n");
+}
+
+#[test]
+fn sources_of_interfaces_are_completed() {
+    let f = Fake::start();
+    let of = |kind: &str| {
+        let (_, out, _) = run(&f, &["complete", "--", "attach-interface", "web", kind, ""]);
+        out
+    };
+    assert_eq!(of("bridge"), "br0\n");
+    assert_eq!(of("direct"), "br0\neth1\n");
+    assert_eq!(of("ethernet"), "");
+}
+
+#[test]
 fn json() {
     let f = Fake::start();
     let get = |words: &[&str]| -> serde_json::Value {

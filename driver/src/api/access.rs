@@ -33,6 +33,11 @@ pub fn needed(method: Method) -> Role {
             | Node::GetHostname
             | Node::GetCapabilities
             | Node::GetMemoryParameters
+            | Node::GetCpuTimes
+            | Node::GetCpuMap
+            | Node::GetMemoryFigures
+            | Node::GetCells
+            | Node::ListInterfaces
             | Node::GetRole
             | Node::RestrictToReading => Role::Reader,
             // Serial numbers of the machine, which the kernel shows to root alone.

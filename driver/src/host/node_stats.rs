@@ -68,6 +68,13 @@ pub fn cpu_map() -> Vec<bool> {
     (0..count).map(|n| online.contains(&n)).collect()
 }
 
+/// The numbers of the NUMA nodes; just 0 where the kernel knows none.
+pub fn cells() -> Vec<u32> {
+    let text = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+    let found = super::node::list(text.trim());
+    if found.is_empty() { vec![0] } else { found }
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -91,6 +98,7 @@ mod test {
     #[test]
     fn this_machine_has_a_processor_and_memory() {
         assert!(cpu_map().contains(&true));
+        assert!(!cells().is_empty());
         assert!(cpu(None).is_some() && memory(None).is_some_and(|m| m["total"] > 0));
     }
 }

@@ -71,6 +71,55 @@ pub struct MemoryParameters {
     pub full_scans: i64,
 }
 
+/// Time of a processor of the host, or of all together, in nanoseconds since the host started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CpuTimes {
+    /// In programs.
+    #[serde(rename = "userNSec")]
+    pub user_n_sec: i64,
+    /// In the kernel, interrupts included.
+    #[serde(rename = "kernelNSec")]
+    pub kernel_n_sec: i64,
+    /// With nothing to do.
+    #[serde(rename = "idleNSec")]
+    pub idle_n_sec: i64,
+    /// With nothing to do but to wait for disks.
+    #[serde(rename = "ioWaitNSec")]
+    pub io_wait_n_sec: i64,
+}
+
+/// Memory of the host, or of a NUMA node of it, in KiB.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryFigures {
+    /// `totalKiB`.
+    #[serde(rename = "totalKiB")]
+    pub total_ki_b: i64,
+    /// That nothing uses.
+    #[serde(rename = "freeKiB")]
+    pub free_ki_b: i64,
+    /// Of block devices' caches; null of a NUMA node.
+    #[serde(rename = "buffersKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffers_ki_b: Option<i64>,
+    /// Of files' caches; null of a NUMA node.
+    #[serde(rename = "cachedKiB")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_ki_b: Option<i64>,
+}
+
+/// An interface of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostInterface {
+    /// `name`.
+    pub name: String,
+    /// Whether interfaces can be put into it.
+    #[serde(rename = "isBridge")]
+    pub is_bridge: bool,
+    /// Whether it is in a bridge, or belongs to another interface in some other way.
+    #[serde(rename = "isTaken")]
+    pub is_taken: bool,
+}
+
 /// What this connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
@@ -198,6 +247,114 @@ pub struct GetSysinfoOut {
     pub xml: String,
 }
 
+/// Parameters of `GetCpuTimes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetCpuTimesIn {
+    /// `cpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<i64>,
+}
+
+impl Parameters for GetCpuTimesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self { cpu: crate::wire::take_optional(&mut members, "cpu")? };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetCpuTimes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetCpuTimesOut {
+    /// `times`.
+    pub times: CpuTimes,
+}
+
+/// Parameters of `GetCpuMap`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetCpuMapIn {}
+
+impl Parameters for GetCpuMapIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetCpuMap`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetCpuMapOut {
+    /// `online`.
+    pub online: Vec<bool>,
+}
+
+/// Parameters of `GetMemoryFigures`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetMemoryFiguresIn {
+    /// `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<i64>,
+}
+
+impl Parameters for GetMemoryFiguresIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let mut members = crate::wire::members(value)?;
+        let taken = Self { cell: crate::wire::take_optional(&mut members, "cell")? };
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetMemoryFigures`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetMemoryFiguresOut {
+    /// `memory`.
+    pub memory: MemoryFigures,
+}
+
+/// Parameters of `GetCells`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct GetCellsIn {}
+
+impl Parameters for GetCellsIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `GetCells`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetCellsOut {
+    /// `cells`.
+    pub cells: Vec<i64>,
+}
+
+/// Parameters of `ListInterfaces`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ListInterfacesIn {}
+
+impl Parameters for ListInterfacesIn {
+    fn from_value(value: Option<Value>) -> Result<Self, BadParameter> {
+        let members = crate::wire::members(value)?;
+        let taken = Self {};
+        finish(members)?;
+        Ok(taken)
+    }
+}
+
+/// Answer of `ListInterfaces`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListInterfacesOut {
+    /// `interfaces`.
+    pub interfaces: Vec<HostInterface>,
+}
+
 /// Parameters of `GetMemoryParameters`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct GetMemoryParametersIn {}
@@ -303,6 +460,16 @@ pub enum Method {
     /// What the firmware says about the machine, in libvirt's form <sysinfo type='smbios'>. Serial numbers are in it, which the
     /// kernel shows to root alone: so it is for administrators.
     GetSysinfo,
+    /// Time of one processor by its number, or of all. NotAvailable where that one is not online.
+    GetCpuTimes,
+    /// Which processors are online, by their numbers, up to the last that the host has.
+    GetCpuMap,
+    /// Memory of one NUMA node by its number, or of the host. NotAvailable where there is no such node.
+    GetMemoryFigures,
+    /// The numbers of the NUMA nodes; just 0 where the kernel knows none.
+    GetCells,
+    /// Interfaces of the daemon's network namespace by name, without the loopback; of very many not all.
+    ListInterfaces,
     /// How equal pages of memory are merged.
     GetMemoryParameters,
     /// Changes how equal pages of memory are merged; what is null stays. All of it is changed, or nothing.
@@ -321,6 +488,11 @@ impl Method {
         Self::GetHostname,
         Self::GetCapabilities,
         Self::GetSysinfo,
+        Self::GetCpuTimes,
+        Self::GetCpuMap,
+        Self::GetMemoryFigures,
+        Self::GetCells,
+        Self::ListInterfaces,
         Self::GetMemoryParameters,
         Self::SetMemoryParameters,
         Self::GetRole,
@@ -335,6 +507,11 @@ impl Method {
             Self::GetHostname => "io.berth.Node.GetHostname",
             Self::GetCapabilities => "io.berth.Node.GetCapabilities",
             Self::GetSysinfo => "io.berth.Node.GetSysinfo",
+            Self::GetCpuTimes => "io.berth.Node.GetCpuTimes",
+            Self::GetCpuMap => "io.berth.Node.GetCpuMap",
+            Self::GetMemoryFigures => "io.berth.Node.GetMemoryFigures",
+            Self::GetCells => "io.berth.Node.GetCells",
+            Self::ListInterfaces => "io.berth.Node.ListInterfaces",
             Self::GetMemoryParameters => "io.berth.Node.GetMemoryParameters",
             Self::SetMemoryParameters => "io.berth.Node.SetMemoryParameters",
             Self::GetRole => "io.berth.Node.GetRole",

@@ -70,7 +70,8 @@ pub static TTYCONSOLE: Command = Command::new("ttyconsole", Group::Domain, "tty 
     .options(&[Opt::domain()])
     .json("tty");
 
-fn ask<In: Serialize, Out: DeserializeOwned>(
+/// Asks the daemon about the host.
+pub fn ask<In: Serialize, Out: DeserializeOwned>(
     session: &mut Session,
     method: Method,
     parameters: &In,

@@ -30,6 +30,7 @@ pub mod memory;
 pub mod metadata;
 pub mod net;
 pub mod nic;
+pub mod node;
 pub mod pause;
 pub mod ready;
 pub mod resources;
@@ -116,9 +117,13 @@ pub static ALL: &[&Command] = &[
     &net::info::UUID,
     // Host and Hypervisor
     &host::CAPABILITIES,
+    &node::FREECELL,
     &host::HOSTNAME,
     &host::NODE_MEMORY_TUNE,
+    &node::NODECPUMAP,
+    &node::NODECPUSTATS,
     &host::NODEINFO,
+    &node::NODEMEMSTATS,
     &host::SYSINFO,
     &host::URI,
     &host::VERSION,

@@ -27,6 +27,8 @@ pub struct State {
     pub obedient: bool,
     /// The next time that it is away.
     pub away: Option<Away>,
+    /// How often it was asked for times of processors.
+    pub looks: u32,
     connections: Vec<UnixStream>,
 }
 
@@ -159,7 +161,8 @@ fn serve(mut stream: UnixStream, state: &Arc<Mutex<State>>, socket: &Path) {
             }
             readonly |= short == "RestrictToReading";
             let reading = short.starts_with("Get")
-                || ["List", "Subscribe", "ReadConsoleLog", "RestrictToReading"].contains(&short.as_str());
+                || ["List", "ListInterfaces", "Subscribe", "ReadConsoleLog", "RestrictToReading"]
+                    .contains(&short.as_str());
             let answer = if readonly && !reading {
                 Err(("org.varlink.service.PermissionDenied", json!({})))
             } else {
@@ -264,6 +267,31 @@ fn answer(method: &str, parameters: &Value, more: bool, state: &mut State) -> An
         "GetVersion" => Ok(vec![json!({"version": "0.1.0", "kernelRelease": "6.1.0-18-amd64"})]),
         "GetHostname" => Ok(vec![json!({"hostname": "host"})]),
         "GetCapabilities" => Ok(vec![json!({"xml": "<capabilities/>\n"})]),
+        "GetCpuTimes" if parameters["cpu"].as_i64().is_some_and(|n| n > 1) => {
+            Err(error("io.berth.Node.NotAvailable", "the host has no CPU 2 that is online"))
+        }
+        "GetCpuTimes" => {
+            // Every second time something has passed since the time before.
+            state.looks += 1;
+            let (work, idle) = if state.looks.is_multiple_of(2) { (75, 100) } else { (0, 0) };
+            Ok(vec![
+                json!({"times": {"userNSec": 9_797_400_000_i64 + work, "kernelNSec": 34_678_723_400_000_i64,
+                "idleNSec": 87_264_900_000_i64 + idle, "ioWaitNSec": 763_600_000}}),
+            ])
+        }
+        "GetCpuMap" => Ok(vec![json!({"online": [true, false, true, true]})]),
+        "GetMemoryFigures" => match parameters["cell"].as_i64() {
+            None => Ok(vec![
+                json!({"memory": {"totalKiB": 3072, "freeKiB": 2048, "buffersKiB": 1, "cachedKiB": 20}}),
+            ]),
+            Some(n @ 0..2) => Ok(vec![json!({"memory": {"totalKiB": 1536, "freeKiB": 1024 * (n + 1)}})]),
+            Some(_) => Err(error("io.berth.Node.NotAvailable", "the host has no NUMA node 2")),
+        },
+        "GetCells" => Ok(vec![json!({"cells": [0, 1]})]),
+        "ListInterfaces" => Ok(vec![json!({"interfaces": [
+            {"name": "br0", "isBridge": true, "isTaken": false},
+            {"name": "eth0", "isBridge": false, "isTaken": true},
+            {"name": "eth1", "isBridge": false, "isTaken": false}]})]),
         "RestrictToReading" => Ok(vec![json!({})]),
         method => {
             let at = find(parameters, state)?;

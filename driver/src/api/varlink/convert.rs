@@ -3,13 +3,14 @@
 //! Does not know where a value goes.
 
 use berth_schemas::domain::{Diagnostic, DomainStatus, DomainUsage, Event, Security};
-use berth_schemas::node::NodeInfo;
+use berth_schemas::node::{CpuTimes, MemoryFigures, NodeInfo};
 
 use crate::engine::publish::Happened;
 use crate::engine::reads::Usage;
 use crate::engine::snapshot::Snapshot;
 use crate::host::apparmor::Label;
 use crate::host::node::Node;
+use crate::host::node_stats::Figures;
 
 /// One domain. `model`: the host's security module.
 pub fn status(snapshot: &Snapshot, model: Option<&str>) -> DomainStatus {
@@ -79,6 +80,32 @@ pub fn event(from: &Happened) -> Event {
         pressure: from.pressure.clone(),
         tunables: (!from.tunables.is_empty()).then(|| from.tunables.clone()),
     }
+}
+
+/// Time of processors of the host.
+pub fn cpu_times(figures: &Figures) -> CpuTimes {
+    let of = |name| figure(figures, name).unwrap_or(0);
+    CpuTimes {
+        user_n_sec: of("user"),
+        kernel_n_sec: of("kernel"),
+        idle_n_sec: of("idle"),
+        io_wait_n_sec: of("iowait"),
+    }
+}
+
+/// Memory of the host.
+pub fn memory(figures: &Figures) -> MemoryFigures {
+    let of = |name| figure(figures, name);
+    MemoryFigures {
+        total_ki_b: of("total").unwrap_or(0),
+        free_ki_b: of("free").unwrap_or(0),
+        buffers_ki_b: of("buffers"),
+        cached_ki_b: of("cached"),
+    }
+}
+
+fn figure(figures: &Figures, name: &str) -> Option<i64> {
+    figures.get(name).map(|n| i64::try_from(*n).unwrap_or(i64::MAX))
 }
 
 /// The host. `security`: its security module.

@@ -18,6 +18,7 @@ use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, N
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use super::kernel::Kernel;
 use super::spec::Mac;
 use crate::host::process::parent;
 
@@ -43,6 +44,18 @@ fn bad(error: rtnetlink::Error) -> io::Error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other.to_string()),
     }
+}
+
+/// Interfaces of the host but for the loopback, by name: each with whether it is a bridge, and whether it belongs to another.
+pub async fn host() -> io::Result<Vec<(String, bool, bool)>> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let kernel = Kernel::open().map_err(io::Error::other)?;
+    let all = tokio::time::timeout(PATIENCE, kernel.all()).await.map_err(late)?.map_err(io::Error::other)?;
+    let others = all.into_iter().filter(|link| link.name != "lo").take(MOST);
+    let mut found: Vec<_> =
+        others.map(|link| (link.name, link.filters.is_some(), link.master.is_some())).collect();
+    found.sort();
+    Ok(found)
 }
 
 /// What the network namespace of an init has, which is the child of a controller.
