@@ -90,6 +90,30 @@ impl Drop for Session {
 }
 
 #[test]
+fn a_paused_domain_goes_on_once_its_console_is_there() {
+    let f = Fake::start();
+    let pause = |state: &str| {
+        let domains = &mut f.state.lock().expect("state").domains;
+        let web = domains.iter_mut().find(|d| d["name"] == "web").expect("web");
+        web["state"] = state.into();
+    };
+    let resumed = || {
+        let calls = f.state.lock().expect("state").calls.clone();
+        calls.iter().filter(|(method, _)| method.ends_with(".Resume")).count()
+    };
+    for (state, options, times) in
+        [("paused", &["--resume"][..], 1), ("running", &["--resume"], 1), ("paused", &[], 1)]
+    {
+        pause(state);
+        let mut s = Session::start(&f, &[&["console", "web"], options].concat());
+        s.expect("early\r\n");
+        s.type_(b"\x1d");
+        assert!(s.end().success());
+        assert_eq!(resumed(), times, "{state} {options:?}");
+    }
+}
+
+#[test]
 fn bytes_go_both_ways_until_the_escape_character() {
     let f = Fake::start();
     let mut s = Session::start(&f, &["console", "web"]);

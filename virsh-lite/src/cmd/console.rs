@@ -10,6 +10,7 @@ use berth_schemas::domain::{
     ResizeConsoleIn, ResizeConsoleOut, State,
 };
 
+use crate::cmd::pause;
 use crate::connect::{self, Address};
 use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
@@ -30,6 +31,7 @@ pub static CONSOLE: Command = Command::new("console", Group::Domain, "connect to
         Opt::text("devname", "which console: console0, console1, ...").positional().from(Values::Consoles),
         Opt::flag("force", "take the right to write from the session that has it"),
         Opt::flag("safe", "accepted; sessions never mix what they write"),
+        Opt::flag("resume", "resume a paused domain after connecting to its console"),
         Opt::flag("view", "only read"),
         Opt::flag("log", "print what the console has shown so far, also of a domain that is shut off"),
     ]);
@@ -39,11 +41,13 @@ pub static CONSOLE: Command = Command::new("console", Group::Domain, "connect to
 pub struct Wishes {
     device: Option<String>,
     mode: Option<ConsoleMode>,
+    resume: bool,
 }
 
 fn console(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     args.exclusive("force", "view")?;
+    args.exclusive("log", "resume")?;
     let device = args.text("devname").map(str::to_owned);
     if args.has("log") {
         return log(session, &domain, device);
@@ -53,12 +57,13 @@ fn console(session: &mut Session, args: &Args) -> Result<(), Failure> {
         (_, true) => Some(ConsoleMode::View),
         _ => None,
     };
-    attach(session, &domain, &Wishes { device, mode })
+    attach(session, &domain, &Wishes { device, mode, resume: args.has("resume") })
 }
 
 /// Connects this terminal to a console.
 pub fn attach(session: &mut Session, domain: &DomainRef, wishes: &Wishes) -> Result<(), Failure> {
-    if session.status(domain)?.state == State::Shutoff {
+    let state = session.status(domain)?.state;
+    if state == State::Shutoff {
         return Err(Failure::line("The domain is not running"));
     }
     if !terminal::is_terminal() {
@@ -85,6 +90,9 @@ pub fn attach(session: &mut Session, domain: &DomainRef, wishes: &Wishes) -> Res
             )
         })?;
     announce(session, domain, &out, wishes);
+    if wishes.resume && state == State::Paused {
+        pause::let_go(session, domain)?;
+    }
     let failed = |error| Failure::line(format!("console of domain '{}': {error}", domain.name));
     let signals = relay::signals().map_err(failed)?;
     let resizer = resizer(session.address()?, session.options.clone(), domain.clone(), &out);

@@ -7,7 +7,7 @@ use berth_schemas::domain::{Method, ResumeIn, ResumeOut, SuspendIn, SuspendOut};
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
-use crate::session::Session;
+use crate::session::{DomainRef, Session};
 
 /// `suspend`
 pub static SUSPEND: Command = Command::new("suspend", Group::Domain, "suspend a domain", suspend)
@@ -36,11 +36,16 @@ fn suspend(session: &mut Session, args: &Args) -> Result<(), Failure> {
 
 fn resume(session: &mut Session, args: &Args) -> Result<(), Failure> {
     session.each_domain(args, |session, domain| {
-        let ask = ResumeIn { name: Some(domain.name.clone()), uuid: domain.uuid.clone(), id: None };
-        let what = format!("Failed to resume domain '{}'", domain.name);
-        let result = session.call::<_, ResumeOut>(Method::Resume, &ask);
-        result.map_err(|e| session.failure(&what, domain, &e))?;
+        let_go(session, domain)?;
         session.out.extra(&format!("Domain '{}' resumed\n", domain.name));
         Ok(())
     })
+}
+
+/// Lets the processes of a suspended domain go on, and says nothing.
+pub fn let_go(session: &mut Session, domain: &DomainRef) -> Result<(), Failure> {
+    let ask = ResumeIn { name: Some(domain.name.clone()), uuid: domain.uuid.clone(), id: None };
+    let what = format!("Failed to resume domain '{}'", domain.name);
+    let result = session.call::<_, ResumeOut>(Method::Resume, &ask);
+    result.map(drop).map_err(|e| session.failure(&what, domain, &e))
 }
