@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod absent;
 mod again;
 mod bash;
 pub mod client;

@@ -2,6 +2,7 @@
 //!
 //! Pure: knows the command table and nothing of sessions, files or the daemon.
 
+use crate::absent;
 use crate::cmd;
 use crate::error::Failure;
 use crate::grammar::{Command, Kind, Opt};
@@ -276,28 +277,13 @@ fn check_required(call: &Call) -> Result<(), Failure> {
 fn unknown(name: &str) -> Failure {
     let names = cmd::visible().map(|c| c.name);
     let failure = Failure::line(format!("unknown command: '{name}'"));
-    if is_virsh_only(name) {
-        return failure.hint("virsh has this command, but Berth does not");
+    if let Some(instead) = absent::instead(name) {
+        return failure.hint(instead);
     }
     match nearest(name, names) {
         Some(near) => failure.hint(format!("did you mean '{near}'?")),
         None => failure,
     }
-}
-
-/// Beginnings of commands that virsh has for things that Berth does not do.
-#[rustfmt::skip]
-const VIRSH_ONLY: &[&str] = &[
-    "attach-", "backup-", "blkdeviotune", "block", "change-media", "checkpoint-", "cpu-", "detach-",
-    "domblk", "domcapabilities", "domdisplay", "domfs", "domhostname", "domif", "domjob", "dompm",
-    "domrename", "domtime", "domxml-", "emulatorpin", "freecell", "freepages", "guest", "iface-",
-    "inject-nmi", "iothread", "lxc-enter-namespace", "managedsave", "maxvcpus", "migrate", "net-desc", "net-metadata", "net-port-", "node-", "nodecpu", "nodedev-", "nodemem", "nodesuspend",
-    "nwfilter-", "perf", "pool-", "qemu-", "reset", "restore", "save", "screenshot", "secret-",
-    "send-", "set-", "setvcpu", "snapshot-", "sysinfo", "update-", "vcpu", "vncdisplay", "vol-",
-];
-
-fn is_virsh_only(name: &str) -> bool {
-    VIRSH_ONLY.iter().any(|start| name.starts_with(start))
 }
 
 fn no_option(command: &Command, name: &str) -> Failure {
@@ -439,8 +425,9 @@ mod test {
             "error: command 'list' doesn't support option --al\nhint: did you mean --all?\n"
         );
         assert_eq!(
-            error("snapshot-list x"),
-            "error: unknown command: 'snapshot-list'\nhint: virsh has this command, but Berth does not\n"
+            error("pool-list x"),
+            "error: unknown command: 'pool-list'\nhint: Berth has no storage pools: a domain's document names folders, devices and \
+             images by their paths\n"
         );
         assert_eq!(error("dumpxmk x"), "error: unknown command: 'dumpxmk'\nhint: did you mean 'dumpxml'?\n");
         assert_eq!(nearest("xyzzy", ["list", "start"].into_iter()), None);

@@ -2,6 +2,7 @@
 //!
 //! Everything here is written from the command table.
 
+use crate::absent;
 use crate::cmd;
 use crate::error::Failure;
 use crate::grammar::{Command, Group, Opt, Values};
@@ -32,7 +33,10 @@ pub fn page(about: Option<&str>) -> Result<String, Failure> {
     }
     match Group::ALL.iter().find(|g| g.keyword() == word) {
         Some(group) => Ok(of_group(*group, ":")),
-        None => Err(Failure::line(format!("command or command group '{word}' doesn't exist"))),
+        None => {
+            let failure = Failure::line(format!("command or command group '{word}' doesn't exist"));
+            Err(absent::instead(word).into_iter().fold(failure, Failure::hint))
+        }
     }
 }
 
