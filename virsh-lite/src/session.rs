@@ -87,7 +87,8 @@ impl Session {
         if let Err(failure) = &result {
             self.out.fail(failure);
         }
-        if !matches!(call.command.name, "quit" | "exit") && !call.command.hidden && !self.exact {
+        let quits = matches!(call.command.name, "quit" | "exit") && !call.help;
+        if !quits && !call.command.hidden && !self.exact {
             if self.options.timing {
                 self.out.print(&format!("\n(Time: {:.3} ms)\n\n", start.elapsed().as_secs_f64() * 1e3));
             } else if !self.json || call.command.json.is_none() {

@@ -22,7 +22,8 @@ const LINES: &[&str] = &[
     "start nosuch", "edit nosuch", "desc nosuch", "ttyconsole nosuch", "autostart nosuch --disable", "destroy nosuch",
     "domid_nosuch;_echo_hi", "echo_a;echo_b", "echo_a;;echo_b;", "-q;list", "shutdown nosuch --mode foo",
     "list --table --uuid", "list --name --table", "desc nosuch --current --live", "connect --readonly x y", "undefine",
-    "-r -q quit", "-rq quit",
+    "-r -q quit", "-rq quit", "quit --help", "exit --help", "nodecpustats", "nodecpustats --cpu x", "nodecpustats --cpu=-2",
+    "nodememstats --cell=-2", "freecell --all 0", "freecell --cellno", "nodecpumap x",
 ];
 
 /// Exit code, output, and errors without hints.

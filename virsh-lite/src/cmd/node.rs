@@ -92,12 +92,14 @@ fn ranges(numbers: &[usize]) -> String {
     text
 }
 
-/// The value of an option where -1 stands for the whole host.
-fn place(args: &Args, option: &str) -> Result<Option<i64>, Failure> {
+/// The value of an option where -1 stands for the whole host. `what` cannot be done, and this is libvirt's `parameter`, if it
+/// is less.
+fn place(args: &Args, option: &str, what: &str, parameter: &str) -> Result<Option<i64>, Failure> {
     let Some(text) = args.text(option) else { return Ok(None) };
     match number(text, option)? {
         -1 => Ok(None),
         n if u32::try_from(n).is_ok() => Ok(Some(n)),
+        ..-1 => Err(Failure::because(what, format!("{parameter} only accepts -1 as a negative value"))),
         _ => Err(Failure::line(format!(
             "Numeric value '{text}' for <{option}> option is malformed or out of range"
         ))),
@@ -105,9 +107,9 @@ fn place(args: &Args, option: &str) -> Result<Option<i64>, Failure> {
 }
 
 fn cpu_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let cpu = place(args, "cpu")?;
+    let what = "Unable to get number of cpu stats";
+    let cpu = place(args, "cpu", what, "cpuNum in virNodeGetCPUStats")?;
     let look = |session: &mut Session| {
-        let what = "Unable to get number of cpu stats";
         ask::<_, GetCpuTimesOut>(session, Method::GetCpuTimes, &GetCpuTimesIn { cpu }, what)
             .map(|out| out.times)
     };
@@ -163,8 +165,9 @@ fn memory(session: &mut Session, cell: Option<i64>, what: &str) -> Result<GetMem
 }
 
 fn memory_stats(session: &mut Session, args: &Args) -> Result<(), Failure> {
-    let cell = place(args, "cell")?;
-    let now = memory(session, cell, "Unable to get number of memory stats")?.memory;
+    let what = "Unable to get number of memory stats";
+    let cell = place(args, "cell", what, "cellNum in virNodeGetMemoryStats")?;
+    let now = memory(session, cell, what)?.memory;
     if session.json {
         session.out.json(&now);
         return Ok(());
