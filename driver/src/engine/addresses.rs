@@ -7,8 +7,8 @@ use berth_schemas::domain::{AddressSource, HostnameSource, InterfaceAddress, Int
 use crate::engine::Engine;
 use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
-use crate::host::links::look;
 use crate::host::links::spec::{mac, mac_text};
+use crate::host::links::{Link, look};
 use crate::network::{NetworkRef, Networks};
 
 impl Engine {
@@ -80,11 +80,17 @@ async fn inside(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
     Ok(seen.into_iter().map(one).collect())
 }
 
+/// The name on the host, as lists of interfaces show it: '-' of a macvlan that the document gives none.
+fn shown_end(run: &Run, link: &Link) -> String {
+    let given = || run.live.devices.interfaces.iter().find(|i| i.mac == link.mac)?.target.as_deref();
+    run.host_end(link).or_else(given).unwrap_or("-").to_owned()
+}
+
 async fn neighbours(run: &Run) -> std::io::Result<Vec<InterfaceAddresses>> {
     let wanted: Vec<_> = run.links.iter().map(|l| mac(&l.mac)).collect();
     let heard = look::neighbours(&wanted).await?;
-    let one = |(link, number): (&crate::host::links::Link, &[u8; 6])| InterfaceAddresses {
-        name: link.host.clone(),
+    let one = |(link, number): (&Link, &[u8; 6])| InterfaceAddresses {
+        name: shown_end(run, link),
         mac: Some(link.mac.clone()),
         // A neighbour tells nothing of its network.
         addresses: heard.iter().filter(|(m, _)| m == number).map(|(_, ip)| address(&(*ip, 0))).collect(),
@@ -103,7 +109,7 @@ async fn leased(networks: &Networks, run: &Run) -> Vec<InterfaceAddresses> {
         let Ok(leases) = networks.leases_of(&reference, Some(&link.mac)).await else { continue };
         let addresses: Vec<_> = leases.iter().map(|l| address(&(l.ip, network.prefix_of(l.ip)))).collect();
         if !addresses.is_empty() {
-            let (name, mac) = (link.host.clone(), Some(link.mac.clone()));
+            let (name, mac) = (shown_end(run, link), Some(link.mac.clone()));
             all.push(InterfaceAddresses { name, mac, addresses });
         }
     }

@@ -957,7 +957,7 @@ pub struct InterfaceAddress {
 /// An interface with its addresses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceAddresses {
-    /// `name`.
+    /// Inside for the container's own, else on the host; '-' of a macvlan, of which the host has none.
     pub name: String,
     /// Null if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -262,6 +262,16 @@ fn macvlans() -> Outcome {
                     lan.daemon.ok(&[command, "t-mv2", word])?;
                 }
             }
+            // What the host has heard of it, also where another interface of the host has such a name.
+            let address = "10.78.0.3 lladdr 52:54:00:78:00:03 dev tout0";
+            ip(&format!("neigh replace {address} nud permanent"))?;
+            for words in [&[][..], &["--interface", "52:54:00:78:00:03"]] {
+                let ask = [&["domifaddr", "t-mv2", "--source", "arp"][..], words].concat();
+                let text = lan.daemon.ok(&ask)?;
+                let row = text.lines().find(|l| l.contains("10.78.0.3")).unwrap_or_default();
+                ensure!(row.starts_with(" -  ") && !text.contains("macvlan"), "{text}");
+            }
+            ip("neigh del 10.78.0.3 dev tout0")?;
             let error = lan.daemon.virsh(&["domifstat", "t-mv2", "macvlan0"])?.fails()?;
             ensure!(error.contains("the domain has no interface 'macvlan0'"), "{error}");
             lan.inside("t-mv2", "ip link set wan0 down name other0")?;

@@ -24,7 +24,7 @@ pub static DOMIFADDR: Command = Command::new(
 )
 .options(&[
     Opt::domain(),
-    Opt::text("interface", "only that interface: inside for guest, else on the host")
+    Opt::text("interface", "only that interface: its name inside for guest, else on the host, or its hardware address")
         .positional()
         .from(Values::InterfaceNames),
     Opt::flag("full", "the name of the interface in every line"),
@@ -54,7 +54,7 @@ fn domifaddr(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
     };
     if let Some(name) = args.text("interface") {
-        found.retain(|i| i.name == name);
+        found.retain(|i| i.name == name || i.mac.as_ref().is_some_and(|mac| mac.eq_ignore_ascii_case(name)));
     }
     if session.json {
         session.out.json(&found);
