@@ -125,14 +125,9 @@ async fn take(
             borrow(engine, owner, name_of(lent)).await?;
         }
         let done = ask(engine, owner, step).await;
-        if let (Step::Replace(_), Ok(())) = (step, &done)
-            && let Err(e) = engine.rename_borrowed(owner.uuid, name_of(lent)).await
-        {
-            tracing::warn!(
-                "domain '{}': what is known of '{}' is not up to date: {e}",
-                owner.name,
-                lent.name
-            );
+        killpoint::reached("plug-asked");
+        if let (Step::Replace(_), Ok(())) = (step, &done) {
+            engine.note_renamed(owner, name_of(lent)).await;
         }
         if matches!((step, done.is_ok()), (Step::Attach(_), false) | (Step::Detach(_), true)) {
             engine.give_back(owner.uuid, owner.name, Some(&lent.name)).await;
@@ -184,7 +179,7 @@ async fn take(
 }
 
 /// What an interface of the host is called on either side.
-fn name_of(lent: &PlanHostInterface) -> LentName {
+pub fn name_of(lent: &PlanHostInterface) -> LentName {
     LentName { host: lent.name.clone(), inside: lent.inside.as_ref().unwrap_or(&lent.name).clone() }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+use crate::container::links::Owner;
 use crate::engine::Engine;
 use crate::engine::publish::blocking;
 use crate::engine::record;
@@ -83,16 +84,18 @@ impl Engine {
     }
 
     /// Remembers under which name a domain has an interface from now on.
-    pub async fn rename_borrowed(&self, domain: Uuid, lent: LentName) -> io::Result<()> {
+    pub async fn note_renamed(&self, owner: Owner<'_>, lent: LentName) {
         let _turn = self.borrowing.turn.lock().await;
-        let path = self.borrowed_file(domain);
-        blocking(move || {
+        let (path, host) = (self.borrowed_file(owner.uuid), lent.host.clone());
+        let noted = blocking(move || {
             let mut all = read(&path);
             let Some(one) = all.iter_mut().find(|one| one.name == lent.host) else { return Ok(()) };
             one.inside = Some(lent.inside).filter(|inside| *inside != lent.host);
             write(&path, &all)
-        })
-        .await
+        });
+        if let Err(e) = noted.await {
+            tracing::warn!("domain '{}': what is known of '{host}' is not up to date: {e}", owner.name);
+        }
     }
 
     /// Keeps a domain's network namespace from going with its last process.

@@ -38,9 +38,14 @@ impl Engine {
         {
             self.give_back(record.uuid, &record.name, Some(&lent.name)).await;
         }
-        let Some(link) = pending.step.item().link() else { return };
         let name = record.name.clone();
         let owner = Owner { name: &name, uuid: record.uuid, domain: None };
+        if let (Item::HostInterface(lent), Step::Replace(_), true) =
+            (pending.step.item(), &pending.step, done)
+        {
+            self.note_renamed(owner, plug::name_of(lent)).await;
+        }
+        let Some(link) = pending.step.item().link() else { return };
         let mut link = link.clone();
         match (&pending.step, done, links::interface_of(live, &link.mac)) {
             (Step::Attach(_), false, _) | (Step::Detach(_), true, _) => {

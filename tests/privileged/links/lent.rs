@@ -29,6 +29,8 @@ pub const TESTS: &[Test] = &[
     ("lent::who_has_an_interface_is_named", || in_own_network(of_another)),
     ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
     ("lent::a_controller_killed_on_the_way_back_loses_nothing", || in_own_network(killed_at_the_end)),
+    ("lent::a_daemon_killed_during_a_change_loses_nothing", || in_own_network(killed_changing)),
+    ("lent::guests_exchange_interfaces", || in_own_network(exchanged)),
     ("lent::what_cannot_be_given_back_is_said", || in_own_network(taken)),
     ("lent::the_end_of_another_domain_is_nobody_elses", || in_own_network(end_of_another)),
 ];
@@ -624,6 +626,117 @@ fn killed() -> Outcome {
             ensure_eq!(settings_of("hd0")?, settings, "{what}");
             lan.define("t-lkill", &element("hd0"))?;
         }
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    Ok(())
+}
+
+/// One that only its name tells, and one of a pair with addresses: the daemon is killed at each step of a change, and
+/// afterwards the controller.
+fn killed_changing() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    ip("link add hd1 link hdp type macvlan")?;
+    ip("link set hd1 mtu 1234")?;
+    let all = || Ok::<_, String>((settings_of("hd0")?, addressing_of("hd0")?, settings_of("hd1")?));
+    let before: Result<_, String> = all();
+    ensure!(before.is_ok(), "{before:?}");
+    let named = |name: &str, guest: &str| {
+        element(name).replace(
+            "</hostdev>",
+            &format!("<guest dev='{guest}'/><ip address='192.0.2.5' family='ipv4' prefix='25'/></hostdev>"),
+        )
+    };
+    let again = |lan: &mut Lan, step: Option<&str>| -> Outcome {
+        lan.daemon.kill();
+        let environment: Vec<(&str, &str)> = step.iter().map(|s| ("BERTH_KILL_AT", *s)).collect();
+        lan.daemon.set_environment(&environment);
+        lan.daemon.launch()
+    };
+    lan.define("t-lchange", "")?;
+    for name in ["hd0", "hd1"] {
+        for command in ["attach-device", "update-device", "detach-device"] {
+            for step in ["plugging", "plug-asked", "plugged"] {
+                let what = format!("{command} of {name}, killed at '{step}'");
+                lan.daemon.ok(&["start", "t-lchange"])?;
+                if command != "attach-device" {
+                    lan.plug("attach-device", "t-lchange", &named(name, "wan"), &["--live"])?.ok()?;
+                }
+                again(&mut lan, Some(&format!("daemon:{step}")))?;
+                let guest = if command == "update-device" { "dmz" } else { "wan" };
+                let printed = lan.plug(command, "t-lchange", &named(name, guest), &["--live"])?;
+                ensure!(printed.status != 0, "not killed: {what}");
+                lan.daemon.wait_dead(5)?;
+                again(&mut lan, None)?;
+                let live = lan.daemon.ok(&["dumpxml", "t-lchange"])?.contains(&format!("{name}</interface>"));
+                ensure_eq!(live, ip(&format!("link show dev {name}")).is_err(), "{what}: the document");
+                run(&format!("kill -9 {}", lan.daemon.pid_of("t-lchange", "id")?))?;
+                lan.daemon.wait_state("t-lchange", "shut off (crashed)", 5)?;
+                ensure_eq!(all(), before, "{what}: {:?} {}", warnings(&lan), log(&lan, "t-lchange"));
+            }
+        }
+    }
+    ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
+    let known = lan.daemon.root().join("run/berth/borrowed");
+    let left = fs::read_dir(known).map_err(|e| e.to_string())?.count();
+    ensure_eq!(left, 0, "what is known of interfaces that are lent");
+    Ok(())
+}
+
+/// Two guests that run give each other their interfaces; one is paused and destroyed, the other restarted from inside and
+/// killed, and each interface is what it was. Other interfaces with limits, addresses and routes stand beside them.
+fn exchanged() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    furnish()?;
+    ip("link add he0 type veth peer name hep")?;
+    ip("link set hep up")?;
+    ip("link set he0 mtu 1280 up")?;
+    ip("addr add 192.0.7.1/24 dev he0")?;
+    ip("route add 192.0.8.0/24 via 192.0.7.9 dev he0")?;
+    let all = || {
+        let settings = (settings_of("hd0")?, settings_of("he0")?);
+        Ok::<_, String>((settings, addressing_of("hd0")?, addressing_of("he0")?))
+    };
+    let before: Result<_, String> = all();
+    ensure!(before.is_ok(), "{before:?}");
+    let named = |name: &str, number: u8| {
+        let inner = format!(
+            "<guest dev='lan'/><ip address='203.0.113.{number}' family='ipv4' prefix='24'/>
+             <route family='ipv4' address='0.0.0.0' prefix='0' gateway='203.0.113.254'/></hostdev>"
+        );
+        element(name).replace("</hostdev>", &inner)
+    };
+    let limits = "<bandwidth><inbound average='4096'/><outbound average='4096'/></bandwidth>";
+    for restarted in [false, true] {
+        lan.start("t-lex1", &format!("{}{}", named("hd0", 1), super::bridged(2, limits)))?;
+        lan.start("t-lex2", &format!("{}{}", named("he0", 2), super::bridged(3, limits)))?;
+        for name in ["t-lex1", "t-lex2"] {
+            lan.inside(name, "ip link set lan down")?;
+            lan.inside(name, "ip link set lan mtu 1290 name odd")?;
+        }
+        if restarted {
+            lan.daemon.kill();
+            lan.daemon.launch()?;
+        }
+        lan.plug("detach-device", "t-lex1", &named("hd0", 1), &["--live"])?.ok()?;
+        lan.plug("detach-device", "t-lex2", &named("he0", 2), &["--live"])?.ok()?;
+        ensure_eq!(all(), before, "between, restarted: {restarted}: {:?}", warnings(&lan));
+        lan.plug("attach-device", "t-lex1", &named("he0", 1), &["--live"])?.ok()?;
+        lan.plug("attach-device", "t-lex2", &named("hd0", 2), &["--live"])?.ok()?;
+        if restarted {
+            lan.daemon.kill();
+            lan.daemon.launch()?;
+        }
+        lan.inside("t-lex1", "ip link set lan down")?;
+        lan.inside("t-lex1", "ip link set lan name hd0")?;
+        lan.daemon.ok(&["suspend", "t-lex1"])?;
+        lan.daemon.ok(&["destroy", "t-lex1"])?;
+        ensure_eq!(settings_of("he0")?, before.clone()?.0.1, "paused and destroyed: {:?}", warnings(&lan));
+        run(&format!("kill -9 {}", lan.daemon.pid_of("t-lex2", "id")?))?;
+        lan.daemon.wait_state("t-lex2", "shut off (crashed)", 5)?;
+        ensure_eq!(all(), before, "at the end, restarted: {restarted}: {:?}", warnings(&lan));
     }
     ensure_eq!(warnings(&lan), Vec::<String>::new(), "the log");
     Ok(())
