@@ -529,8 +529,24 @@ fn policies() -> Outcome {
     daemon.define("t-nno", &absent)?;
     let nodes = Path::new("/sys/devices/system/node/node1023").exists();
     ensure!(!nodes, "this host has a thousand nodes");
-    // The kernel leaves out nodes that it has not, as long as one is left.
-    daemon.ok(&["start", "t-nno"])?;
+    // The kernel would leave it out, and nobody would know. Which node memory comes from is said in either case.
+    let there = fs::read_to_string("/sys/devices/system/node/has_memory").map_err(|e| e.to_string())?;
+    let there = format!(
+        "the host or the control group has no such node as 1023, there are the nodes {}",
+        there.trim()
+    );
+    let error = daemon.virsh(&["start", "t-nno"])?.fails()?;
+    ensure!(error.contains("set the memory policy for the nodes '0,1023' of <numatune>"), "{error}");
+    ensure!(error.contains(&there), "{error}");
+    let strict = "<numatune><memory mode='strict' nodeset='0,1023'/></numatune>";
+    daemon.define("t-nno", &document(&daemon, "t-nno", WAIT, strict, "")?)?;
+    let error = daemon.virsh(&["start", "t-nno"])?.fails()?;
+    ensure!(error.contains("cannot set <numatune>: write '0,1023' to '/sys/fs/cgroup"), "{error}");
+    ensure!(error.contains(&there), "{error}");
+    start(&daemon, "t-nno", WAIT, "<numatune><memory mode='strict' nodeset='0'/></numatune>", "")?;
+    let error = daemon.virsh(&["numatune", "t-nno", "--nodeset", "0,1023", "--live"])?.fails()?;
+    ensure!(error.contains("cannot set <numatune>: write '0,1023' to") && error.contains(&there), "{error}");
+    ensure!(daemon.ok(&["numatune", "t-nno", "--live"])?.contains("numa_nodeset   : 0\n"), "the nodes");
     daemon.ok(&["destroy", "t-nno"])?;
     let only = document(
         &daemon,

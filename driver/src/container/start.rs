@@ -377,16 +377,19 @@ impl Confined {
         let (cgroups, groups, limits) =
             (engine.cgroups.clone(), prepared.groups.clone(), prepared.limits.clone());
         let pressure = prepared.pressure;
+        let policy = prepared.plan.memory_policy.as_ref().and(prepared.domain.numatune.as_ref());
+        let policy = policy.and_then(|numa| numa.nodeset.clone());
         let member = self.record.scope.as_ref().and(self.record.process).map(|p| p.pid);
         let made = tokio::task::spawn_blocking(move || {
             cgroups.create(&groups, member).map_err(|e| Box::new(group_failure(&e)))?;
-            let limited = cgroups.limit(&groups, &limits);
-            let armed = limited.and_then(|r| Ok((r, cgroups.arm_pressure(&groups, pressure)?)));
-            armed.map_err(|e| {
-                // The groups are not yet anybody's to undo; what is left is met by the next start.
-                drop(cgroups.remove(&groups));
-                Box::new(limit_failure(&e))
-            })
+            let policy = policy.map_or(Ok(()), |nodes| check_policy(&groups, &nodes));
+            let limited = policy.and_then(|()| {
+                let armed = cgroups.limit(&groups, &limits);
+                let armed = armed.and_then(|r| Ok((r, cgroups.arm_pressure(&groups, pressure)?)));
+                armed.map_err(|e| Box::new(limit_failure(&e)))
+            });
+            // The groups are not yet anybody's to undo; what is left is met by the next start.
+            limited.inspect_err(|_| drop(cgroups.remove(&groups)))
         });
         match made.await {
             Ok(Ok((remarks, triggers))) => {
@@ -408,6 +411,13 @@ fn group_failure(error: &CgroupError) -> StepFailure {
 fn limit_failure(error: &LimitError) -> StepFailure {
     let operation = format!("set <{}>: write '{}' to", error.element, error.value);
     step_failed("limits", &operation, Some(&error.path), &error.cause)
+}
+
+/// A memory policy of processes is set by init itself, by a call that leaves out what is not there.
+fn check_policy(groups: &Groups, nodes: &str) -> Result<(), Box<StepFailure>> {
+    let Some(missing) = groups.missing_nodes(nodes) else { return Ok(()) };
+    let operation = format!("set the memory policy for the nodes '{nodes}' of <numatune>");
+    Err(Box::new(plain("limits", &operation, missing)))
 }
 
 /// Control groups are there.

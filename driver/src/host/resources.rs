@@ -93,6 +93,7 @@ impl Groups {
 
     /// Puts the limits into new groups. Answers remarks about what the host does not have.
     pub fn limit(&self, limits: &Limits, pretend: bool) -> Result<Vec<String>, LimitError> {
+        self.check_nodes(limits)?;
         let mut remarks = Vec::new();
         for (group, _, setting) in self.settings(limits) {
             if setting.is_neutral() {
@@ -135,16 +136,37 @@ impl Groups {
 
     /// The CPUs that a domain can have.
     pub fn online(&self) -> Vec<u32> {
+        let names = ["cpuset.effective_cpus", "cpuset.cpus.effective", "cpuset.cpus"];
+        self.above(names, "/sys/devices/system/cpu/online")
+    }
+
+    /// The nodes that memory of a domain can come from; none where nobody says.
+    pub fn nodes(&self) -> Vec<u32> {
+        let names = ["cpuset.effective_mems", "cpuset.mems.effective", "cpuset.mems"];
+        self.above(names, "/sys/devices/system/node/has_memory")
+    }
+
+    /// What is wrong with a set of nodes, if something is. The kernel refuses a set of a group without a reason, and leaves
+    /// out of a policy what it has not.
+    pub fn missing_nodes(&self, wanted: &str) -> Option<String> {
+        missing_nodes(&cpus::parse(wanted), &self.nodes())
+    }
+
+    /// The first set that is said above the group with the CPUs, or else by the host.
+    fn above(&self, names: [&str; 3], host: &str) -> Vec<u32> {
         let (group, _) = self.cpuset();
         let parent = group.parent().unwrap_or(group);
-        let files = [
-            parent.join("cpuset.effective_cpus"),
-            parent.join("cpuset.cpus.effective"),
-            parent.join("cpuset.cpus"),
-            PathBuf::from("/sys/devices/system/cpu/online"),
-        ];
-        let sets = files.iter().filter_map(|f| fs::read_to_string(f).ok()).map(|text| cpus::parse(&text));
-        sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default()
+        let files = names.iter().map(|name| parent.join(name)).chain([PathBuf::from(host)]);
+        let mut sets = files.filter_map(|f| fs::read_to_string(f).ok()).map(|text| cpus::parse(&text));
+        sets.find(|set| !set.is_empty()).unwrap_or_default()
+    }
+
+    /// Refuses nodes that are not there.
+    fn check_nodes(&self, limits: &Limits) -> Result<(), LimitError> {
+        let Some(wanted) = &limits.nodes else { return Ok(()) };
+        let Some(missing) = self.missing_nodes(wanted) else { return Ok(()) };
+        let path = self.cpuset().0.join("cpuset.mems");
+        Err(refused("numatune", path, wanted.clone(), io::Error::other(missing)))
     }
 
     /// The group with the CPUs, and whether that is one of version 1.
@@ -164,6 +186,9 @@ impl Groups {
         cpus: Option<&[u32]>,
         pretend: bool,
     ) -> Result<Change, LimitError> {
+        if old.nodes != new.nodes {
+            self.check_nodes(new)?;
+        }
         let mut change = Change { place: self.place(pretend), ..Change::default() };
         for step in self.steps(old, new, cpus, pretend) {
             match step.take(&change.place) {
@@ -492,6 +517,14 @@ fn refused(element: &'static str, path: PathBuf, value: String, cause: io::Error
     LimitError { element, path, value, cause }
 }
 
+fn missing_nodes(wanted: &[u32], there: &[u32]) -> Option<String> {
+    let missing: Vec<u32> = wanted.iter().copied().filter(|node| !there.contains(node)).collect();
+    (!there.is_empty() && !missing.is_empty()).then(|| {
+        let (missing, there) = (cpus::show(&missing), cpus::show(there));
+        format!("the host or the control group has no such node as {missing}, there are the nodes {there}")
+    })
+}
+
 /// The first of the files that is there; the first of all if none is.
 fn file_of(group: &Path, files: &[&str], pretend: bool) -> PathBuf {
     let there = files.iter().map(|f| group.join(f)).find(|p| !pretend && p.exists());
@@ -655,5 +688,34 @@ mod test {
         assert_eq!((read(PERIOD_FILE), read(QUOTA_FILE)), ("10000".into(), "15000".into()));
         change.undo();
         assert_eq!((read(PERIOD_FILE), read(QUOTA_FILE)), ("100000".into(), "150000".into()));
+    }
+
+    #[test]
+    fn nodes_that_are_not_there_are_refused() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let group = dir.path().join("web");
+        fs::create_dir(&group).expect("made");
+        fs::write(dir.path().join("cpuset.mems.effective"), "0,2\n").expect("written");
+        let groups = Groups {
+            unified: group.clone(),
+            limited: group.clone(),
+            legacy: Vec::new(),
+            controllers: Vec::new(),
+            memory: None,
+        };
+        let limits = |set: &str| Limits { nodes: Some(set.into()), ..Limits::default() };
+        assert_eq!(groups.missing_nodes("2"), None);
+        let why = "the host or the control group has no such node as 1,3, there are the nodes 0,2";
+        assert_eq!(groups.missing_nodes("0-3").as_deref(), Some(why));
+        let failed =
+            format!("cannot set <numatune>: write '0-3' to '{}/cpuset.mems': {why}", group.display());
+        assert_eq!(groups.limit(&limits("0-3"), true).expect_err("refused").to_string(), failed);
+        let changed = |old, new| groups.change(&limits(old), &limits(new), None, true);
+        assert_eq!(changed("0", "0-3").expect_err("refused").to_string(), failed);
+        // What was there once is not in the way of another change.
+        fs::write(group.join("cpuset.mems"), "0-3").expect("written");
+        assert!(changed("0-3", "0-3").is_ok() && changed("0-3", "0").is_ok());
+        // Where nobody says, the kernel has the last word.
+        assert_eq!(missing_nodes(&[7], &[]), None);
     }
 }
