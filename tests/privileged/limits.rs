@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("limits::dd_meets_its_throttle", throttle),
     ("limits::a_container_gets_its_number_of_cpus", cpus),
     ("limits::processes_have_theirs", processes),
+    ("limits::too_little_to_start_is_named", little),
     ("limits::memory_comes_from_nodes_as_the_document_says", policies),
     ("limits::live_changes_are_made_refused_and_kept", live),
     ("limits::its_own_group_says_what_a_container_may_use", said_inside),
@@ -29,6 +30,8 @@ pub const TESTS: &[Test] = &[
 ];
 
 const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+/// Of linux/capability.h.
+const CAP_SYS_RESOURCE: u32 = 24;
 const HOST_IDS: &str = "<b:idmap xmlns:b='urn:berth:domain:1' mode='none'/>";
 
 /// Whether the kernel mounts a tmpfs, on which the tests may be, with ids of its own: Linux 6.3.
@@ -491,6 +494,45 @@ fn processes() -> Outcome {
         let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).map_err(|e| e.to_string())?;
         ensure_eq!(score.trim(), "500", "the score");
         daemon.ok(&["destroy", name])?;
+    }
+    Ok(())
+}
+
+/// The errors that a document's limits of processes can lead to name them.
+fn little() -> Outcome {
+    let daemon = Daemon::start()?;
+    // One process is enough where no other one has to hold the ids meanwhile.
+    start(&daemon, "t-one", WAIT, "", &format!("{HOST_IDS}<b:limits pids='1'/>"))?;
+    daemon.ok(&["destroy", "t-one"])?;
+    if maps_tmpfs() {
+        daemon.define("t-one", &document(&daemon, "t-one", WAIT, "", "<b:limits pids='1'/>")?)?;
+        let error = daemon.virsh(&["start", "t-one"])?.fails()?;
+        let why = "step 'limits': cannot set <berth:limits pids>: a container with ids of its own needs 2 to start, and it \
+                   may have 1";
+        ensure!(error.contains(why), "{error}");
+        start(&daemon, "t-one", WAIT, "", "<b:limits pids='2'/>")?;
+        // What runs goes on.
+        daemon.ok(&["limits", "t-one", "--pids", "1", "--live"])?;
+        daemon.ok(&["destroy", "t-one"])?;
+    }
+    let status = fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+    let effective = u64::from_str_radix(effective.trim(), 16).map_err(|e| e.to_string())?;
+    if effective & (1 << CAP_SYS_RESOURCE) != 0 {
+        println!("we may lower scores");
+        return Ok(());
+    }
+    daemon.define("t-one", &document(&daemon, "t-one", WAIT, "", "<b:limits oom-score='-1000'/>")?)?;
+    let error = daemon.virsh(&["start", "t-one"])?.fails()?;
+    ensure!(error.contains("step 'limits': cannot write <berth:limits oom-score> to '/proc/"), "{error}");
+    ensure!(error.contains("that needs CAP_SYS_RESOURCE"), "{error}");
+    let limit = "<b:rlimit name='nproc' hard='unlimited'/>";
+    let ours = fs::read_to_string("/proc/self/limits").map_err(|e| e.to_string())?;
+    if ours.lines().any(|line| line.starts_with("Max processes") && line.matches("unlimited").count() < 2) {
+        daemon.define("t-one", &document(&daemon, "t-one", WAIT, "", limit)?)?;
+        let error = daemon.virsh(&["start", "t-one"])?.fails()?;
+        ensure!(error.contains("cannot raise the hard limit 'nproc'"), "{error}");
+        ensure!(error.contains("that needs CAP_SYS_RESOURCE"), "{error}");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
-use crate::failure::{Doing, Outcome, Step};
+use crate::failure::{Doing, Failure, Outcome, Step};
 
 /// As many as a kernel can have: `MAX_NUMNODES` where CONFIG_NODES_SHIFT is 10, its highest value.
 const MAX_NODES: usize = 1024;
@@ -54,17 +54,27 @@ pub fn allow(plan: &LaunchPlan, pid: i32) -> Outcome<()> {
         let wanted = number(limit.hard);
         if wanted.unwrap_or(u64::MAX) > now.maximum.unwrap_or(u64::MAX) {
             let raised = Rlimit { current: now.current, maximum: wanted };
-            prlimit(target, resource, raised)
-                .map_err(|e| Doing::new(Step::Limits, "raise the hard limit").path(&limit.name).failed(e))?;
+            prlimit(target, resource, raised).map_err(|e| {
+                unprivileged(Doing::new(Step::Limits, "raise the hard limit").path(&limit.name), e)
+            })?;
         }
     }
     if let Some(score) = plan.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");
         let file = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-        file.and_then(|file| rustix::io::write(&file, score.to_string().as_bytes()))
-            .map_err(|e| Doing::new(Step::Limits, "write").path(&path).failed(e))?;
+        file.and_then(|file| rustix::io::write(&file, score.to_string().as_bytes())).map_err(|e| {
+            unprivileged(Doing::new(Step::Limits, "write <berth:limits oom-score> to").path(&path), e)
+        })?;
     }
     Ok(())
+}
+
+/// The kernel says EACCES of a score and EPERM of a limit.
+fn unprivileged(doing: Doing<'_>, errno: Errno) -> Failure {
+    match errno {
+        Errno::ACCESS | Errno::PERM => doing.failed_because(errno, "that needs CAP_SYS_RESOURCE"),
+        errno => doing.failed(errno),
+    }
 }
 
 /// Sets the memory policy of the calling process, which is about to become init: processes inherit it, and keep it over

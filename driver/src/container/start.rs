@@ -187,6 +187,7 @@ impl Planned {
         let links = links::name_all(engine, domain).await.map_err(|e| links::failure(&e))?;
         let io_numbers = devices::of(domain, &device_number).map_err(|e| plain("limits", "set limits", e))?;
         let limits = Limits::of(domain, &io_numbers).map_err(|e| plain("limits", "set limits", e))?;
+        check_pids(domain, ids.is_some()).map_err(|e| plain("limits", "set <berth:limits pids>", e))?;
         let usb = if needs_usb(domain) {
             let sysfs = Path::new("/sys");
             usb::list(sysfs).map_err(|e| step_failed("plan", "list USB devices in", Some(sysfs), &e))?
@@ -411,6 +412,17 @@ fn group_failure(error: &CgroupError) -> StepFailure {
 fn limit_failure(error: &LimitError) -> StepFailure {
     let operation = format!("set <{}>: write '{}' to", error.element, error.value);
     step_failed("limits", &operation, Some(&error.path), &error.cause)
+}
+
+/// The first process of a container with ids of its own is made while another one holds these: the kernel would only say
+/// "try again". What runs may be limited to one.
+fn check_pids(domain: &Domain, own_ids: bool) -> Result<(), String> {
+    match domain.limit_settings().pids {
+        Some(pids) if own_ids && pids < 2 => {
+            Err(format!("a container with ids of its own needs 2 to start, and it may have {pids}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A memory policy of processes is set by init itself, by a call that leaves out what is not there.
