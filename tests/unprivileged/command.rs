@@ -176,6 +176,9 @@ fn limits() -> Outcome {
         (&["limits", "web"], "pids           : 500\ncpu_allowance  : unlimited\n\n"),
         (&["setmaxmem", "web", "128M"], "\n"),
         (&["setmem", "web", "65536", "--config"], "\n"),
+        // The name that these options had in older versions of virsh.
+        (&["setmaxmem", "web", "--kilobytes", "131072"], "\n"),
+        (&["setmem", "web", "--kilobytes=65536", "--config"], "\n"),
     ] {
         ensure_eq!(daemon.virsh(words)?, printed(0, out, ""), "{words:?}");
     }
@@ -208,6 +211,12 @@ fn limits() -> Outcome {
             "error: Unable to change blkio parameters\n\
              error: invalid argument: weight '5' is not a number from 10 to 1000\n",
         ),
+        (
+            &["blkiotune", "web", "--device-read-bytes-sec", "/dev/sda,5,/dev/sdb,-1", "--config"],
+            "error: Unable to change blkio parameters\nerror: invalid argument: invalid value '-1' for parameter \
+             'device_read_bytes_sec' of device '/dev/sdb'\n",
+        ),
+        (&["blkiotune", "web", "--weight", "-1", "--config"], "error: Invalid value of -1 for I/O weight\n"),
         (&["setmem", "web", "0", "--config"], "error: invalid argument: memory must be more than 0\n"),
         (&["setvcpus", "web", "0", "--config"], "error: Invalid value '0' for number of virtual CPUs\n"),
         (

@@ -119,6 +119,8 @@ pub enum Values {
 pub struct Opt {
     /// Name without the dashes.
     pub name: &'static str,
+    /// The name that it had in older versions of virsh, where scripts use that.
+    pub old_name: Option<&'static str>,
     /// What it takes.
     pub kind: Kind,
     /// One line of help.
@@ -135,7 +137,16 @@ pub struct Opt {
 
 impl Opt {
     const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
-        Self { name, kind, help, required: false, positional: false, values: Values::Any, refused: None }
+        Self {
+            name,
+            old_name: None,
+            kind,
+            help,
+            required: false,
+            positional: false,
+            values: Values::Any,
+            refused: None,
+        }
     }
 
     /// An option without a value.
@@ -171,6 +182,11 @@ impl Opt {
     /// The same with something to complete it from.
     pub const fn from(self, values: Values) -> Self {
         Self { values, ..self }
+    }
+
+    /// The same under another name, too, which is shown nowhere.
+    pub const fn once(self, old_name: &'static str) -> Self {
+        Self { old_name: Some(old_name), ..self }
     }
 
     /// The same, but refused when used.
@@ -295,9 +311,9 @@ impl Command {
         self.options.iter().chain(self.json.is_some().then_some(&JSON))
     }
 
-    /// The option of that name.
+    /// The option of that name, which may be an old one.
     pub fn option(&self, name: &str) -> Option<&'static Opt> {
-        self.all_options().find(|o| o.name == name)
+        self.all_options().find(|o| o.name == name || o.old_name == Some(name))
     }
 
     /// The line under SYNOPSIS.

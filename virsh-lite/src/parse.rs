@@ -351,6 +351,9 @@ mod test {
         assert_eq!(args("console --domain=x --force"), console(&[("domain", "x"), ("force", "")]));
         assert_eq!(args("console -- --x"), console(&[("domain", "--x")]));
         assert_eq!(args("console 'a b'"), console(&[("domain", "a b")]));
+        let setmem = vec![("domain", "x".to_owned()), ("size", "1".to_owned())];
+        assert_eq!(args("setmem x --kilobytes 1"), [("setmem".to_owned(), setmem)]);
+        assert_eq!(error("setmem x 1 --kilobytes 2"), "error: option --kilobytes already seen\n");
         assert_eq!(args("start a b --console c").first().map(|c| c.1.len()), Some(4));
     }
 

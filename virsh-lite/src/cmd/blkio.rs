@@ -31,6 +31,8 @@ pub static BLKIOTUNE: Command =
         ])
         .json("everything that the domain may use: blkioWeight, blkioDevices, and the rest");
 
+const FAILED: &str = "Unable to change blkio parameters";
+
 type Field = fn(&mut BlkioDevice) -> &mut Option<i64>;
 
 /// Option, name in the list, and where it is kept; in virsh's order.
@@ -59,10 +61,13 @@ fn blkiotune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let mut change = ResourceChange::default();
     if let Some(weight) = args.text("weight") {
         let weight = number(weight, "--weight")?;
+        if weight < 0 {
+            return Err(Failure::line(format!("Invalid value of {weight} for I/O weight")));
+        }
         change.blkio_weight = Some(if weight == 0 { -1 } else { weight });
     }
     let mut devices: Vec<BlkioDevice> = Vec::new();
-    for (option, _, field) in LISTS {
+    for (option, name, field) in LISTS {
         let Some(list) = args.text(option) else { continue };
         let words: Vec<&str> = list.split(',').collect();
         let (pairs, rest) = words.as_chunks::<2>();
@@ -71,6 +76,11 @@ fn blkiotune(session: &mut Session, args: &Args) -> Result<(), Failure> {
         }
         for [path, value] in pairs {
             let value = number(value, &format!("--{option}"))?;
+            // For the daemon -1 is no limit, which here is 0.
+            if value < 0 {
+                let what = format!("invalid value '{value}' for parameter '{name}' of device '{path}'");
+                return Err(Failure::lines(vec![FAILED.into(), format!("invalid argument: {what}")]));
+            }
             if !devices.iter().any(|d| d.path == *path) {
                 devices.push(nothing(path));
             }
@@ -79,7 +89,7 @@ fn blkiotune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     }
     change.blkio_devices = (!devices.is_empty()).then_some(devices);
     if change != ResourceChange::default() {
-        return set(session, &domain, change, affect, "Unable to change blkio parameters");
+        return set(session, &domain, change, affect, FAILED);
     }
     let mut now = get(session, &domain, affect[0], "Unable to get blkio parameters")?;
     if session.json {

@@ -15,7 +15,7 @@ pub static SETMEM: Command = Command::new("setmem", Group::Domain, "change memor
     .about("Sets the memory of the domain, at most its maximum. Without an option it is that of what runs.")
     .options(&[
         Opt::domain(),
-        Opt::text("size", "new memory size, in KiB unless a unit is given").required(),
+        Opt::text("size", "new memory size, in KiB unless a unit is given").required().once("kilobytes"),
         CONFIG,
         LIVE,
         CURRENT,
@@ -27,7 +27,9 @@ pub static SETMAXMEM: Command =
         .about("Sets how much setmem can give at most. Not of a domain that runs.")
         .options(&[
             Opt::domain(),
-            Opt::text("size", "new maximum memory size, in KiB unless a unit is given").required(),
+            Opt::text("size", "new maximum memory size, in KiB unless a unit is given")
+                .required()
+                .once("kilobytes"),
             CONFIG,
             LIVE,
             CURRENT,
