@@ -176,6 +176,10 @@ fn sees(name: &'static str, settings: &str) -> Outcome {
         "0\n0\n0\ncpu0\n",
         "/sys"
     );
+    let blocks = inside.run(
+        "cat /sys/devices/system/memory/block_size_bytes 2>/dev/null || ls /sys/devices/system/memory",
+    )?;
+    ensure_eq!(blocks, "", "blocks of the host's memory");
     let stat = inside.run("cat /proc/stat")?;
     ensure!(stat.starts_with("cpu  ") && stat.contains("\ncpu0 ") && !stat.contains("\ncpu1 "), "{stat}");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());

@@ -91,6 +91,9 @@ pub fn asked_ids(domain: &Domain) -> impl Iterator<Item = Range> + '_ {
     ranges.map(|r| Range { first: r.target, count: r.count })
 }
 
+/// Hidden where there is a view: the memory of the host, in blocks that no figure of a container fits into.
+const MEMORY_BLOCKS: &str = "/sys/devices/system/memory";
+
 /// Hidden from the container: what tells about the host or lets it be changed. The reasons are in proc(5) and in the
 /// lists of the other runtimes; kcore is memory, keys and timer_list tell of others, kallsyms and vmcoreinfo tell
 /// addresses of the kernel, mtrr, uevent_helper and power change the machine, the rest describes it. /proc/kmsg is not
@@ -256,7 +259,10 @@ pub fn plan(domain: &Domain, host: &HostFacts<'_>) -> Result<LaunchPlan, PlanErr
         devices: plan_devices::devices(domain, host.usb)?,
         host_interfaces: host_interfaces(domain, host.links),
         qemu_nbd: host.qemu_nbd.map(text),
-        masked_paths: strings(MASKED),
+        masked_paths: strings(MASKED)
+            .into_iter()
+            .chain(host.view.then(|| MEMORY_BLOCKS.to_owned()))
+            .collect(),
         readonly_paths: strings(READ_ONLY),
         shared_namespaces,
         consoles: consoles(domain, host),
