@@ -233,6 +233,17 @@ fn limits() -> Outcome {
              error: Requested operation is not valid: domain is not running\n",
         ),
         (&["vcpupin", "web", "5", "0"], "error: vcpu 5 is out of range of cpu count 2\n"),
+        // An empty variable of a script takes away neither processors nor nodes.
+        (&["vcpupin", "web", "0", ""], "error: Invalid cpulist ''\n"),
+        (&["vcpupin", "web", "0", " ", "--config"], "error: Invalid cpulist ' '\n"),
+        (
+            &["numatune", "web", "--nodeset", ""],
+            "error: Failed to get option 'nodeset': Option argument is empty\n",
+        ),
+        (
+            &["numatune", "web", "--nodeset=", "--mode", "strict"],
+            "error: Failed to get option 'nodeset': Option argument is empty\n",
+        ),
         (
             &["limits", "web", "--cpu-allowance", "half"],
             "error: Numeric value 'half' for <cpu-allowance> option is malformed or out of range\n",

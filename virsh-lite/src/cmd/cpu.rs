@@ -189,6 +189,10 @@ fn vcpupin(session: &mut Session, args: &Args) -> Result<(), Failure> {
         if vcpu.is_none() {
             return Err(Failure::line("vcpupin: Missing vCPU number in pin mode."));
         }
+        // To the daemon an empty set is no set at all: whoever has an empty variable does not want that.
+        if list.trim().is_empty() {
+            return Err(Failure::line(format!("Invalid cpulist '{list}'")));
+        }
         let set_of = if list == "r" { "" } else { list };
         let change = ResourceChange { cpuset: Some(set_of.to_owned()), ..ResourceChange::default() };
         return set(session, &domain, change, affect, "");
@@ -217,6 +221,9 @@ fn whole(count: i64) -> String {
 fn numatune(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let domain = session.domain(args.required("domain"))?;
     let affect = affect(args, Affect::Current)?;
+    if args.text("nodeset").is_some_and(|nodes| nodes.trim().is_empty()) {
+        return Err(Failure::line("Failed to get option 'nodeset': Option argument is empty"));
+    }
     let change = ResourceChange {
         numa_mode: args.text("mode").map(|word| {
             let named = word.parse::<usize>().ok().and_then(|n| NUMA_MODES.get(n).copied());
