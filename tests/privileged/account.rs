@@ -186,7 +186,7 @@ fn loopback() -> Outcome {
 fn odd_names() -> Outcome {
     let mut daemon = Daemon::start()?;
     let script = r#"printf 'b\377) R 1 2' > /proc/1/comm
-        for name in 'x\377y' 'a\42b' 'a?b' 'e\033[2J' 'e?[2J'; do ip link add "$(printf "$name")" type bridge || echo failed; done
+        for name in 'x\377y' 'x\376y' '\001z' '\002z' 'a\42b' 'a?b' 'e\033[2J' 'e?[2J'; do ip link add "$(printf "$name")" type bridge || echo failed; done
         n=0; while [ $n -lt 600 ]; do ip link add "many$n" type bridge; n=$((n+1)); done
         echo made > /tmp/made; while :; do sleep 1; done"#;
     let root = begin(&daemon, "t-an", script)?;
@@ -210,6 +210,10 @@ fn odd_names() -> Outcome {
     ensure!(samples.len() > 400, "{} samples", samples.len());
     ensure_eq!(distinct.len(), samples.len(), "different samples");
     ensure!(page.contains(r#"target_device="a\"b""#), "a name with a quotation mark");
+    // Those that look alike have labels of their own.
+    for name in [r"x\\xffy", r"x\\xfey", r"\\u{1}z", r"\\u{2}z"] {
+        ensure!(page.contains(&format!("target_device=\"{name}\"")), "no {name} in {samples:?}");
+    }
     daemon.ok(&["destroy", "t-an"]).map(drop)
 }
 

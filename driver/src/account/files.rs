@@ -3,6 +3,7 @@
 //! Opening one takes ten times as long as reading it again, so they stay open, as long as there are descriptors left
 //! and somebody asks. Does not know what is in them.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -91,39 +92,70 @@ impl Files {
 
 /// Where texts are read to; one for each thread.
 #[derive(Debug)]
-pub struct Buffer(Vec<u8>);
+pub struct Buffer {
+    bytes: Vec<u8>,
+    /// Whether different names have to be different texts.
+    exact: bool,
+    shown: String,
+}
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self(vec![0; USUAL])
+        Self { bytes: vec![0; USUAL], exact: false, shown: String::new() }
     }
 }
 
 impl Buffer {
+    /// One that shows what is no UTF-8 as `\xff`, and not as question marks that look alike.
+    pub fn exact() -> Self {
+        Self { exact: true, ..Self::default() }
+    }
+
     /// The whole file from its beginning. What is no UTF-8 in it is shown as question marks: names of interfaces are
     /// the container's choice.
     fn fill(&mut self, file: &File) -> Option<&str> {
         let mut length = 0;
         loop {
-            let got = file.read_at(&mut self.0[length..], length as u64).ok()?;
+            let got = file.read_at(&mut self.bytes[length..], length as u64).ok()?;
             length += got;
             // The kernel gives a short file in one piece; only what nearly fills a page may go on.
             if got == 0 || length < 3000 || length == LONGEST {
                 break;
             }
-            if length == self.0.len() {
-                self.0.resize((length * 2).min(LONGEST), 0);
+            if length == self.bytes.len() {
+                self.bytes.resize((length * 2).min(LONGEST), 0);
             }
+        }
+        if self.exact {
+            self.shown.clear();
+            show(&self.bytes[..length], &mut self.shown);
+            return Some(&self.shown);
         }
         // Looked at once, whatever is in it: after a bad place on from there, not again from the beginning.
         let mut from = 0;
-        while let Err(e) = std::str::from_utf8(&self.0[from..length]) {
+        while let Err(e) = std::str::from_utf8(&self.bytes[from..length]) {
             let at = from + e.valid_up_to();
             let bad = e.error_len().unwrap_or(length - at);
-            self.0[at..][..bad].fill(b'?');
+            self.bytes[at..][..bad].fill(b'?');
             from = at + bad;
         }
-        std::str::from_utf8(&self.0[..length]).ok()
+        std::str::from_utf8(&self.bytes[..length]).ok()
+    }
+}
+
+/// Bytes that are no UTF-8 as `\xff`. Where a text has a backslash that looks like the beginning of such a thing, or of `\u{1}`,
+/// that is one itself: so no two texts look the same.
+fn show(bytes: &[u8], to: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        match chunk.valid() {
+            text if text.contains('\\') => {
+                to.push_str(&text.replace(r"\x", r"\x5cx").replace(r"\u", r"\x5cu"))
+            }
+            text => to.push_str(text),
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(to, "\\x{byte:02x}");
+        }
     }
 }
 
@@ -170,6 +202,16 @@ mod test {
         assert_eq!(buffer.fill(&open(dir.path(), "long").expect("there")), Some(long.as_str()));
         assert_eq!(buffer.fill(&open(dir.path(), "longest").expect("there")).map(str::len), Some(LONGEST));
         assert_eq!(buffer.fill(&open(dir.path(), "bad").expect("there")), Some("a??b ??"));
+        let mut exact = Buffer::exact();
+        for (bytes, shown) in [
+            (&b"a\xff\xfeb \xe2\x82"[..], r"a\xff\xfeb \xe2\x82"),
+            (br"a\xff\\xff\u{1}\y", r"a\x5cxff\\x5cxff\x5cu{1}\y"),
+            (b"\\\xff", r"\\xff"),
+            ("\u{e4}\u{1}".as_bytes(), "\u{e4}\u{1}"),
+        ] {
+            std::fs::write(dir.path().join("names"), bytes).expect("written");
+            assert_eq!(exact.fill(&open(dir.path(), "names").expect("there")), Some(shown));
+        }
         // The worst that fits: looked at from the beginning each time this would take minutes.
         std::fs::write(dir.path().join("worst"), vec![0xff; LONGEST]).expect("written");
         let begin = std::time::Instant::now();

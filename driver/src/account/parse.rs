@@ -114,7 +114,8 @@ pub fn net_dev(text: &str) -> impl Iterator<Item = InterfaceStats> {
         let (name, rest) = line.rsplit_once(':')?;
         let n = numbers(rest).filter(|n| n.len() >= 12)?;
         Some(InterfaceStats {
-            name: name.trim().to_owned(),
+            // The kernel fills up with blanks. What else looks like one is part of the name.
+            name: name.trim_start_matches(' ').to_owned(),
             received_bytes: n[0],
             received_packets: n[1],
             receive_errors: n[2],
@@ -206,6 +207,8 @@ mod test {
                     eth0:1: 7 0 0 0 0 0 0 0 8 0 0 0 0 0 0 0\n";
         let all: Vec<_> = net_dev(text).collect();
         assert_eq!(all.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["lo", "eth0:1"]);
+        let blank = format!("\u{2003}x: {0}\n     x: {0}\n", "0 ".repeat(16));
+        assert_eq!(net_dev(&blank).map(|i| i.name).collect::<Vec<_>>(), ["\u{2003}x", "x"]);
         let lo = &all[0];
         assert_eq!((lo.received_bytes, lo.receive_errors, lo.receive_drops), (10, 2, 3));
         assert_eq!((lo.sent_bytes, lo.sent_packets, lo.send_errors, lo.send_drops), (20, 4, 5, 6));

@@ -34,6 +34,13 @@ pub struct Reading {
     loops: Loops,
 }
 
+impl Reading {
+    /// For who has to tell interfaces apart by their names alone.
+    pub fn exact() -> Self {
+        Self { buffer: Buffer::exact(), ..Self::default() }
+    }
+}
+
 impl Engine {
     /// What a running domain uses. For a thread that may block.
     pub fn figures(

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use berth_schemas::domain::{DomainStats, MemoryStats, State, StatsGroup};
+use berth_schemas::domain::{DomainStats, InterfaceStats, MemoryStats, State, StatsGroup};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
@@ -16,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// The page. For a thread that may block.
 pub fn text(engine: &Engine) -> Result<String, fmt::Error> {
-    let mut reading = Reading::default();
+    let mut reading = Reading::exact();
     let all = engine.registry.all();
     // What the host's ends say is in the containers' interfaces already.
     let groups: Vec<StatsGroup> =
@@ -63,14 +63,33 @@ fn blocks(stats: &DomainStats, take: fn(&berth_schemas::domain::BlockStats) -> i
     by_device(stats.blocks.iter().flatten().map(|b| (b.target.as_ref().unwrap_or(&b.name), take(b))))
 }
 
-fn nets(stats: &DomainStats, take: fn(&berth_schemas::domain::InterfaceStats) -> i64) -> Samples {
-    let all = stats.interfaces.iter().flatten().filter(|i| i.name != "lo");
-    by_device(all.map(|i| (&i.name, take(i))))
+fn interfaces(stats: &DomainStats) -> impl Iterator<Item = &InterfaceStats> {
+    stats.interfaces.iter().flatten().filter(|i| i.name != "lo")
 }
 
-/// Inside a container an interface may be called almost anything. The encoder escapes what the format wants escaped.
+fn nets(stats: &DomainStats, take: fn(&InterfaceStats) -> i64) -> Samples {
+    by_device(interfaces(stats).map(|i| (&i.name, take(i))))
+}
+
+/// How many interfaces there are beyond those on the page.
+fn left_out(stats: &DomainStats) -> Option<i64> {
+    let hidden = interfaces(stats).count() - nets(stats, |_| 0).len();
+    let hidden = i64::try_from(hidden).ok().filter(|n| *n > 0);
+    stats.more_interfaces.map(|more| more + hidden.unwrap_or(0)).or(hidden)
+}
+
+/// Inside a container an interface may be called almost anything but white space, and each has to have a label of its own.
+/// White space is in names of disks at most. The encoder escapes what the format wants escaped.
 fn label(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let mut label = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t'..='\r' => label.push('?'),
+            c if c.is_control() => label.extend(c.escape_unicode()),
+            c => label.push(c),
+        }
+    }
+    label
 }
 
 /// virDomainState.
@@ -124,7 +143,7 @@ const METRICS: &[Metric] = &[
     counter("libvirt_domain_interface_stats_transmit_drops", "Packets dropped in sending", |s| nets(s, |n| n.send_drops)),
     counter("berth_domain_oom_kills", "Processes killed for want of memory", |s| memory(s, |m| m.oom_kills)),
     gauge("berth_domain_swap_bytes", "Memory that was swapped out", |s| memory(s, |m| m.swap_bytes)),
-    gauge("berth_domain_interfaces_left_out", "Interfaces that the container has beyond those that are shown", |s| one(s.more_interfaces, 1.0)),
+    gauge("berth_domain_interfaces_left_out", "Interfaces that the container has beyond those that are shown", |s| one(left_out(s), 1.0)),
     gauge("berth_domain_tasks", "Processes and threads", |s| one(s.tasks.as_ref().and_then(|t| t.current), 1.0)),
     gauge("berth_domain_uptime_seconds", "Time since init was started", |s| one(s.uptime_u_sec, MICRO)),
     counter("berth_domain_throttled_seconds", "Time that the processor quota took", |s| one(s.cpu.as_ref().and_then(|c| c.throttled_n_sec), NANO)),
@@ -176,7 +195,7 @@ fn encode(all: Vec<DomainStats>) -> Result<String, fmt::Error> {
 #[cfg(test)]
 mod test {
     use super::*;
-    use berth_schemas::domain::{BlockStats, CpuStats, InterfaceStats, Reason};
+    use berth_schemas::domain::{BlockStats, CpuStats, Reason};
 
     fn web() -> DomainStats {
         let cpu = CpuStats {
@@ -261,6 +280,33 @@ mod test {
         let help = text.lines().find(|l| l.starts_with("# HELP libvirt_domain_memory_stats_rss_bytes "));
         let help = help.unwrap_or_default();
         assert!(help.contains("page cache included") && help.contains("berth_domain_anonymous"), "{help}");
+    }
+
+    #[test]
+    fn names_stay_apart_and_whatever_does_not_is_counted() {
+        let named = |names: &[&str], more_interfaces| {
+            let mut all = web();
+            let one = all.interfaces.iter().flatten().next().expect("one").clone();
+            let of = |name: &&str| InterfaceStats { name: (*name).into(), ..one.clone() };
+            all.interfaces = Some(names.iter().map(of).collect());
+            encode(vec![DomainStats { more_interfaces, ..all }]).expect("encoded")
+        };
+        let text = named(&["lo", "\u{1}x", "\u{2}x", "?x", "\u{85}x", r"\xfex"], None);
+        for device in [r"\\u{1}x", r"\\u{2}x", "?x", r"\\u{85}x", r"\\xfex"] {
+            let start = "libvirt_domain_interface_stats_receive_bytes_total{domain=\"web\",target_device=";
+            assert!(text.contains(&format!("{start}\"{device}\"}} 7.0\n")), "no {device} in {text}");
+        }
+        let left_out = |text: &str| {
+            let line = text
+                .lines()
+                .find_map(|l| l.strip_prefix("berth_domain_interfaces_left_out{domain=\"web\"} "));
+            line.map(str::to_owned)
+        };
+        assert_eq!(left_out(&text), None);
+        assert_eq!(left_out(&named(&["lo", "x"], Some(3))).as_deref(), Some("3.0"));
+        // Which the kernel does not let be.
+        assert_eq!(left_out(&named(&["x", "x", "y"], None)).as_deref(), Some("1.0"));
+        assert_eq!(left_out(&named(&["x", "x", "y"], Some(3))).as_deref(), Some("4.0"));
     }
 
     #[test]
