@@ -57,10 +57,10 @@ fn ext4(folder: &Path, name: &str, mib: usize, tree: &Path) -> Result<PathBuf, S
 }
 
 /// A loop device of the test's own.
-struct Loop(String);
+pub struct Loop(pub String);
 
 impl Loop {
-    fn of(file: &Path) -> Result<Self, String> {
+    pub fn of(file: &Path) -> Result<Self, String> {
         host(&["losetup", "--find", "--show", text(file)?]).map(Self)
     }
 }

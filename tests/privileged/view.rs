@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("view::a_killed_server_is_replaced_under_readers", replaced),
     ("view::a_new_server_counts_threads_at_once", counts),
     ("view::nothing_goes_back_when_a_server_is_killed", forward),
+    ("view::requests_to_disks_count_from_the_start_of_init", disks),
     ("view::it_goes_on_without_the_daemon", without_daemon),
     ("view::a_stopped_server_is_replaced", stopped),
     ("view::an_aborted_connection_is_made_anew", || aborted("t-va", "")),
@@ -52,13 +53,17 @@ pub struct Inside {
 
 impl Inside {
     pub fn start(name: &'static str, settings: &str) -> Result<Self, String> {
+        Self::start_with(name, settings, "")
+    }
+
+    fn start_with(name: &'static str, settings: &str, devices: &str) -> Result<Self, String> {
         let daemon = Daemon::start()?;
         let root = daemon.busybox(name)?;
         let ids = if crate::limits::maps_tmpfs() || settings.starts_with(HOST_IDS) { "" } else { HOST_IDS };
         let settings = format!(
             "<metadata><b:settings xmlns:b='urn:berth:domain:1'>{ids}{settings}</b:settings></metadata>"
         );
-        let xml = domain_xml(name, &root, &["/bin/sh", "-c", INIT], "")
+        let xml = domain_xml(name, &root, &["/bin/sh", "-c", INIT], devices)
             .replace("<memory unit='MiB'>256", &format!("{settings}<memory unit='MiB'>64"))
             .replace("  <os>", "  <vcpu>1</vcpu>\n  <os>");
         daemon.define(name, &xml)?;
@@ -305,6 +310,50 @@ fn forward() -> Outcome {
     let out = inside.root.join("tmp/out");
     let text = wait_for("the reader to end", 20, || fs::read_to_string(&out).ok())?;
     ensure_eq!(text, "read\n".to_owned(), "idle time");
+    inside.destroy()
+}
+
+/// A reboot from inside begins with nothing, and whoever serves after that goes on.
+fn disks() -> Outcome {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let image = folder.path().join("image");
+    fs::write(&image, vec![b'd'; 4 << 20]).map_err(|e| e.to_string())?;
+    let own = crate::devices::Loop::of(&image)?;
+    let device = format!("<disk type='block'><source dev='{}'/><target dev='vdx'/></disk>", own.0);
+    let inside = Inside::start_with("t-vd", "", &device)?;
+    let node = own.0.trim_start_matches("/dev/").to_owned();
+    // Sectors read and written, by the container's own file.
+    let seen = || -> Result<(u64, u64), String> {
+        let text = inside.run("cat /proc/diskstats")?;
+        let line = text.lines().find(|l| l.split_whitespace().nth(2) == Some(node.as_str()));
+        let field = |n: usize| line.and_then(|l| l.split_whitespace().nth(n)?.parse().ok()).unwrap_or(0);
+        Ok((field(5), field(9)))
+    };
+    inside.run("dd if=/dev/vdx of=/dev/null bs=64k 2>/dev/null")?;
+    let first = seen()?;
+    // What the host has looked at is in the page cache.
+    ensure!(first.0 > 4096, "{first:?} in the first life");
+    let told = inside.daemon.ok(&["domblkstat", inside.name, "vdx"])?;
+    ensure!(told.contains(&format!("vdx rd_bytes {}\n", first.0 * 512)), "{first:?} is not in {told}");
+    for life in 1..3 {
+        let init = inside.daemon.pid_of(inside.name, "initPid")?;
+        // It ends the script that would take it away.
+        inside.begin("rm /tmp/go; reboot -f")?;
+        wait_for("the reboot", 20, || {
+            inside.daemon.pid_of(inside.name, "initPid").ok().filter(|pid| *pid != init)
+        })?;
+        ensure_eq!(seen()?, (0, 0), "after reboot {life}");
+        inside.run("dd if=/dev/zero of=/dev/vdx bs=64k count=2 conv=fsync 2>/dev/null")?;
+        let written = seen()?.1;
+        ensure!(written >= 256, "{written} sectors written after reboot {life}");
+        for _ in 0..3 {
+            if let Some(server) = inside.server() {
+                send(server, Signal::SIGKILL)?;
+                wait_for("the end of the server", 10, || (!alive(server)).then_some(()))?;
+            }
+            ensure_eq!(seen()?.1, written, "with another server");
+        }
+    }
     inside.destroy()
 }
 

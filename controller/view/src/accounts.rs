@@ -1,8 +1,9 @@
-//! What has to outlive this program: the sums of processor time and the load averages, as text in a memory that the
-//! controller holds.
+//! What has to outlive this program: the sums of processor time, the load averages and where requests to block devices are
+//! counted from, as text in a memory that the controller holds, another one for each life of init.
 //!
 //! Whenever it is written it is right: what comes later is the difference to what the kernel has counted by then. A
-//! text that is none, or is of another version, means to begin anew.
+//! text that is none, or is of another version, means to begin anew. Where counting began is in front, and always the same: a
+//! program that is killed while it writes leaves that as it was.
 
 use std::fmt::Write;
 use std::os::fd::BorrowedFd;
@@ -11,6 +12,7 @@ use rustix::fs::ftruncate;
 use rustix::io::{pread, pwrite};
 
 use crate::load::{Load, Moment};
+use crate::text::diskstats::{Devices, Done};
 use crate::usage::{Sample, Spent, Usage};
 
 /// The longest text.
@@ -25,7 +27,12 @@ pub struct Accounts {
     pub usage: Usage,
     /// Load averages.
     pub load: Load,
+    /// What the kernel had counted of block devices when init was started. None: nobody has looked yet.
+    pub blocks: Option<Devices>,
 }
+
+/// Behind where counting began.
+const BEGUN: &str = "\nbegun\n";
 
 impl Accounts {
     /// Reads it.
@@ -40,7 +47,13 @@ impl Accounts {
                 bytes.resize(length * 2, 0);
             }
         }
-        std::str::from_utf8(&bytes[..length]).ok().and_then(Self::read).unwrap_or_default()
+        std::str::from_utf8(&bytes[..length]).map(Self::read_what_is_whole).unwrap_or_default()
+    }
+
+    /// All of it, or at least where counting began.
+    fn read_what_is_whole(text: &str) -> Self {
+        let beginning = || text.split_once(BEGUN).and_then(|(b, _)| Self::read(&format!("{b}{BEGUN}end\n")));
+        Self::read(text).or_else(beginning).unwrap_or_default()
     }
 
     /// Writes it.
@@ -53,7 +66,12 @@ impl Accounts {
     }
 
     fn show(&self) -> String {
-        let mut out = format!("{TITLE}\n");
+        let mut out = TITLE.to_owned();
+        for (device, d) in self.blocks.iter().flatten() {
+            let _ = write!(out, "\nblocks {} {} {}", d.reads, d.read_bytes, d.writes);
+            let _ = write!(out, " {} {} {} {device}", d.written_bytes, d.discards, d.discarded_bytes);
+        }
+        out.push_str(if self.blocks.is_some() { BEGUN } else { "\n" });
         let [one, five, fifteen] = self.load.averages;
         if let Some(m) = self.load.last {
             let _ = writeln!(out, "load {one} {five} {fifteen}");
@@ -85,6 +103,20 @@ impl Accounts {
             let mut words = rest.split(' ');
             let mut number = || words.next()?.parse::<u64>().ok();
             match word {
+                "blocks" => {
+                    let done = Done {
+                        reads: number()?,
+                        read_bytes: number()?,
+                        writes: number()?,
+                        written_bytes: number()?,
+                        discards: number()?,
+                        discarded_bytes: number()?,
+                    };
+                    all.blocks.get_or_insert_default().insert(words.next()?.to_owned(), done);
+                }
+                "begun" => {
+                    all.blocks.get_or_insert_default();
+                }
                 "load" => {
                     let mut words = rest.split(' ').map(str::parse::<f64>);
                     for average in &mut all.load.averages {
@@ -140,8 +172,30 @@ mod test {
         accounts.save(memory.as_fd());
         assert_eq!(Accounts::load(memory.as_fd()), accounts);
         let text = accounts.show();
+        assert_eq!(accounts.blocks, None);
         for cut in 0..text.len() - 1 {
             assert_eq!(Accounts::read(&text[..cut]), None, "{cut}");
+        }
+    }
+    #[test]
+    fn where_counting_began_stays_whatever_is_behind_it() {
+        let done =
+            Done { reads: 1, read_bytes: 2, writes: 3, written_bytes: 4, discards: 5, discarded_bytes: 6 };
+        for blocks in
+            [Devices::new(), Devices::from([("8:0".into(), done), ("254:16".into(), Done::default())])]
+        {
+            let mut accounts = Accounts { blocks: Some(blocks.clone()), ..Accounts::default() };
+            accounts.usage.cpus = vec![Spent { user: 7, system: 8, idle: 9 }; 3];
+            let text = accounts.show();
+            assert_eq!(Accounts::read(&text), Some(accounts));
+            let begun = text.find(BEGUN).expect("there") + BEGUN.len();
+            for cut in begun..text.len() {
+                let only = Accounts { blocks: Some(blocks.clone()), ..Accounts::default() };
+                assert_eq!(Accounts::read_what_is_whole(&text[..cut]).blocks, only.blocks, "{cut}");
+                let mixed = format!("{}5 8\ncpu 9{}", &text[..cut], &text[cut..]);
+                assert_eq!(Accounts::read_what_is_whole(&mixed).blocks, only.blocks, "{mixed}");
+            }
+            assert_eq!(Accounts::read_what_is_whole(&text[..begun - 1]), Accounts::default());
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::snapshots::Snapshots;
 use crate::sysfs::{self, OF_ALL, OF_EACH};
 use crate::sysinfo::Sysinfo;
 use crate::tasks;
+use crate::text::diskstats::{Devices, since};
 use crate::text::meminfo::host;
 use crate::text::stat::Rest;
 use crate::text::{self, ticks};
@@ -99,6 +100,7 @@ pub fn serve(options: Options, files: Files, questions: &OwnedFd) -> Result<(), 
         changed: false,
         lengths: [0; PROC.len()],
     };
+    server.begin();
     server.count();
     let mut buffer = vec![0; LONGEST];
     let mut until = Instant::now() + idle.max(SET_UP);
@@ -436,7 +438,7 @@ impl Server<'_> {
                 return Ok(text::swaps::text(memory.swap_total(host), memory.swap_used / 1024));
             }
             ProcFile::Blocks => {
-                let devices = figures::devices(&mut self.files);
+                let devices = self.devices();
                 let host = self.files.text(Source::HostBlocks).ok_or(Errno::IO)?;
                 return Ok(text::diskstats::text(host, &devices));
             }
@@ -462,6 +464,26 @@ impl Server<'_> {
         let tasks = tasks.max(active.into());
         // The last process id is of no use to anybody, and would be the host's.
         format!("{one:.2} {five:.2} {fifteen:.2} {active}/{tasks} {tasks}\n")
+    }
+
+    /// The first look at the block devices in this life of init: the group that counts them is that of the lives before, too. The
+    /// first of these programs is there before init, and nobody is answered before this is written.
+    fn begin(&mut self) {
+        if self.accounts.blocks.is_none() {
+            self.accounts.blocks = Some(figures::devices(&mut self.files));
+            self.changed = true;
+            self.save();
+        }
+    }
+
+    /// What has been done with which block devices in this life of init.
+    fn devices(&mut self) -> Devices {
+        let mut devices = figures::devices(&mut self.files);
+        if since(&mut devices, self.accounts.blocks.get_or_insert_default()) {
+            self.changed = true;
+            self.save();
+        }
+        devices
     }
 
     /// Brings the sums of processor time up to now. Answers the processors.

@@ -71,6 +71,36 @@ pub fn of_version_1(bytes: &str, requests: &str) -> Devices {
     all
 }
 
+impl Done {
+    fn all(&mut self) -> [&mut u64; 6] {
+        [
+            &mut self.reads,
+            &mut self.read_bytes,
+            &mut self.writes,
+            &mut self.written_bytes,
+            &mut self.discards,
+            &mut self.discarded_bytes,
+        ]
+    }
+}
+
+/// What has come since counting began. A device that has less than it had then is another one of that number: of that all
+/// counts, now and later. Answers whether that was so.
+pub fn since(devices: &mut Devices, begun: &mut Devices) -> bool {
+    let before = begun.len();
+    begun.retain(|device, before| {
+        let Some(now) = devices.get_mut(device) else { return true };
+        if now.all().into_iter().zip(before.all()).any(|(now, before)| *now < *before) {
+            return false;
+        }
+        for (now, before) in now.all().into_iter().zip(before.all()) {
+            *now -= *before;
+        }
+        true
+    });
+    begun.len() < before
+}
+
 /// The text: the host's lines of those devices that the container has used, with its own figures.
 pub fn text(host_text: &str, devices: &Devices) -> String {
     let mut out = String::new();
@@ -114,5 +144,31 @@ mod test {
         assert_eq!((text(HOST, &new).as_str(), text(HOST, &old).as_str()), (want, want));
         assert_eq!(want.split_whitespace().count(), 20);
         assert_eq!(text(HOST, &Devices::new()), "");
+    }
+
+    #[test]
+    fn what_was_before_does_not_count() {
+        let read = |text| of_version_2(text);
+        let begun =
+            "8:0 rbytes=1024 wbytes=2048 rios=1 wios=2\n8:1 rbytes=512 rios=3\n8:2 rbytes=512 rios=1\n";
+        let mut begun = read(begun);
+        let all = begun.clone();
+        let mut now = all.clone();
+        assert!(!since(&mut now, &mut begun));
+        assert_eq!((text(HOST, &now).as_str(), &begun), ("", &all));
+        // The second is another one, and the third is not there.
+        let text_now = "8:0 rbytes=3072 wbytes=2048 rios=2 wios=2\n8:1 rbytes=1024 rios=2\n";
+        let want = "   8       0 sda 1 0 4 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n   \
+                    8       1 sda1 2 0 2 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        for changes in [true, false] {
+            let mut now = read(text_now);
+            assert_eq!(since(&mut now, &mut begun), changes);
+            assert_eq!(text(HOST, &now), want);
+        }
+        assert_eq!(begun.keys().collect::<Vec<_>>(), ["8:0", "8:2"]);
+        // What comes new counts from its beginning.
+        let mut now = read("9:0 rbytes=5 rios=1\n");
+        assert!(!since(&mut now, &mut begun));
+        assert_eq!(now, read("9:0 rbytes=5 rios=1\n"));
     }
 }
