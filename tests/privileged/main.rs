@@ -25,6 +25,7 @@ mod links;
 mod networks;
 mod pause;
 mod program;
+mod purge;
 mod ready;
 mod soak;
 mod sysinfo;
@@ -68,6 +69,7 @@ fn main() {
         hostile::TESTS,
         invariants::TESTS,
         program::TESTS,
+        purge::TESTS,
         apparmor::TESTS,
         debian::TESTS,
     ]
