@@ -317,6 +317,24 @@ fn errors() -> Outcome {
             &["1", "two\nlines", "", "", "2"],
             "org.libvirt.Error: invalid argument: metadata title can't contain newlines",
         ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMetadata",
+            &["0", "text", "k", "urn:x", "0"],
+            "org.libvirt.Error: invalid argument: uri in virDomainSetMetadata must be NULL",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMetadata",
+            &["1", "text", "k", "", "0"],
+            "org.libvirt.Error: invalid argument: key in virDomainSetMetadata must be NULL",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.GetMetadata",
+            &["0", "urn:x", "2"],
+            "org.libvirt.Error: invalid argument: uri in virDomainGetMetadata must be NULL",
+        ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (
             HOST,
@@ -587,6 +605,9 @@ fn signals() -> Outcome {
     ] {
         daemon.ok(change)?;
         watch.signal("MetadataChange", |d| *d == told)?;
+        let part = ["description", "title", "element"].into_iter().zip(0..).find(|(_, n)| told[0] == *n);
+        let part = part.map(|(word, _)| word);
+        watch.signal("Event", |d| d[2] == "metadata" && d[4]["metadata"]["data"].as_str() == part)?;
     }
     daemon.define("dom", &plain("dom").replace("256", "128"))?;
     watch.signal("DomainEvent", |d| *d == about(0, 1))?;

@@ -89,6 +89,10 @@ pub fn restart_drafts(exit: &Exit) -> (Vec<Draft>, Reason) {
 /// length: a URI of metadata is.
 pub fn line(draft: &Draft) -> String {
     let mut text = draft.kind.as_str().to_owned();
+    // Of an element its namespace tells more.
+    if let (Some(part), None) = (draft.metadata, &draft.detail) {
+        text.push_str(&format!(" ({})", part.as_str()));
+    }
     if let Some(detail) = &draft.detail {
         text.push_str(&format!(" ({})", cut(detail)));
     }
@@ -127,6 +131,8 @@ pub fn ended_event(event: &ControllerEvent) -> Ended {
 
 #[cfg(test)]
 mod test {
+    use berth_schemas::domain::MetadataKind;
+
     use super::*;
 
     fn end(kind: &str, status: Option<i64>) -> Exit {
@@ -157,6 +163,8 @@ mod test {
             line(&Draft { count: Some(2), ..Draft::blank(EventKind::OomKilled) }),
             "oomKilled (2 processes)"
         );
+        let title = Draft { metadata: Some(MetadataKind::Title), ..Draft::blank(EventKind::Metadata) };
+        assert_eq!(line(&title), "metadata (title)");
         let long = line(&Draft::new(EventKind::Metadata, &"u".repeat(100_000)));
         assert_eq!(long, format!("metadata ({}…)", "u".repeat(200)));
     }

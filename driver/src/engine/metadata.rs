@@ -42,6 +42,9 @@ impl MetadataChange {
 
     /// The definition with the change.
     pub fn apply(&self, domain: &Domain) -> Result<Domain, Failure> {
+        const SET: &str = "virDomainSetMetadata";
+        of_element_only(self.kind, "uri", self.uri.as_deref(), SET)?;
+        of_element_only(self.kind, "key", self.key.as_deref(), SET)?;
         let mut domain = domain.clone();
         let value = self.value.clone().filter(|v| !v.is_empty());
         // An element is checked where it is read.
@@ -80,8 +83,23 @@ impl MetadataChange {
     }
 }
 
+/// Title and description have no namespace: whoever names one would take what happens for something else. `function` is
+/// libvirt's, whose words these are.
+fn of_element_only(
+    kind: MetadataKind,
+    parameter: &'static str,
+    given: Option<&str>,
+    function: &str,
+) -> Result<(), Failure> {
+    if kind == MetadataKind::Element || given.is_none() {
+        return Ok(());
+    }
+    Err(Failure::InvalidValue { parameter, message: format!("{parameter} in {function} must be NULL") })
+}
+
 /// What a definition keeps.
 pub fn read(domain: &Domain, kind: MetadataKind, uri: Option<&str>) -> Result<String, Failure> {
+    of_element_only(kind, "uri", uri, "virDomainGetMetadata")?;
     let value = match kind {
         MetadataKind::Title => domain.title.clone(),
         MetadataKind::Description => domain.description.clone(),
@@ -111,6 +129,31 @@ mod test {
         assert!(change("short & good".into()).apply(&domain).is_ok());
         // Each of these becomes five bytes.
         assert!(change("&".repeat(300_000)).apply(&domain).is_err());
+    }
+
+    #[test]
+    fn a_title_of_a_namespace_is_refused() {
+        let host = berth_domain::Host { arch: "x86_64".into(), emulator: "/e".into() };
+        let domain = berth_domain::parse(XML, &host).expect("a good document").domain;
+        for kind in [MetadataKind::Title, MetadataKind::Description] {
+            for (uri, key, parameter) in
+                [(Some("urn:x"), Some("k"), "uri"), (Some("urn:x"), None, "uri"), (None, Some("k"), "key")]
+            {
+                let change = MetadataChange {
+                    kind,
+                    uri: uri.map(str::to_owned),
+                    key: key.map(str::to_owned),
+                    value: Some("text".into()),
+                    affect: Vec::new(),
+                };
+                let message = format!("{parameter} in virDomainSetMetadata must be NULL");
+                let refused = Failure::InvalidValue { parameter, message };
+                assert_eq!(change.apply(&domain).expect_err("refused"), refused);
+            }
+            let message = "uri in virDomainGetMetadata must be NULL".into();
+            let refused = Failure::InvalidValue { parameter: "uri", message };
+            assert_eq!(read(&domain, kind, Some("urn:x")).expect_err("refused"), refused);
+        }
     }
 
     #[test]

@@ -197,6 +197,9 @@ async fn happened(bus: &Bus, event: &Happened) {
     if let Some(count) = event.count {
         more.insert("count", Variant::from(count));
     }
+    if let Some(part) = event.metadata {
+        more.insert("metadata", Variant::from(part.as_str()));
+    }
     if let Some(pressure) = &event.pressure {
         for (name, value) in waiting(pressure) {
             more.insert(name, value);
