@@ -63,6 +63,14 @@ fn introspection() -> Outcome {
         let committed: Vec<&str> = committed.iter().flat_map(|text| interfaces(text)).collect();
         ensure_eq!(interfaces(&shown), committed, "the interfaces of '{path}'");
     }
+    // The host's name can be another tomorrow: a client must not keep it for ever.
+    let shown = bus.run(&["introspect", "--xml-interface", "org.libvirt", HOST])?;
+    let hostname =
+        shown.split_once("<property name=\"Hostname\"").and_then(|(_, rest)| rest.split_once("</property>"));
+    ensure!(
+        hostname.is_some_and(|(of_it, _)| of_it.contains("EmitsChangedSignal\" value=\"false\"")),
+        "how Hostname changes: {shown}"
+    );
     let tree = bus.run(&["tree", "--list", "org.libvirt"])?;
     ensure!(tree.lines().any(|l| Ok(l.to_owned()) == bus.domain("dom")), "no way to the domain: {tree}");
     Ok(())
