@@ -200,7 +200,10 @@ fn limits() -> Outcome {
             &["setmem", "web", "1x"],
             "error: Scaled numeric value '1x' for <--size> option is malformed or out of range\n",
         ),
-        (&["setmem", "web", "129M", "--config"], "error: cannot set memory higher than max memory\n"),
+        (
+            &["setmem", "web", "129M", "--config"],
+            "error: invalid argument: cannot set memory higher than max memory\n",
+        ),
         (&["schedinfo", "web", "--set", "cap=1"], "error: invalid scheduler option: cap\n"),
         (
             &["schedinfo", "web", "--set", "cpu_shares=1"],

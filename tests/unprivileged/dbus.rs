@@ -343,6 +343,19 @@ fn errors() -> Outcome {
             &["0", "urn:x", "2"],
             "org.libvirt.Error: invalid argument: uri in virDomainGetMetadata must be NULL",
         ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemory",
+            &["999999999", "2"],
+            "org.libvirt.Error: invalid argument: cannot set memory higher than max memory",
+        ),
+        (
+            &path,
+            "org.libvirt.Domain.SetMemoryParameters",
+            &["{'hard_limit': <uint64 65536>, 'swap_hard_limit': <uint64 65535>}", "2"],
+            "org.libvirt.Error: invalid argument: memory hard_limit tunable value must be lower than or equal to \
+             swap_hard_limit",
+        ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (
             HOST,

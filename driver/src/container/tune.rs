@@ -4,7 +4,7 @@
 
 use berth_domain::model::{BlkioDevice, Blkiotune, Closed, Cputune, Memtune, NumaMode, Numatune, Placement};
 use berth_domain::{Domain, Host};
-use berth_schemas::domain::{Affect, BlkioDevice as WireDevice, ResourceChange, Resources};
+use berth_schemas::domain::{Affect, BlkioDevice as WireDevice, ResourceChange, Resources, State};
 
 use crate::failure::Failure;
 use crate::host::limits::cpu_time;
@@ -61,6 +61,11 @@ pub fn resources(domain: &Domain) -> Resources {
 
 fn refused(message: impl Into<String>) -> Failure {
     Failure::Failed(message.into())
+}
+
+/// What a running definition cannot have changed; the task of the domain knows what it is doing.
+fn not_now(message: &str) -> Failure {
+    Failure::InvalidState { message: message.into(), state: State::Running }
 }
 
 /// A parameter: its name in the varlink interface, and the one that virsh has for it.
@@ -200,7 +205,7 @@ impl Tuning {
         let c = &self.change;
         if let Some(max) = c.max_memory_ki_b {
             if live {
-                return Err(refused("cannot resize the max memory on an active domain"));
+                return Err(not_now("cannot resize the max memory on an active domain"));
             }
             d.memory_kib = some(max, MAX_MEMORY)?;
             d.current_memory_kib = d.current_memory_kib.min(d.memory_kib);
@@ -208,7 +213,7 @@ impl Tuning {
         if let Some(memory) = c.memory_ki_b {
             d.current_memory_kib = some(memory, MEMORY)?;
             if d.current_memory_kib > d.memory_kib {
-                return Err(refused("cannot set memory higher than max memory"));
+                return Err(invalid(MEMORY, "cannot set memory higher than max memory".into()));
             }
         }
         if [c.hard_limit_ki_b, c.soft_limit_ki_b, c.swap_hard_limit_ki_b].iter().any(Option::is_some) {
@@ -234,14 +239,15 @@ impl Tuning {
         let both = d.memtune.as_ref().and_then(|m| m.swap_hard_limit);
         if both.is_some_and(|both| both < hard.unwrap_or(d.current_memory_kib)) {
             let rule = "memory hard_limit tunable value must be lower than or equal to swap_hard_limit";
-            return Err(refused(match hard {
+            let message = match hard {
                 // Whoever changes one of the three does not think of the others.
                 None => {
                     let memory = d.current_memory_kib;
                     format!("{rule}: without a hard_limit the memory of the domain counts, {memory} KiB")
                 }
                 Some(_) => rule.into(),
-            }));
+            };
+            return Err(invalid(SWAP_HARD_LIMIT, message));
         }
         Ok(())
     }
@@ -339,11 +345,11 @@ impl Tuning {
             None => now,
         };
         if live && mode != now {
-            return Err(refused("can't change numatune mode for running domain"));
+            return Err(not_now("can't change numatune mode for running domain"));
         }
         if live && !matches!(mode, NumaMode::Strict | NumaMode::Restrictive) {
             // A policy is init's, and of what it has started since.
-            return Err(refused("change of nodeset for running domain requires strict numa mode"));
+            return Err(not_now("change of nodeset for running domain requires strict numa mode"));
         }
         let before = d.numatune.take();
         let nodeset = match &c.nodeset {
@@ -543,6 +549,26 @@ mod test {
         assert_eq!((resources(&free).cpu_allowance, resources(&free).cpu_quota), (None, None));
         let both = apply(&allowed, json!({"cpuAllowance": -1, "cpuQuota": 6000})).expect("in one change");
         assert_eq!(resources(&both).cpu_quota, Some(6000));
+    }
+
+    #[test]
+    fn refusals_are_of_libvirts_kinds() {
+        use serde_json::json;
+        for (inside, what) in [
+            ("", json!({"memoryKiB": 65537})),
+            ("<memtune><hard_limit>9</hard_limit></memtune>", json!({"swapHardLimitKiB": 8})),
+        ] {
+            let error = change(what).apply(&domain(inside), false, &host()).expect_err("refused");
+            assert!(matches!(error, Failure::InvalidValue { .. }), "{error:?}");
+        }
+        for (inside, what) in [
+            ("", json!({"maxMemoryKiB": 1})),
+            ("", json!({"numaMode": "interleave", "nodeset": "0"})),
+            ("<numatune><memory mode='preferred' nodeset='0'/></numatune>", json!({"nodeset": "0"})),
+        ] {
+            let error = change(what).apply(&domain(inside), true, &host()).expect_err("refused");
+            assert!(matches!(error, Failure::InvalidState { .. }), "{error:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,13 @@ impl Task {
         let new_live = match &self.active {
             Some(active) if live => {
                 let tuning = named(tuning, &active.run.live, active.run.io_numbers.clone()).await;
-                Some(Arc::new(tuning.apply(&active.run.live, true, &self.engine.host)?))
+                let changed = tuning.apply(&active.run.live, true, &self.engine.host);
+                Some(Arc::new(changed.map_err(|why| match why {
+                    Failure::InvalidState { message, .. } => {
+                        Failure::InvalidState { message, state: self.state() }
+                    }
+                    other => other,
+                })?))
             }
             _ => None,
         };
