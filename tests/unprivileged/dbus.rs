@@ -356,6 +356,12 @@ fn errors() -> Outcome {
             "org.libvirt.Error: invalid argument: memory hard_limit tunable value must be lower than or equal to \
              swap_hard_limit",
         ),
+        (
+            &path,
+            "org.libvirt.Domain.SetSchedulerParameters",
+            &["{'cpu_shares': <uint64 18446744073709551615>}", "2"],
+            "org.libvirt.Error: invalid argument: parameter 'cpu_shares' is out of range: 18446744073709551615",
+        ),
         (&path, "org.libvirt.Domain.OpenGraphicsFD", &[], "UnknownMethod"),
         (
             HOST,

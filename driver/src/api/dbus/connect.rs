@@ -162,7 +162,7 @@ async fn set_memory_parameters(c: &Call<'_>) -> Answer {
     only(flags, 0, "virNodeSetMemoryParameters")?;
     let mut given = In::of_call(parameters, "virNodeSetMemoryParameters")?;
     let mut number = |name: &str| {
-        let number = given.number(name)?.map(u32::try_from).transpose();
+        let number = given.exact(name)?.map(u32::try_from).transpose();
         number.map_err(|_| Refusal::invalid(format!("parameter '{name}' is out of range")))
     };
     let (pages_to_scan, sleep_msec) = (number("shm_pages_to_scan")?, number("shm_sleep_millisecs")?);

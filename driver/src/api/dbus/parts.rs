@@ -56,7 +56,7 @@ pub fn interface(c: &Call<'_>, snapshot: &Snapshot) -> Answer {
 /// The limit of one direction; none where nothing is said of it. To libvirt a peak or a burst alone says nothing, so one
 /// of 0 does not take a limit away; another is for the engine to refuse.
 fn limits(given: &mut In, direction: &str, floor: bool) -> Result<Option<Bandwidth>, Refusal> {
-    let mut number = |name: &str| given.number(&format!("{direction}.{name}"));
+    let mut number = |name: &str| given.exact(&format!("{direction}.{name}"));
     let (average, peak, burst) = (number("average")?, number("peak")?, number("burst")?);
     let floor = if floor { number("floor")? } else { None };
     let says = average.is_some() || floor.is_some();

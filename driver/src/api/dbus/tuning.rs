@@ -136,7 +136,7 @@ fn given(c: &Call<'_>, function: &str) -> Result<(In, Vec<Affect>), Refusal> {
 pub async fn set_memory(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetMemoryParameters")?;
     let mut limit = |name: &str| {
-        let number = given.amount(name)?;
+        let number = given.limit(name)?;
         Ok::<_, Refusal>(number.map(|n| if n >= UNLIMITED { -1 } else { n }))
     };
     let change = ResourceChange {
@@ -155,7 +155,7 @@ pub async fn set_scheduler(c: &Call<'_>, uuid: Uuid) -> Answer {
     let change = ResourceChange {
         cpu_shares: given.amount("cpu_shares")?,
         cpu_period: given.amount("vcpu_period")?,
-        cpu_quota: given.number("vcpu_quota")?,
+        cpu_quota: given.exact("vcpu_quota")?,
         ..ResourceChange::default()
     };
     given.finish()?;
@@ -165,7 +165,7 @@ pub async fn set_scheduler(c: &Call<'_>, uuid: Uuid) -> Answer {
 /// `SetNumaParameters`
 pub async fn set_numa(c: &Call<'_>, uuid: Uuid) -> Answer {
     let (mut given, affect) = given(c, "virDomainSetNumaParameters")?;
-    let mode = given.number("numa_mode")?.map(|n| {
+    let mode = given.exact("numa_mode")?.map(|n| {
         let mode = usize::try_from(n).ok().and_then(|n| NUMA_MODES.get(n));
         mode.map(|m| (*m).to_owned()).ok_or_else(|| Refusal::invalid(format!("unsupported numa_mode: '{n}'")))
     });

@@ -47,10 +47,19 @@ fn bare(value: &Variant<'_>) -> Variant<'static> {
         Variant::I32(n) => Variant::I64((*n).into()),
         Variant::U32(n) => Variant::I64((*n).into()),
         Variant::I64(n) => Variant::I64(*n),
-        // What is larger than any number of ours stands for "no limit" anyway.
+        // See `number`.
         Variant::U64(n) => Variant::I64(i64::try_from(*n).unwrap_or(i64::MAX)),
         Variant::Str(text) => Variant::from(text.as_str().to_owned()),
         _ => Variant::Bool(false),
+    }
+}
+
+/// A number that is larger than any of ours.
+fn beyond(value: &Variant<'_>) -> Option<u64> {
+    match value {
+        Variant::Variant(inner) => beyond(inner),
+        Variant::U64(n) if i64::try_from(*n).is_err() => Some(*n),
+        _ => None,
     }
 }
 
@@ -63,8 +72,8 @@ impl In {
         }
     }
 
-    /// A number of any type of libvirt's.
-    pub fn number(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+    /// A number of any type of libvirt's. What is larger than any number of ours is our largest.
+    fn number(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.0.remove(name).map(|v| bare(&v)) {
             None => Ok(None),
             Some(Variant::I64(n)) => Ok(Some(n)),
@@ -72,12 +81,22 @@ impl In {
         }
     }
 
+    /// The same where no number may stand for another.
+    pub fn exact(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.0.get(name).and_then(|v| beyond(v)) {
+            Some(n) => Err(Refusal::invalid(format!("parameter '{name}' is out of range: {n}"))),
+            None => self.number(name),
+        }
+    }
+
     /// The same where libvirt's type has no negative numbers: -1, which stands for "no limit" elsewhere, means nothing here.
     pub fn amount(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
-        match self.number(name)? {
-            Some(n) if n < 0 => Err(Refusal::invalid(format!("parameter '{name}' must not be negative"))),
-            number => Ok(number),
-        }
+        unless_negative(name, self.exact(name)?)
+    }
+
+    /// The same where very large numbers all stand for "no limit".
+    pub fn limit(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        unless_negative(name, self.number(name)?)
     }
 
     /// A text.
@@ -95,6 +114,13 @@ impl In {
             None => Ok(()),
             Some(name) => Err(Refusal::invalid(format!("parameter '{name}' not supported"))),
         }
+    }
+}
+
+fn unless_negative(name: &str, number: Option<i64>) -> Result<Option<i64>, Refusal> {
+    match number {
+        Some(n) if n < 0 => Err(Refusal::invalid(format!("parameter '{name}' must not be negative"))),
+        number => Ok(number),
     }
 }
 
@@ -120,6 +146,17 @@ mod test {
         let below = below.and_then(|mut given| given.amount("e")).expect_err("negative").reply().1;
         assert_eq!(below, "invalid argument: parameter 'e' must not be negative");
         assert_eq!(given.finish().expect_err("d").reply().1, "invalid argument: parameter 'd' not supported");
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_as_it_was_said() {
+        let value = |n: u64| Variant::Variant(Box::new(Variant::U64(n))).try_into_owned().expect("owned");
+        let given = |n: u64| In::of_call(HashMap::from([("x".to_owned(), value(n))]), "f").expect("some");
+        let says = "invalid argument: parameter 'x' is out of range: 9223372036854775808";
+        assert_eq!(given(1 << 63).amount("x").expect_err("too large").reply().1, says);
+        assert_eq!(given(1 << 63).exact("x").expect_err("too large").reply().1, says);
+        assert_eq!(given(i64::MAX.unsigned_abs()).exact("x"), Ok(Some(i64::MAX)));
+        assert_eq!(given(u64::MAX).limit("x"), Ok(Some(i64::MAX)));
     }
 
     #[test]
