@@ -625,8 +625,14 @@ fn options_of_virsh_about_what_containers_do_not_have() {
     let (code, printed, _) = run(&f, &alias);
     assert_eq!(code, 0);
     assert!(printed.contains("  <target dev='vda'/>\n  <alias name='ua-data'/>\n</disk>\n"), "{printed}");
+    for shareable in [&["--shareable"][..], &["--mode", "shareable"]] {
+        let words = [&["attach-disk", "web", "/srv/d.img", "vda", "--print-xml"], shareable].concat();
+        let (code, printed, _) = run(&f, &words);
+        assert!(code == 0 && printed.contains("  <shareable/>\n</disk>\n"), "{shareable:?}: {printed}");
+    }
     for (words, reason) in [
-        (&["capabilities", "--xpath", "//arch"][..], "xmllint"),
+        (&["attach-disk", "web", "v", "vda", "--mode", "readonly", "--shareable"][..], "mutually exclusive"),
+        (&["capabilities", "--xpath", "//arch"], "xmllint"),
         (&["dommemstat", "web", "--period", "1"], "read when they are asked for"),
         (&["attach-disk", "web", "v", "vda", "--source-protocol", "nbd"], "file of the host"),
         (&["domstats", "--vm", "--enforce"], "Stats type 'vm' is not supported"),

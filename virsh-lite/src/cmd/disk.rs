@@ -30,6 +30,7 @@ pub static ATTACH_DISK: Command = Command::new("attach-disk", Group::Domain, "at
         Opt::text("cache", "cache mode; without effect"),
         Opt::text("type", "what it looks like").from(Values::Words(&["disk", "cdrom", "floppy", "lun"])),
         Opt::text("mode", "how it may be used").from(Values::Words(&["readonly", "shareable"])),
+        Opt::flag("shareable", "the same as --mode shareable"),
         Opt::text("sourcetype", "what the source is; else it is looked at")
             .from(Values::Words(&["file", "block"])),
         Opt::text("alias", "a name for it, which begins with ua-"),
@@ -169,7 +170,9 @@ fn element(args: &Args) -> Result<String, Failure> {
     xml.push_str(&format!("  <source {attribute}='{}'/>\n", escape(source)));
     let bus = args.text("targetbus").map(|bus| format!(" bus='{}'", escape(bus))).unwrap_or_default();
     xml.push_str(&format!("  <target dev='{}'{bus}/>\n", escape(args.required("target"))));
-    if let Some(mode) = one_of(args, "mode", &["readonly", "shareable"])? {
+    args.exclusive("mode", "shareable")?;
+    let mode = one_of(args, "mode", &["readonly", "shareable"])?;
+    if let Some(mode) = mode.or(args.has("shareable").then_some("shareable")) {
         xml.push_str(&format!("  <{mode}/>\n"));
     }
     if let Some(alias) = args.text("alias") {
