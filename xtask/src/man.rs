@@ -11,6 +11,8 @@ pub fn render(page: &str, text: &str) -> Result<String, String> {
         "TH",
         [name.to_uppercase().as_str(), section, "", concat!("berth ", env!("CARGO_PKG_VERSION")), "Berth"],
     );
+    // A line with one long word, such as an element of a document, cannot be stretched to the margin, and troff warns of it.
+    out.control("ad", ["l"]);
     let mut paragraph: Vec<&str> = Vec::new();
     let mut item = false;
     for line in text.lines().chain([""]) {
@@ -98,6 +100,7 @@ mod test {
         let page = render("x.1", text).unwrap_or_default();
         assert!(page.contains(".TH X 1"), "{page}");
         assert!(page.contains(".SH NAME"), "{page}");
+        assert!(page.contains("\n.ad l\n"), "{page}");
         assert!(page.contains(".SS \"A Part\""), "{page}");
         assert!(page.contains("\\fIa\\fR \\fBb\\fR \\fBc\\fR"), "{page}");
         assert!(page.contains("one more\n"), "{page}");
