@@ -313,10 +313,12 @@ fn nat(t: &mut Table, network: &Network, bridge: &str, forwards: &[Resolved], se
     }
     if from_loopback(forwards.iter().map(|r| &r.forward)) {
         // The host's loopback address is let through to the bridge for the sake of forwarded ports; nobody there may
-        // reach what listens on it.
+        // reach what listens on it, or pass for the host itself.
         t.chain("guard", "filter", "prerouting", -300);
-        let loopback = address("daddr", "==", (IpAddr::V4(Ipv4Addr::LOCALHOST), 8));
-        t.rule("guard", vec![meta("iifname", bridge), loopback, json!({ "drop": null })]);
+        for field in ["daddr", "saddr"] {
+            let loopback = address(field, "==", (IpAddr::V4(Ipv4Addr::LOCALHOST), 8));
+            t.rule("guard", vec![meta("iifname", bridge), loopback, json!({ "drop": null })]);
+        }
     }
     t.chain("prerouting", "nat", "prerouting", -100);
     t.chain("output", "nat", "output", -100);

@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("networks::guests_keep_their_name_server", || in_own_network(name_server)),
     ("networks::guests_keep_their_name_server_on_the_link", || in_own_network(name_server_on_link)),
     ("networks::a_port_that_the_host_listens_on_is_not_taken", || in_own_network(in_use)),
+    ("networks::nobody_on_a_bridge_passes_for_the_host_itself", || in_own_network(from_loopback)),
 ];
 
 const UUID: &str = "<uuid>5e8fa5b1-7ad7-4d9c-9c1b-6d0a6f6a5f01</uuid>";
@@ -454,6 +455,47 @@ fn rules_changed() -> Outcome {
     ensure_eq!(run(&["nft", "list", "tables"])?, "", "tables at the end");
     ensure_eq!(complaints(&daemon), complained, "complaints about the end");
     Ok(())
+}
+
+/// For the sake of a forwarded port the kernel takes loopback addresses from a bridge; guests have no use of that.
+fn from_loopback() -> Outcome {
+    let daemon = Daemon::start()?;
+    let outside = outside("10.7.0.0/24")?;
+    let forward = settings("<b:forward host-port='8080' guest='10.7.0.5' port='80'/>");
+    let inner = "<forward/><bridge name='nat0'/><dns enable='no'/><ip address='10.7.0.1' prefix='24'/>\
+                 <ip family='ipv6' address='fd00:7::1' prefix='64'/>";
+    define(&daemon, "nat", &format!("{forward}{inner}"))?;
+    daemon.ok(&["net-start", "nat"])?;
+    let guest = neighbour("nat0", "ga", &["10.7.0.5/24", "fd00:7::5/64"])?;
+    guest.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
+    guest.answers(80, "guest")?;
+    ensure!(lab::hears("127.0.0.1:8080")?.starts_with("guest "), "the forwarded port from the host");
+    ensure!(outside.hears("192.0.2.1:8080")?.starts_with("guest "), "the forwarded port from outside");
+    // Its own kernel lets it send from there.
+    guest.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet"])?;
+    let four = UdpSocket::bind(("0.0.0.0", 9999)).map_err(|e| e.to_string())?;
+    let six = UdpSocket::bind(("fd00:7::1", 9999)).map_err(|e| e.to_string())?;
+    let say = |from: &'static str, to: &'static str| {
+        guest.inside(move || {
+            let socket = UdpSocket::bind((from, 0)).map_err(|e| format!("{from}: {e}"))?;
+            socket.send_to(from.as_bytes(), to).map(drop).map_err(|e| format!("{from} to {to}: {e}"))
+        })
+    };
+    for to in ["10.7.0.1:9999", "192.0.2.1:9999"] {
+        for from in ["127.0.0.5", "127.255.0.9"] {
+            say(from, to)?;
+        }
+    }
+    say("::1", "[fd00:7::1]:9999")?;
+    // What it sends from its own address comes, and nothing before.
+    for (socket, from, to) in [(four, "10.7.0.5", "10.7.0.1:9999"), (six, "fd00:7::5", "[fd00:7::1]:9999")] {
+        say(from, to)?;
+        let mut buffer = [0; 64];
+        socket.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+        let (length, _) = socket.recv_from(&mut buffer).map_err(|e| format!("from {from}: {e}"))?;
+        ensure_eq!(String::from_utf8_lossy(&buffer[..length]), from, "what the host hears");
+    }
+    daemon.ok(&["net-destroy", "nat"]).map(drop)
 }
 
 /// Answers all that comes to a port of UDP with a word, until the test ends.
