@@ -12,6 +12,7 @@ use berth_tests::{Outcome, ensure, ensure_eq, wait_for};
 pub const TESTS: &[Test] = &[
     ("lending::to_whom_and_how_many", || in_own_network(rules)),
     ("lending::is_whole_or_nothing_after_a_kill", || in_own_network(killed)),
+    ("lending::nobody_has_what_cannot_be_counted", || in_own_network(macvlans)),
 ];
 
 const NETWORK: &str = "<network><name>lab</name><bridge name='lab0'/><ip address='10.13.0.1' prefix='24'><dhcp>\
@@ -134,5 +135,35 @@ fn killed() -> Outcome {
     daemon.ok(&["net-plug", "lab", "--pid", &pid])?;
     daemon.restart()?;
     ensure!(machine.run(&["ip", "-o", "link"])?.contains("eth0"), "after a restart");
+    daemon.ok(&["net-destroy", "lab"]).map(drop)
+}
+
+/// Of a macvlan nothing stays on the host: whoever could have one could have any number.
+fn macvlans() -> Outcome {
+    let mut daemon = daemon_with_rows()?;
+    run(&["ip", "link", "add", "par0", "type", "veth", "peer", "name", "par1"])?;
+    run(&["ip", "link", "set", "par0", "up"])?;
+    let rows = "[[network-access]]\nnetwork = 'mv'\nuser = 'nobody'\ninterfaces = 2\n";
+    fs::write(daemon.root().join("etc/berth/berthd.toml"), rows).map_err(|e| e.to_string())?;
+    daemon.restart()?;
+    let machine = rootless()?;
+    let pid = machine.pid().to_string();
+    let links = || machine.run(&["ip", "-o", "link"]);
+    let before = links()?;
+    for mode in ["bridge", "private", "vepa", "passthrough"] {
+        let forward = format!("<forward mode='{mode}'><interface dev='par0'/></forward>");
+        let file = daemon.file("mv.xml", &format!("<network><name>mv</name>{forward}</network>"))?;
+        daemon.ok(&["net-create", &file])?;
+        for error in [
+            as_nobody(&daemon, &[], &["net-plug", "mv", "--pid", &pid])?.fails()?,
+            daemon.virsh(&["net-plug", "mv", "--pid", &pid])?.fails()?,
+        ] {
+            ensure!(error.contains("network 'mv' gives macvlans"), "{mode}: {error}");
+        }
+        ensure_eq!(links()?, before, "{mode}: inside");
+        let lent = fs::read_dir(daemon.root().join("run/berth/lent")).map(Iterator::count);
+        ensure_eq!(lent.map_err(|e| e.to_string())?, 0, "{mode}: written down");
+        daemon.ok(&["net-destroy", "mv"])?;
+    }
     daemon.ok(&["net-destroy", "lab"]).map(drop)
 }

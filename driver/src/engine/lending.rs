@@ -22,7 +22,7 @@ use crate::files;
 use crate::host::links::gone::Gone;
 use crate::host::links::{Link, LinkError};
 use crate::killpoint;
-use crate::network::{NetworkError, NetworkRef};
+use crate::network::{NetworkError, NetworkRef, is_direct};
 
 /// How often it is looked whether namespaces are gone, besides what the kernel tells.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -122,7 +122,8 @@ impl Engine {
                 "'{shown}' is not a name for an interface: 1 to 15 letters, digits, dots, '-' and '_', and not 'lo'"
             )));
         }
-        let network = self.networks.find(&network)?.name.to_string();
+        let found = self.networks.find(&network)?;
+        let network = found.name.to_string();
         let interface = interface_of(&network, mac.as_deref(), &self.host)?;
         if borrower.most == Some(0) {
             return Err(Refusal::Denied);
@@ -130,6 +131,13 @@ impl Engine {
         let restricted = borrower.most.is_some();
         let checked = blocking(move || Ok(check(&namespace, restricted, borrower.uid).map(|()| namespace)));
         let namespace = checked.await.map_err(|e| NetworkError::Failed(e.to_string()))??;
+        // Nothing of a macvlan stays on the host: it could be neither counted, nor found again to be taken back.
+        if found.current().is_some_and(|network| is_direct(network)) {
+            return Err(refuse(format!(
+                "network '{network}' gives macvlans, of which nothing stays on the host to count and to remove them by: \
+                 net-plug needs a network with a bridge"
+            )));
+        }
         let mut all = self.lending.0.lock().await;
         self.take_back(&mut all).await;
         let has = all.values().filter(|l| l.uid == borrower.uid && l.network == network).count();

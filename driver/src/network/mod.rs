@@ -41,6 +41,7 @@ use crate::paths::Layout;
 use events::Events;
 use leases::Lease;
 use making::Files;
+pub use making::is_direct;
 pub use registry::{Entry, Registry, Snapshot};
 use task::{Answer, Birth, Request};
 

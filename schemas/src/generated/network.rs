@@ -676,7 +676,8 @@ pub enum Method {
     GetLeases,
     /// Makes an interface with a port of the network and moves it into a network namespace: what a user's own containers, which
     /// no privileged program has made, are connected with. The network is started if it is one that starts when needed. The
-    /// interface is down and has no address; it is gone when the namespace is, or with RemoveInterface.
+    /// interface is down and has no address; it is gone when the namespace is, or with RemoveInterface. Networks that give
+    /// macvlans have none to give: nothing of one stays on the host, to count it and to take it back.
     /// Who may do everything may name any namespace but the daemon's own. Others need a row of `network-access` in the
     /// settings, which has the number of interfaces that they may have, and a namespace of a user namespace that they made.
     /// Anything else is PermissionDenied.

@@ -26,7 +26,8 @@ pub static PLUG: Command = Command::new(
 .about(
     "Makes an interface that is connected to a network and moves it into the network namespace of a process, or\n\
              of this command itself. It is down and has no address yet; it is gone with the namespace. Users other than\n\
-             administrators need a row of network-access in berthd.toml and a user namespace of their own.",
+             administrators need a row of network-access in berthd.toml and a user namespace of their own. Networks\n\
+             that give macvlans have none to give.",
 )
 .options(&[
     net::NETWORK,
