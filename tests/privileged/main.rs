@@ -57,6 +57,7 @@ fn main() {
         kills::TESTS,
         networks::TESTS,
         networks::forwards::TESTS,
+        networks::names::TESTS,
         lending::TESTS,
         guests::TESTS,
         pause::TESTS,

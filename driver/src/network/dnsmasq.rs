@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use berth_domain::network::model::{DhcpHost, DhcpRange, Lease, NetworkIp};
@@ -13,8 +13,13 @@ use berth_schemas::name::DomainName;
 
 use super::Port;
 
-/// A guest of that name would be asked by browsers which proxy to use (CERT VU#598349): it is nobody's.
-const PROXY_NAME: &str = "wpad";
+/// Names that no guest gets, with any domain: programs trust whoever has one. Browsers ask *wpad* which proxy to use (CERT
+/// VU#598349), and Windows *isatap* for a way to IPv6; *localhost* and what distributions call it besides is who asks
+/// (RFC 6761, 6.3), and *invalid* is known to be nobody (6.4).
+const NOBODYS: [&str; 8] =
+    ["invalid", "ip6-localhost", "ip6-loopback", "isatap", "localhost", "localhost4", "localhost6", "wpad"];
+/// What dnsmasq marks guests with that ask for one of them.
+const NOBODY: &str = "nobodys";
 /// What dnsmasq itself marks guests with that have a line among the hosts. Marks of our own in those lines are not to be
 /// had: dnsmasq 2.90 crashes when it is told to read the file again after it has answered such a guest.
 const KNOWN: &str = "known";
@@ -98,8 +103,12 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
         // It would ask for three seconds whether an address is taken, and answer no other guest meanwhile. Those that
         // documents give are told it below.
         put("no-ping".into());
-        put(format!("dhcp-name-match=set:{PROXY_NAME},{PROXY_NAME}"));
-        put(format!("dhcp-ignore-names=tag:{PROXY_NAME}"));
+        for name in NOBODYS {
+            // It is compared with what the guest sends, which may be with a domain.
+            put(format!("dhcp-name-match=set:{NOBODY},{name}"));
+            put(format!("dhcp-name-match=set:{NOBODY},{name}.*"));
+        }
+        put(format!("dhcp-ignore-names=tag:{NOBODY}"));
         if network.serves_known_guests() {
             // One guest has one address, whatever it calls itself.
             put(format!("dhcp-ignore=tag:!{KNOWN}"));
@@ -120,6 +129,13 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
     }
     for ip in network.ips.iter().filter(|ip| ip.local_ptr == Some(true)) {
         put(format!("local=/{}/", reverse_zone(ip.address, ip.prefix_length())));
+    }
+    // Guests without a list of their own ask here. What else is asked of these names is nobody's either.
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        put(format!("address=/localhost/{address}"));
+    }
+    for name in ["localhost", "invalid"] {
+        put(format!("local=/{name}/"));
     }
     let Some(dns) = &network.dns else { return };
     if dns.forward_plain_names == Some(false) {
@@ -216,10 +232,14 @@ fn most_leases(ips: &[&NetworkIp]) -> u64 {
     ranges.map(size).fold(hosts, u64::saturating_add).clamp(16, 65_536)
 }
 
-/// What a guest is called; none where its name is no name of DNS.
+/// What a guest is called; none where its name is no name of DNS, or nobody's.
 fn dns_name(port: &Port) -> Option<String> {
     let name = DomainName::parse(&port.name).ok()?.hostname();
-    (!name.eq_ignore_ascii_case("localhost") && name.len() <= 63).then_some(name)
+    (!is_nobodys(&name) && name.len() <= 63).then_some(name)
+}
+
+fn is_nobodys(name: &str) -> bool {
+    NOBODYS.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// What a guest is called where it gets its address; none where its name is none that can be said there.
@@ -326,7 +346,7 @@ pub fn addresses(network: &Network, ports: &[Port]) -> String {
     // A domain does not take the name that the document gives to somebody else.
     let mut seen: Vec<String> = said.flat_map(|h| &h.hostnames).map(|n| n.to_ascii_lowercase()).collect();
     for port in ports {
-        let Some(name) = dns_name(port).filter(|n| !n.eq_ignore_ascii_case(PROXY_NAME)) else { continue };
+        let Some(name) = dns_name(port) else { continue };
         let own = own_addresses(network, port);
         let differs = |ip: IpAddr| own.iter().any(|o| o.is_ipv6() == ip.is_ipv6() && *o != ip);
         let is_other = |h: &&DhcpHost| !is_name_alone(h) || h.ip.is_some_and(differs);
@@ -341,7 +361,7 @@ pub fn addresses(network: &Network, ports: &[Port]) -> String {
         let otherwise = |h: &&DhcpHost| h.name.as_ref().is_some_and(|n| !n.eq_ignore_ascii_case(&name));
         let also: Vec<(IpAddr, &str)> = said_of_it
             .filter(otherwise)
-            .filter(|h| h.name.as_ref().is_some_and(|n| !n.eq_ignore_ascii_case(PROXY_NAME)))
+            .filter(|h| h.name.as_ref().is_some_and(|n| !is_nobodys(n)))
             .filter_map(|h| Some((h.ip?, h.name.as_deref()?)))
             .filter(|(ip, _)| !own.iter().any(|o| o.is_ipv6() == ip.is_ipv6()))
             .collect();
@@ -393,6 +413,30 @@ mod test {
         };
         assert_eq!(srv("target='.' port='1024' priority='10' weight='10'"), "srv-host=_ldap._tcp.d.test");
         assert_eq!(srv("target='a.test' port='389'"), "srv-host=_ldap._tcp.d.test,a.test,389,0,0");
+    }
+
+    #[test]
+    fn some_names_are_nobodys() {
+        let all = lines(
+            "<domain name='d.test'/><ip address='10.9.8.1' prefix='24'><dhcp><range start='10.9.8.2' \
+             end='10.9.8.9'/></dhcp></ip>",
+        );
+        for name in NOBODYS {
+            for asked in [name.to_owned(), format!("{name}.*")] {
+                let line = format!("dhcp-name-match=set:nobodys,{asked}");
+                assert!(all.contains(&line), "{line}");
+            }
+        }
+        for line in ["dhcp-ignore-names=tag:nobodys", "address=/localhost/::1", "local=/invalid/"] {
+            assert!(all.contains(&line.to_owned()), "{line}");
+        }
+        let none = lines("<dns enable='no'/><ip address='10.9.8.1' prefix='24'/>");
+        assert!(!none.iter().any(|l| l.contains("localhost")), "{none:?}");
+        // Nor a domain's, where it gets its address.
+        for name in ["wpad", "Isatap", "localhost", "ip6_localhost"] {
+            let port = Port { name: name.into(), mac: "52:54:00:00:00:01".into(), ..Port::default() };
+            assert_eq!(guest_name(&port), None, "{name}");
+        }
     }
 
     #[test]

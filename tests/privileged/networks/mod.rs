@@ -1,6 +1,7 @@
 //! Virtual networks on hosts of their own: what is made and taken away, who reaches whom, and kills at every step.
 
 pub mod forwards;
+pub mod names;
 
 use std::collections::BTreeSet;
 use std::fs;
