@@ -156,7 +156,8 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
         }
     }
     for txt in &dns.txts {
-        put(format!("txt-record={},\"{}\"", txt.name, txt.value.as_deref().unwrap_or_default()));
+        let value = quoted(txt.value.as_deref().unwrap_or_default());
+        put(format!("txt-record={},{value}", txt.name));
     }
     for srv in &dns.srvs {
         let mut line = format!("srv-host=_{}._{}", srv.service, srv.protocol);
@@ -171,6 +172,11 @@ fn names(network: &Network, put: &mut impl FnMut(String)) {
         }
         put(line);
     }
+}
+
+/// Text of which nothing has a meaning of its own in the configuration.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The zone of the names of a network's addresses; its prefix is a whole number of labels.
@@ -413,6 +419,19 @@ mod test {
         };
         assert_eq!(srv("target='.' port='1024' priority='10' weight='10'"), "srv-host=_ldap._tcp.d.test");
         assert_eq!(srv("target='a.test' port='389'"), "srv-host=_ldap._tcp.d.test,a.test,389,0,0");
+    }
+
+    #[test]
+    fn a_text_is_what_it_is() {
+        let txt = |value: &str| {
+            let all = lines(&format!(
+                "<dns><txt name='p' value='{value}'/></dns><ip address='10.9.8.1' prefix='24'/>"
+            ));
+            all.into_iter().find(|l| l.starts_with("txt-record=")).unwrap_or_default()
+        };
+        assert_eq!(txt("v=1, # x"), r#"txt-record=p,"v=1, # x""#);
+        assert_eq!(txt(r"C:\temp \\srv"), r#"txt-record=p,"C:\\temp \\\\srv""#);
+        assert_eq!(txt(r"a &quot;q&quot;\"), r#"txt-record=p,"a \"q\"\\""#);
     }
 
     #[test]

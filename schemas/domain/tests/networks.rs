@@ -408,3 +408,28 @@ fn a_name_of_a_bridge_is_one_for_dnsmasq_too() {
     let long = bridge("", "a-name-of-16-byt");
     assert_eq!(long, "2: 'a-name-of-16-byt' is not a name of an interface (1 to 15 bytes)\n");
 }
+
+/// dnsmasq reads a line only so far, and takes the rest for another one.
+#[test]
+fn records_are_no_longer_than_a_line() {
+    let say = |dns: &str, dhcp: &str| {
+        let text = format!(
+            "<network><name>x</name><dns>{dns}</dns><ip address='10.1.1.1' prefix='24'><dhcp>{dhcp}</dhcp></ip></network>"
+        );
+        parse_network(&text).map(drop).map_err(|e| e.diagnostics[0].message.clone())
+    };
+    let txt = |text: &str, n: usize| say(&format!("<txt name='t' value='{}'/>", text.repeat(n)), "");
+    assert_eq!(txt("x", 999), Ok(()));
+    assert!(txt("x", 1000).unwrap_err().contains("1001 bytes"));
+    assert_eq!((txt("\\", 499), txt("&quot;", 499)), (Ok(()), Ok(())));
+    assert!(txt("\\", 500).is_err() && txt("&quot;", 500).is_err());
+    let srv = |n: usize| {
+        let name = "x".repeat(n);
+        say(&format!("<srv service='s' protocol='tcp' domain='{name}' target='{}'/>", "t".repeat(253)), "")
+    };
+    assert_eq!(srv(243), Ok(()));
+    assert!(srv(244).unwrap_err().contains("longer together than a name"));
+    let host = |n: usize| say("", &format!("<host id='{}' name='h'/>", "a".repeat(n)));
+    assert_eq!(host(600), Ok(()));
+    assert!(host(601).unwrap_err().contains("is not an id"));
+}

@@ -1,6 +1,7 @@
-//! Names that guests give themselves.
+//! Names that guests give themselves, and those that the network's server has from its document.
 
-use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use berth_tests::daemon::Daemon;
@@ -14,6 +15,7 @@ use super::define;
 
 pub const TESTS: &[Test] = &[
     ("networks::some_names_are_no_guests", || in_own_network(nobodys)),
+    ("networks::texts_are_told_as_they_are", || in_own_network(texts)),
 ];
 
 /// One option of DHCPv6.
@@ -132,5 +134,49 @@ fn nobodys() -> Outcome {
         ensure!(found.iter().any(|a| a.starts_with("10.7.0.")), "{name}: {found:?}");
         ensure!(found.iter().any(|a| a.starts_with("fd00:7::")), "{name}: {found:?}");
     }
+    daemon.ok(&["net-destroy", "lan"]).map(drop)
+}
+
+/// The text of a name, asked for by TCP as it may be long.
+fn text_of(name: &str) -> Result<String, String> {
+    let labels = name.split('.').flat_map(|l| [&[u8::try_from(l.len()).unwrap_or(0)], l.as_bytes()].concat());
+    let head = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let question = [&head[..], &labels.collect::<Vec<u8>>(), &[0, 0, 16, 0, 1]].concat();
+    let length = u16::try_from(question.len()).unwrap_or_default().to_be_bytes();
+    let mut stream = TcpStream::connect(("10.7.0.1", 53)).map_err(|e| e.to_string())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+    stream.write_all(&[&length[..], &question].concat()).map_err(|e| e.to_string())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).map_err(|e| e.to_string())?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).map_err(|e| e.to_string())?;
+    // The name, type, class, time and length; then strings of 255 bytes at most.
+    let mut strings = answer.get(question.len() + 12..).ok_or("no record")?;
+    let mut text = Vec::new();
+    while let Some((length, rest)) = strings.split_first() {
+        let (string, rest) = rest.split_at_checked(usize::from(*length)).ok_or("half a string")?;
+        text.extend_from_slice(string);
+        strings = rest;
+    }
+    String::from_utf8(text).map_err(|e| e.to_string())
+}
+
+fn texts() -> Outcome {
+    let daemon = Daemon::start()?;
+    let path = r"C:\temp\new \\srv\share";
+    let quoted = r#"say "hi", then \" # end\"#;
+    let long = "x".repeat(990);
+    let txt =
+        |name: &str, value: &str| format!("<txt name='{name}' value='{}'/>", value.replace('"', "&quot;"));
+    let records = [txt("p.test", path), txt("q.test", quoted), txt("l.test", &long)].concat();
+    define(
+        &daemon,
+        "lan",
+        &format!("<bridge name='lan0'/><dns>{records}</dns><ip address='10.7.0.1' prefix='24'/>"),
+    )?;
+    daemon.ok(&["net-start", "lan"])?;
+    ensure_eq!(text_of("p.test")?, path, "backslashes");
+    ensure_eq!(text_of("q.test")?, quoted, "quotes");
+    ensure_eq!(text_of("l.test")?, long, "a long one");
     daemon.ok(&["net-destroy", "lan"]).map(drop)
 }

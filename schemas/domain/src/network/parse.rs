@@ -23,6 +23,12 @@ use crate::walk::Walk;
 const MAX_IFNAME: usize = 15;
 /// What has a meaning of its own in the configuration of dnsmasq.
 const NOT_FOR_DNSMASQ: [char; 4] = ['*', ',', '"', '\\'];
+/// How long a name and the text of its record can be together: dnsmasq reads 1024 bytes of a line.
+const MAX_RECORD: usize = 1000;
+/// Longest id of a client. One of IPv6 is of 130 bytes at most, which are written in two digits and a colon each.
+const MAX_ID: usize = 600;
+/// Longest name of DNS.
+const MAX_NAME: usize = 253;
 /// Names below `/proc/sys/net/ipv4/conf` that are none of an interface, which the kernel lets none have.
 const KERNELS_NAMES: [&str; 2] = ["all", "default"];
 
@@ -252,7 +258,7 @@ fn dns_domain(mut w: Walk<'_>) -> Option<DnsDomain> {
 /// A name of DNS: what is written into a file of another program has no line breaks, commas or spaces.
 fn check_name(w: &Walk<'_>, attribute: &str, name: &str) {
     let good = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    if name.len() > 253 || !name.chars().all(good) || name.starts_with(['-', '.']) {
+    if name.len() > MAX_NAME || !name.chars().all(good) || name.starts_with(['-', '.']) {
         let shown = name.escape_debug();
         w.error_at(
             attribute,
@@ -267,6 +273,23 @@ fn check_text(w: &Walk<'_>, attribute: &str, text: &str) {
         w.error_at(
             attribute,
             format!("'{}' has a quote or a control character, or is too long", text.escape_debug()),
+        );
+    }
+}
+
+/// The text of a record. dnsmasq is told of quotes and backslashes with one more backslash each.
+fn check_record(w: &Walk<'_>, name: &str, value: &str) {
+    if value.contains(char::is_control) {
+        return check_text(w, "value", value);
+    }
+    let length = name.len() + value.len() + value.matches(['"', '\\']).count();
+    if length > MAX_RECORD {
+        w.error_at(
+            "value",
+            format!(
+                "the record is too long: its name and its text are {length} bytes, where quotes and backslashes count \
+                 twice, and may be {MAX_RECORD}"
+            ),
         );
     }
 }
@@ -305,7 +328,7 @@ fn txt(mut w: Walk<'_>, partial: bool) -> Option<DnsTxt> {
         check_name(&w, "name", name);
     }
     if let Some(value) = &value {
-        check_text(&w, "value", value);
+        check_record(&w, name.as_deref().unwrap_or_default(), value);
     }
     let extra = w.finish();
     Some(DnsTxt { name: name?, value, extra })
@@ -326,6 +349,10 @@ fn srv(mut w: Walk<'_>, partial: bool) -> Option<DnsSrv> {
         if let Some(text) = text.as_ref().filter(|t| attribute != "target" || *t != NOWHERE) {
             check_name(&w, attribute, text);
         }
+    }
+    let parts = [service.as_ref(), protocol.as_ref(), domain.as_ref()].into_iter().flatten();
+    if parts.map(|part| part.len() + 2).sum::<usize>() > MAX_NAME {
+        w.error(format!("service, protocol and domain are longer together than a name, of {MAX_NAME} bytes"));
     }
     let (port, priority, weight) = (w.number("port"), w.number("priority"), w.number("weight"));
     if port == Some(0) {
@@ -486,7 +513,7 @@ fn dhcp_host(mut w: Walk<'_>, partial: bool) -> DhcpHost {
         check_name(&w, "name", name);
     }
     if let Some(id) = &id
-        && !id.chars().all(|c| c.is_ascii_alphanumeric() || ":-._".contains(c))
+        && (id.len() > MAX_ID || !id.chars().all(|c| c.is_ascii_alphanumeric() || ":-._".contains(c)))
     {
         w.error_at("id", format!("'{}' is not an id of a client", id.escape_debug()));
     }
