@@ -140,6 +140,12 @@ fn update() -> Outcome {
     let text = "error: Failed to update network lab\nerror: Requested operation is not valid: \
                 there is an existing dhcp host entry in network 'lab' that matches\n";
     ensure_eq!(error, text.to_owned(), "twice");
+    // What is wrong with the network as it would be has no place in the element.
+    let own = "<host mac='52:54:00:00:00:07' ip='10.20.0.1'/>";
+    let error = daemon.virsh(&["net-update", "lab", "add", "ip-dhcp-host", own])?.fails()?;
+    let text =
+        "error: Failed to update network lab\nerror: <host>: the address '10.20.0.1' is the host's own\n";
+    ensure_eq!(error, text.to_owned(), "the host's own address");
     let live = ["net-update", "lab", "add", "ip-dhcp-host", host, "--live"];
     let error = daemon.virsh(&live)?.fails()?;
     ensure!(error.contains("network 'lab' is not active"), "{error}");

@@ -409,6 +409,21 @@ fn a_name_of_a_bridge_is_one_for_dnsmasq_too() {
     assert_eq!(long, "2: 'a-name-of-16-byt' is not a name of an interface (1 to 15 bytes)\n");
 }
 
+#[test]
+fn the_last_interface_of_macvlans_stays() {
+    let text = "<network><name>mv</name><forward mode='bridge'><interface dev='a0'/></forward></network>";
+    let network = parse_network(text).unwrap().network;
+    let delete = |network: &Network, dev: &str| {
+        let part = parse_part(&format!("<interface dev='{dev}'/>"), PartKind::ForwardInterface).unwrap();
+        network.updated(Change::Delete, &part, None).map_err(|e| e.to_string())
+    };
+    let last = "it is the last interface, and the mode 'bridge' needs one";
+    assert_eq!(delete(&network, "a0").unwrap_err(), last);
+    let more = parse_part("<interface dev='a1'/>", PartKind::ForwardInterface).unwrap();
+    let two = network.updated(Change::AddLast, &more, None).unwrap();
+    assert!(!delete(&two, "a0").unwrap().to_xml().contains("a0"));
+}
+
 /// dnsmasq reads a line only so far, and takes the rest for another one.
 #[test]
 fn records_are_no_longer_than_a_line() {

@@ -642,6 +642,13 @@ fn missing() -> Outcome {
         "cannot make a macvlan of 'eno9': No such device",
         "hint: make it",
     )?;
+    for mode in ["bridge", "passthrough"] {
+        refused(
+            &direct(4, mode, "<mtu size='9000'/>"),
+            "cannot make a macvlan of 'tpar0': its packets are not as large as the mtu 9000",
+            "",
+        )?;
+    }
     refused(
         "<interface type='bridge'><source bridge='tbr0'/><target dev='tout0'/></interface>",
         "cannot make the interface 'tout0': File exists",

@@ -561,12 +561,21 @@ async fn make_macvlan(
     mode: DirectMode,
 ) -> Result<(), LinkError> {
     let parent = kernel.find(dev).await?;
-    let parent = parent.ok_or_else(|| LinkError::of("make a macvlan of", dev, Errno::NODEV))?.index;
+    let parent = parent.ok_or_else(|| LinkError::of("make a macvlan of", dev, Errno::NODEV))?;
+    let too_large = spec.mtu.filter(|mtu| *mtu > parent.mtu);
+    let parent = parent.index;
     let (mut tries, pause) = EXCLUSIVE_TRIES;
     loop {
         let made = kernel.make_macvlan(&end.name, spec.mac, spec.mtu, parent, mode, end.namespace).await;
         tries -= 1;
         match made {
+            Err(LinkError { errno: Some(errno), .. })
+                if errno == Errno::INVAL.raw_os_error()
+                    && let Some(mtu) = too_large =>
+            {
+                let detail = format!("its packets are not as large as the mtu {mtu}");
+                return Err(LinkError::other("make a macvlan of", dev, &detail));
+            }
             Err(e) if mode == DirectMode::Passthrough && e.errno == Some(Errno::INVAL.raw_os_error()) => {
                 if tries == 0 {
                     let detail = "it has another macvlan, and 'passthrough' is for one alone";

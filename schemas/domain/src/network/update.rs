@@ -214,6 +214,11 @@ impl Network {
                     &[],
                 )?;
                 forward.dev = forward.interfaces.first().cloned();
+                if forward.interfaces.is_empty() {
+                    let message =
+                        format!("it is the last interface, and the mode '{}' needs one", forward.mode);
+                    return Err(impossible(message));
+                }
                 Ok(())
             }
             Part::Portgroup(group) => {

@@ -2,11 +2,11 @@
 //!
 //! Does not read XML.
 
-use berth_schemas::network::{Affect, Command as Change, Method, Section, UpdateIn, UpdateOut};
+use berth_schemas::network::{self, Affect, Command as Change, Method, Section, UpdateIn, UpdateOut};
 
 use crate::cmd::define::{Document, plain};
 use crate::cmd::net;
-use crate::error::Failure;
+use crate::error::{CallError, Failure};
 use crate::grammar::{Command, Group, Opt, Values};
 use crate::parse::Args;
 use crate::session::Session;
@@ -95,7 +95,10 @@ fn update(session: &mut Session, args: &Args) -> Result<(), Failure> {
     let readonly = session.options.readonly;
     let result: Result<UpdateOut, _> = net::call(session, Method::Update, &ask);
     let what = format!("Failed to update network {}", network.name);
-    result.map_err(|e| document.failure(&what, &e, readonly))?;
+    result.map_err(|e| {
+        definition_of(&e)
+            .map_or_else(|| document.failure(&what, &e, readonly), |message| Failure::because(&what, message))
+    })?;
     let affected = match (live, config) {
         (true, true) => "persistent config and live state",
         (false, true) => "persistent config",
@@ -105,6 +108,17 @@ fn update(session: &mut Session, args: &Args) -> Result<(), Failure> {
     };
     session.out.extra(&format!("Updated network {} {affected}", network.name));
     Ok(())
+}
+
+/// What is wrong with the network as it would be; nothing where it is the element that was given, which has places.
+fn definition_of(error: &CallError) -> Option<&str> {
+    match error {
+        CallError::Network(
+            network::Error::InvalidDocument { message, diagnostics }
+            | network::Error::Unsupported { message, diagnostics },
+        ) if diagnostics.iter().all(|d| d.line <= 0) => Some(message),
+        _ => None,
+    }
 }
 
 /// An argument that begins like an element is one; any other is a file.
