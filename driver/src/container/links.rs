@@ -111,17 +111,18 @@ pub async fn rename(engine: &Engine, interface: &Interface, link: &mut Link) -> 
     Ok(true)
 }
 
-/// What an interface has to be on the host. One of a network has a port of that from then on.
+/// What an interface has to be on the host, where its end is `host`. One of a network has a port of that from then on.
 pub async fn resolve(
     engine: &Engine,
     owner: Owner<'_>,
     interface: &Interface,
+    host: &str,
     claim: Claim,
 ) -> Result<LinkSpec, LinkError> {
     let InterfaceSource::Network { network, portgroup } = &interface.source else {
         return Ok(spec(interface, None));
     };
-    let port = port_of(owner, interface);
+    let port = Port { end: Some(host.to_owned()), ..port_of(owner, interface) };
     let connection = engine.networks.plug(network, portgroup.as_deref(), &port, claim).await;
     let connection = connection.map_err(|e| LinkError {
         operation: "take a port of the network",
@@ -163,7 +164,7 @@ pub async fn make(
             detail: Some(format!("the running domain '{other}' has it")),
         });
     }
-    let spec = resolve(engine, owner, interface, Claim::New).await?;
+    let spec = resolve(engine, owner, interface, &link.host, Claim::New).await?;
     engine.links.make(link, &spec, owner.uuid, network).await?;
     note_kind(link, &spec);
     Ok(())
@@ -205,7 +206,7 @@ async fn change_by(
     link: &mut Link,
     claim: Claim,
 ) -> Result<(), LinkError> {
-    let spec = resolve(engine, owner, interface, claim).await?;
+    let spec = resolve(engine, owner, interface, &link.host, claim).await?;
     engine.links.change(link, &spec).await?;
     note_kind(link, &spec);
     Ok(())
@@ -266,7 +267,7 @@ pub async fn connect_again(
     interface: &Interface,
     link: &mut Link,
 ) -> Result<bool, LinkError> {
-    let spec = resolve(engine, owner, interface, Claim::Again).await?;
+    let spec = resolve(engine, owner, interface, &link.host, Claim::Again).await?;
     if engine.links.is_connected(link, &spec).await? {
         return Ok(false);
     }

@@ -62,7 +62,7 @@ impl Engine {
             }
             (Step::Attach(_), true, interface) => {
                 if let Some(interface) = interface
-                    && let Ok(spec) = links::resolve(self, owner, interface, Claim::Again).await
+                    && let Ok(spec) = links::resolve(self, owner, interface, &link.host, Claim::Again).await
                 {
                     links::note_kind(&mut link, &spec);
                 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::bridge::{Netlink, Wanted};
 use super::rules::Resolved;
-use super::{Port, choose, conntrack, dnsmasq, nft, rules, server, sysctl};
+use super::{Port, choose, conntrack, dnsmasq, guard, nft, rules, server, sysctl};
 use crate::engine::publish::blocking;
 use crate::files;
 use crate::host::links::{self, bandwidth::Bucket};
@@ -73,6 +73,24 @@ struct MadeRules {
     listed: Option<Value>,
     /// Forwarded ports that led to guests by them.
     forwards: Vec<Resolved>,
+    /// Likewise those about what guests ask by DHCP.
+    guard: Guard,
+    /// Whether it was told that there are none of those.
+    told: bool,
+}
+
+/// The rules about what guests ask by DHCP.
+#[derive(Debug, Clone, Default, PartialEq)]
+enum Guard {
+    /// There are none, or none are to be looked for.
+    #[default]
+    None,
+    /// They are about to be made.
+    Due,
+    /// They were made, with so many.
+    New(usize),
+    /// As nft lists them.
+    Listed(Value),
 }
 
 impl Made {
@@ -82,6 +100,11 @@ impl Made {
 
     fn get(&self) -> Option<Value> {
         self.rules().listed.clone()
+    }
+
+    /// Those about what guests ask by DHCP are about to be made: whoever looks at them now sees the former ones.
+    pub fn expect_guard(&self) {
+        self.rules().guard = Guard::Due;
     }
 
     fn set(&self, rules: Option<Value>) {
@@ -217,6 +240,7 @@ impl Plan {
 
     /// Makes everything that is not there; the dnsmasq if there is one.
     pub async fn make(&self) -> Result<Option<Arc<Process>>, String> {
+        self.made.rules().guard = Guard::None;
         let netlink = Netlink::open()?;
         let wanted = self.wanted();
         let index = match netlink.link(&self.bridge).await? {
@@ -329,7 +353,9 @@ impl Plan {
         nft::apply(&wanted).await?;
         self.made.settle(self.network.name.as_str(), resolved).await;
         let name = rules::table(&self.bridge);
-        let made = nft::table(&name).await?.filter(|made| rules::count(made) == rules::count(&wanted));
+        let made = nft::table(rules::FAMILY, &name)
+            .await?
+            .filter(|made| rules::count(made) == rules::count(&wanted));
         if made.is_none() {
             return Err(format!("somebody else changes the rules (table 'inet {name}') while they are made"));
         }
@@ -351,16 +377,57 @@ impl Plan {
     /// Whether the rules are there as they were made. Those that are not, guard nothing: the host's loopback address is
     /// closed then.
     pub async fn check_rules(&self) -> Result<bool, String> {
+        let guarded = self.is_guarded().await;
         if !self.has_rules() {
-            return Ok(true);
+            return guarded;
         }
         let made = self.made.get();
-        let there = nft::table(&rules::table(&self.bridge)).await;
+        let there = nft::table(rules::FAMILY, &rules::table(&self.bridge)).await;
         if made.is_some() && there.as_ref().is_ok_and(|there| *there == made) {
-            return Ok(true);
+            return guarded;
         }
         self.let_loopback_in(false).await?;
         there.map(|_| false)
+    }
+
+    /// Replaces the rules about what guests ask by DHCP. Without them the network goes on as it is: one guest can ask in the
+    /// name of another.
+    pub async fn guard(&self) {
+        let dhcp = self.network.ips.iter().any(|ip| ip.address.is_ipv4() && ip.dhcp.is_some());
+        if !dhcp {
+            self.made.rules().guard = Guard::None;
+            return;
+        }
+        let wanted = guard::ruleset(&self.bridge, &self.ports);
+        let count = wanted.as_ref().map(rules::count);
+        let none = || serde_json::json!({ "nftables": guard::removal(&self.bridge) });
+        let done = nft::apply(&wanted.unwrap_or_else(none)).await;
+        let mut made = self.made.rules();
+        made.guard = count.filter(|_| done.is_ok()).map_or(Guard::None, Guard::New);
+        if let (Err(e), Some(_), false) = (done, count, made.told) {
+            tracing::warn!(
+                "guests of network '{}' are not kept from asking for addresses in each other's names: {e}",
+                self.network.name
+            );
+            made.told = true;
+        }
+    }
+
+    /// Whether those rules are there as they were made; the first look at them is the one that later ones are held against.
+    async fn is_guarded(&self) -> Result<bool, String> {
+        let before = self.made.rules().guard.clone();
+        if matches!(before, Guard::None | Guard::Due) {
+            return Ok(true);
+        }
+        let there = nft::table(guard::FAMILY, &rules::table(&self.bridge)).await?;
+        Ok(match (before, there) {
+            (Guard::New(count), Some(there)) if rules::count(&there) == count => {
+                self.made.rules().guard = Guard::Listed(there);
+                true
+            }
+            (Guard::Listed(made), Some(there)) => made == there,
+            _ => false,
+        })
     }
 
     async fn let_loopback_in(&self, on: bool) -> Result<(), String> {
@@ -499,7 +566,7 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool, guests
     // Guests are held back by the rules as long as their bridge is there.
     match removed {
         Err(e) => errors.push(e),
-        Ok(()) if nft::is_here() => errors.extend(nft::apply(&rules::removal(bridge)).await.err()),
+        Ok(()) if nft::is_here() => errors.extend(remove_rules(bridge).await.err()),
         Ok(()) if rules => errors.push(format!(
             "the rules of bridge '{bridge}' (table 'inet {}') cannot be removed without the program 'nft', \
              which is not installed (package nftables)",
@@ -519,6 +586,18 @@ pub async fn unmake(bridge: &str, uuid: Uuid, files: &Files, rules: bool, guests
     // Not empty, or not there: nothing of ours is in it.
     let _ = std::fs::remove_dir(&files.open);
     errors
+}
+
+/// Takes the rules of both families away; a kernel that has no rules for bridges has none of ours there.
+async fn remove_rules(bridge: &str) -> Result<(), String> {
+    let mut all = rules::removal(bridge);
+    if let Some(commands) = all.get_mut("nftables").and_then(Value::as_array_mut) {
+        commands.extend(guard::removal(bridge));
+    }
+    match nft::apply(&all).await {
+        Err(_) => nft::apply(&rules::removal(bridge)).await,
+        done => done,
+    }
 }
 
 /// Removes a bridge whose guests are cut off first: without it they would be at interfaces of the host.

@@ -8,6 +8,7 @@ mod choose;
 mod conntrack;
 pub mod dnsmasq;
 pub mod events;
+mod guard;
 pub mod leases;
 pub mod lifecycle;
 mod making;
@@ -120,6 +121,9 @@ pub struct Port {
     pub name: String,
     /// Hardware address in lower case.
     pub mac: String,
+    /// Name of its end on the host, where that is a pair's; a daemon that did not write it did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
     /// The address that it has by its document.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,

@@ -24,10 +24,9 @@ pub async fn apply(transaction: &Value) -> Result<(), String> {
     run(&["-j", "-f", "-"], &transaction.to_string()).await.map(drop)
 }
 
-/// What is in a table of the family inet now, without what tells one making of it from another; none if there is no such
-/// table.
-pub async fn table(name: &str) -> Result<Option<Value>, String> {
-    let text = match run(&["-j", "list", "table", "inet", name], "").await {
+/// What is in a table now, without what tells one making of it from another; none if there is no such table.
+pub async fn table(family: &str, name: &str) -> Result<Option<Value>, String> {
+    let text = match run(&["-j", "list", "table", family, name], "").await {
         Err(e) if e.contains("No such file or directory") => return Ok(None),
         done => done?,
     };

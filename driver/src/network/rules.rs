@@ -44,6 +44,9 @@ pub fn from_loopback<'a>(mut forwards: impl Iterator<Item = &'a PortForward>) ->
     forwards.any(|f| !f.is_ipv6() && f.one_host_address().is_none_or(|a| a.is_loopback()))
 }
 
+/// The family of its table.
+pub const FAMILY: &str = "inet";
+
 /// Takes the table away; none there is no error.
 pub fn removal(bridge: &str) -> Value {
     json!({ "nftables": forget(bridge) })

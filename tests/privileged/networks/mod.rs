@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     ("networks::a_name_of_a_bridge_can_be_a_template", || in_own_network(template)),
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
     ("networks::a_guest_cannot_take_all_addresses", || in_own_network(starvation)),
+    ("networks::guests_ask_only_in_their_own_names", || in_own_network(own_names)),
     ("networks::who_knows_its_guests_reads_its_files_again", || in_own_network(known_again)),
     ("networks::a_dnsmasq_that_ends_of_reading_is_back_at_once", || in_own_network(ended_of_reading)),
     ("networks::guests_that_are_gone_keep_no_address_from_others", || in_own_network(given_up)),
@@ -282,6 +283,105 @@ fn given_up() -> Outcome {
     daemon.ok(&["start", "t-kept"])?;
     ensure_eq!(asks("t-kept")?, kept, "the address of the defined one");
     Ok(())
+}
+
+/// What a guest says by DHCP of another one's address: 4 that somebody else has it, 7 that it is given back.
+fn says(daemon: &Daemon, from: &str, kind: u8, mac: &str, address: &str) -> Outcome {
+    let pid = u32::try_from(daemon.pid_of(from, "initPid")?).map_err(|e| e.to_string())?;
+    let octets = |text: &str| -> Result<[u8; 4], String> {
+        Ok(text.parse::<std::net::Ipv4Addr>().map_err(|e| e.to_string())?.octets())
+    };
+    let (own, server) = (octets(address)?, octets("10.9.0.1")?);
+    let mut message = vec![1, 1, 6, 0, 7, 7, 7, kind, 0, 0, 0, 0];
+    message.extend(if kind == 7 { own } else { [0; 4] });
+    message.extend([0; 12]);
+    for octet in mac.split(':') {
+        message.push(u8::from_str_radix(octet, 16).map_err(|e| e.to_string())?);
+    }
+    message.resize(236, 0);
+    message.extend([99, 130, 83, 99, 53, 1, kind, 54, 4]);
+    message.extend(server);
+    if kind == 4 {
+        message.extend([50, 4]);
+        message.extend(own);
+    }
+    message.push(255);
+    message.resize(300, 0);
+    lab::inside(pid, move || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:68").map_err(|e| e.to_string())?;
+        socket.send_to(&message, (std::net::Ipv4Addr::from(server), 67)).map(drop).map_err(|e| e.to_string())
+    })
+}
+
+/// No guest gives back an address of another, nor says that it is in use: also after the rules were flushed, and by the
+/// next daemon.
+fn own_names() -> Outcome {
+    let mut daemon = Daemon::start()?;
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.9'/><host mac='52:54:00:77:00:01' ip='10.9.0.30'/></dhcp></ip>";
+    define(&daemon, "few", inner)?;
+    daemon.ok(&["net-start", "few"])?;
+    let (good, bad) = ("52:54:00:77:00:01", "52:54:00:77:00:02");
+    for (name, mac) in [("t-good", good), ("t-bad", bad)] {
+        let root = daemon.busybox(name)?;
+        let interface =
+            format!("<interface type='network'><source network='few'/><mac address='{mac}'/></interface>");
+        daemon.define(name, &domain_xml(name, &root, &["/bin/sleep", "1000"], &interface))?;
+        daemon.ok(&["start", name])?;
+        let pid = daemon.pid_of(name, "initPid")?.to_string();
+        let last = &mac[mac.len() - 1..];
+        run(&[
+            "nsenter",
+            "-t",
+            &pid,
+            "-n",
+            "ip",
+            "addr",
+            "add",
+            &format!("10.9.0.10{last}/24"),
+            "dev",
+            "eth0",
+        ])?;
+    }
+    let guarded = || run(&["nft", "list", "table", "bridge", "berth-few0"]);
+    let has_lease = |daemon: &Daemon, mac: &str| -> Result<bool, String> {
+        Ok(daemon.ok(&["net-dhcp-leases", "few"])?.contains(mac))
+    };
+    for round in ["at first", "after a flush", "after a restart"] {
+        match round {
+            "after a flush" => drop(run(&["nft", "flush", "ruleset"])?),
+            "after a restart" => {
+                daemon.stop()?;
+                run(&["nft", "flush", "ruleset"])?;
+                daemon.launch()?;
+            }
+            _ => {}
+        }
+        wait_for("rules for both guests", 5, || {
+            guarded().ok().filter(|text| text.contains("0x525400770001") && text.contains("0x525400770002"))
+        })?;
+        ensure_eq!(asks(&daemon, "t-good", "8")?, "10.9.0.30".to_owned(), "{round}");
+        for kind in [7, 4] {
+            says(&daemon, "t-bad", kind, good, "10.9.0.30")?;
+        }
+        // Answered after what it said before.
+        let own = asks(&daemon, "t-bad", "8")?;
+        ensure!(has_lease(&daemon, good)?, "{round}: the lease was given back by another guest");
+        ensure_eq!(asks(&daemon, "t-good", "8")?, "10.9.0.30".to_owned(), "{round}: its address afterwards");
+        says(&daemon, "t-bad", 7, bad, &own)?;
+        wait_for("the end of its own lease", 5, || {
+            has_lease(&daemon, bad).is_ok_and(|has| !has).then_some(())
+        })?;
+        // What it calls itself by its hardware address is its own business, but for those of others.
+        let pid = daemon.pid_of("t-bad", "initPid")?.to_string();
+        for (mac, gets) in [("02:00:00:00:00:07", true), (good, false), (bad, true)] {
+            run(&["nsenter", "-t", &pid, "-n", "ip", "link", "set", "eth0", "address", mac])?;
+            ensure_eq!(asks(&daemon, "t-bad", "3").is_ok(), gets, "{round}: an address for '{mac}'");
+        }
+    }
+    daemon.ok(&["destroy", "t-good", "t-bad"])?;
+    wait_for("the end of the rules", 5, || guarded().is_err().then_some(()))?;
+    daemon.ok(&["net-destroy", "few"]).map(drop)
 }
 
 /// An end that a change of ours has caused is no reason to wait, however often.

@@ -94,6 +94,8 @@ pub(super) enum Event {
         /// Whether somebody asks for it, rather than the time of it has come.
         asked: bool,
     },
+    /// The rules about what guests ask by DHCP have to be those of the ports that there are now.
+    Guard,
 }
 
 /// What a task begins with.
@@ -211,6 +213,7 @@ impl Task {
                 }
                 Event::ServerEnded(_) | Event::StartServer(_) => {}
                 Event::MakeRules { asked } => self.make_due_rules(asked).await,
+                Event::Guard => self.guard().await,
             }
         }
     }
@@ -254,6 +257,7 @@ impl Task {
             },
             None => tracing::debug!("network '{name}' has nothing on the host"),
         }
+        self.guard_soon();
     }
 
     fn lifecycle(&self) -> Lifecycle {
@@ -690,6 +694,7 @@ impl Task {
         plan.apply_rules().await?;
         let process = plan.serve(self.process.clone()).await?;
         self.watch(process);
+        self.guard_soon();
         Ok(())
     }
 }

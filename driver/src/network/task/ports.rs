@@ -66,17 +66,22 @@ impl Task {
                 self.note().await;
                 self.publish();
                 self.tell_names(false).await;
+                self.guard_soon();
             }
             Some(at) => {
                 let taken = &mut self.ports[at];
                 let isolated = taken.port.isolated != port.isolated;
-                let other = isolated || taken.portgroup != group;
-                (taken.port.isolated, taken.portgroup) = (port.isolated, group);
+                let moved = taken.port.end != port.end;
+                let other = isolated || moved || taken.portgroup != group;
+                (taken.port.isolated, taken.port.end, taken.portgroup) = (port.isolated, port.end, group);
                 if other {
                     self.note().await;
                 }
                 if isolated {
                     self.tell_names(true).await;
+                }
+                if moved {
+                    self.guard_soon();
                 }
             }
         }
@@ -95,6 +100,7 @@ impl Task {
             self.publish();
             let had_rules = |t: &Taken| !t.port.doors.is_empty() || t.port.isolated == Some(true);
             self.tell_names(gone.iter().any(had_rules)).await;
+            self.guard_soon();
         }
         Ok(Answer::Done)
     }

@@ -21,12 +21,20 @@ pub(super) struct Rules {
     wait: Duration,
     /// Whether that is on its way.
     due: bool,
+    /// Whether those about what guests ask by DHCP are to be made.
+    guard_due: bool,
 }
 
 impl Rules {
     /// Of a network that has made none yet.
     pub(super) fn new() -> Self {
-        Self { made: Made::default(), since: Instant::now(), wait: Duration::ZERO, due: false }
+        Self {
+            made: Made::default(),
+            since: Instant::now(),
+            wait: Duration::ZERO,
+            due: false,
+            guard_due: false,
+        }
     }
 
     /// What is shared with whoever makes them.
@@ -90,6 +98,27 @@ impl Task {
             self.make_rules_later();
         } else if self.rules.wait.is_zero() {
             self.rules.wait = FIRST_WAIT;
+        }
+        self.guard_soon();
+    }
+
+    /// Has the rules about what guests ask by DHCP made, once for all ports that change until then. No start waits for them.
+    pub(super) fn guard_soon(&mut self) {
+        if std::mem::replace(&mut self.rules.guard_due, true) {
+            return;
+        }
+        self.rules.made.expect_guard();
+        let mailbox = self.entry.mailbox().clone();
+        tokio::spawn(async move {
+            // The network is gone.
+            let _ = mailbox.send(Event::Guard).await;
+        });
+    }
+
+    pub(super) async fn guard(&mut self) {
+        self.rules.guard_due = false;
+        if let Some(plan) = self.plan() {
+            plan.guard().await;
         }
     }
 
