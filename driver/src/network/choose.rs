@@ -3,7 +3,7 @@
 //! Pure. Does not know where the candidates' rivals were found.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use berth_domain::network::model::{DhcpHost, DhcpRange, Network};
 use berth_domain::network::same_network;
@@ -140,9 +140,10 @@ pub fn guest_address(
     last_free(&dhcp.ranges, &reserved).or_else(|| last_free(&dhcp.ranges, &in_use))
 }
 
-/// The addresses that are taken back from who is no guest now, so that there is one for each guest that will ask; none where
-/// there is, or where nobody gives one up. First goes the oldest of those that no definition has (`is_defined`). Who is
-/// `heard` on the bridge without being a guest keeps what it has.
+/// The addresses that are taken back from who is no guest now, so that there is one of each family for each guest that
+/// will ask; none where there is, or where nobody gives one up. First goes the oldest of those that no definition has
+/// (`is_defined`). Who is `heard` on the bridge without being a guest keeps what it has, and so does who does not tell its
+/// hardware address by IPv6: it may be here.
 pub fn given_up(
     network: &Network,
     guests: &[&Port],
@@ -150,49 +151,68 @@ pub fn given_up(
     leases: &[Lease],
     heard: &BTreeSet<String>,
     is_defined: impl Fn(&str) -> bool,
-) -> Vec<Ipv4Addr> {
-    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv4()).find_map(|ip| ip.dhcp.as_ref());
+) -> Vec<IpAddr> {
+    let of_family = |v6: bool| given_up_of(network, v6, guests, fixed, leases, heard, &is_defined);
+    [of_family(false), of_family(true)].concat()
+}
+
+fn given_up_of(
+    network: &Network,
+    v6: bool,
+    guests: &[&Port],
+    fixed: &BTreeMap<String, Ipv4Addr>,
+    leases: &[Lease],
+    heard: &BTreeSet<String>,
+    is_defined: &impl Fn(&str) -> bool,
+) -> Vec<IpAddr> {
+    let dhcp = network.ips.iter().filter(|ip| ip.address.is_ipv6() == v6).find_map(|ip| ip.dhcp.as_ref());
     let Some(dhcp) = dhcp else { return Vec::new() };
     let is_of = |h: &&DhcpHost, p: &Port| match &h.mac {
         Some(mac) => *mac == p.mac,
         None => h.name.as_ref() == Some(&p.name),
     };
-    let is_said =
-        |p: &Port| dhcp.hosts.iter().filter(|h| is_of(h, p)).any(|h| h.ip.is_some_and(|ip| ip.is_ipv4()));
-    let is_leased = |p: &Port| leases.iter().any(|l| l.ip.is_ipv4() && l.mac.as_ref() == Some(&p.mac));
-    let has = |p: &Port| p.address.is_some() || fixed.contains_key(&p.mac) || is_said(p) || is_leased(p);
-    let wanted = guests.iter().filter(|p| !has(p)).count();
+    let is_said = |p: &Port| {
+        dhcp.hosts.iter().filter(|h| is_of(h, p)).any(|h| h.ip.is_some_and(|ip| ip.is_ipv6() == v6))
+    };
+    let is_leased = |p: &Port| leases.iter().any(|l| l.ip.is_ipv6() == v6 && l.mac.as_ref() == Some(&p.mac));
+    let has_own = |p: &Port| match v6 {
+        true => p.address6.is_some(),
+        false => p.address.is_some() || fixed.contains_key(&p.mac),
+    };
+    let wanted = guests.iter().filter(|p| !has_own(p) && !is_said(p) && !is_leased(p)).count();
     let said = dhcp.hosts.iter().filter_map(|h| h.ip);
     let own = network.ips.iter().map(|ip| ip.address);
     let theirs = guests.iter().flat_map(|p| p.addresses().chain(fixed.get(&p.mac).map(|a| IpAddr::V4(*a))));
     let kept: BTreeSet<IpAddr> = said.chain(own).chain(theirs).collect();
     let leased: BTreeSet<IpAddr> = leases.iter().map(|l| l.ip).collect();
-    let all = || dhcp.ranges.iter().flat_map(addresses_of).map(IpAddr::V4).filter(|a| !kept.contains(a));
-    let missing = wanted - all().filter(|a| !leased.contains(a)).take(wanted).count();
+    // A range of IPv6 can be endless, but what is taken in it is not.
+    let free = dhcp.ranges.iter().flat_map(addresses_of).filter(|a| !kept.contains(a) && !leased.contains(a));
+    let missing = wanted - free.take(wanted).count();
     if missing == 0 {
         return Vec::new();
     }
     let is_here = |mac: &str| heard.contains(mac) || guests.iter().any(|p| p.mac == mac);
-    let of_range: BTreeSet<IpAddr> = all().filter(|a| leased.contains(a)).collect();
-    let gone = leases.iter().filter(|l| of_range.contains(&l.ip));
+    let is_given =
+        |ip: IpAddr| dhcp.ranges.iter().any(|r| r.start <= ip && ip <= r.end) && !kept.contains(&ip);
+    let gone = leases.iter().filter(|l| l.ip.is_ipv6() == v6 && is_given(l.ip));
     let gone = gone.filter_map(|l| Some((l, l.mac.as_deref()?))).filter(|(_, mac)| !is_here(mac));
     let end = |l: &Lease| if l.expiry == 0 { i64::MAX } else { l.expiry };
     let mut gone: Vec<(bool, i64, IpAddr)> = gone.map(|(l, mac)| (is_defined(mac), end(l), l.ip)).collect();
     gone.sort();
-    let addresses = gone.into_iter().filter_map(|(_, _, ip)| match ip {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    });
-    addresses.take(missing).collect()
+    gone.into_iter().take(missing).map(|(_, _, ip)| ip).collect()
 }
 
-/// The addresses of IPv4 of a range.
-fn addresses_of(range: &DhcpRange) -> impl Iterator<Item = Ipv4Addr> {
-    let ends = match (range.start, range.end) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => Some((u32::from(first), u32::from(last))),
-        _ => None,
-    };
-    ends.into_iter().flat_map(|(first, last)| first..=last).map(Ipv4Addr::from)
+/// The addresses of a range.
+fn addresses_of(range: &DhcpRange) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (range.start, range.end) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            Box::new((u32::from(first)..=u32::from(last)).map(|n| Ipv4Addr::from(n).into()))
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            Box::new((u128::from(first)..=u128::from(last)).map(|n| Ipv6Addr::from(n).into()))
+        }
+        _ => Box::new(std::iter::empty()),
+    }
 }
 
 /// The last address of IPv4 that is not taken.
@@ -232,7 +252,8 @@ mod test {
             let heard = heard.iter().map(|n| mac(*n)).collect();
             let is_defined = |m: &str| defined.iter().any(|n| mac(*n) == m);
             let told = given_up(&network, &guests, &BTreeMap::new(), leases, &heard, is_defined);
-            told.iter().map(|a| a.octets()[3]).collect::<Vec<u8>>()
+            let last = |a: &IpAddr| if let IpAddr::V4(a) = a { a.octets()[3] } else { 0 };
+            told.iter().map(last).collect::<Vec<u8>>()
         };
         let told = |guests: &[Port], leases: &[Lease], heard: &[u8], defined: &[u8]| {
             let told = all_told(guests, leases, heard, defined);
@@ -254,6 +275,37 @@ mod test {
         assert_eq!(all_told(&two, &all, &[], &[]), [3, 4], "one for each who asks");
         assert_eq!(all_told(&two, &all, &[], &[4]), [3, 2]);
         assert_eq!(all_told(&two, &all, &[3, 4], &[]), [2], "as many as are given up");
+    }
+
+    #[test]
+    fn who_is_gone_gives_up_addresses_of_ipv6() {
+        let text = |end: &str| {
+            let text = format!(
+                "<network><name>n</name><bridge name='b'/><ip family='ipv6' address='fd66::1' prefix='64'><dhcp>\
+                 <range start='fd66::1' end='{end}'/></dhcp></ip></network>"
+            );
+            berth_domain::network::parse_network(&text).expect("good").network
+        };
+        let leases = crate::network::leases::parse(
+            "300 1 fd66::2 * 00:03:00:01:52:54:00:00:00:02\n200 1 fd66::3 * 00:03:00:01:52:54:00:00:00:03\n\
+             100 1 fd66::4 * 00:02:00:00:ab:11:d5:8c:24:af\n",
+        );
+        let port = |n: u8| Port { mac: format!("52:54:00:00:00:0{n}"), ..Port::default() };
+        let told = |network: &Network, guests: &[Port], heard: &[u8]| {
+            let guests: Vec<&Port> = guests.iter().collect();
+            let heard = heard.iter().map(|n| port(*n).mac).collect();
+            let told = given_up(network, &guests, &BTreeMap::new(), &leases, &heard, |_| false);
+            told.iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        let full = text("fd66::4");
+        assert_eq!(told(&full, &[port(9)], &[]), ["fd66::3"], "the oldest of those who tell who they are");
+        assert_eq!(told(&full, &[port(8), port(9)], &[]), ["fd66::3", "fd66::2"]);
+        assert_eq!(told(&full, &[port(9)], &[3]), ["fd66::2"], "not that of who is heard");
+        assert!(told(&full, &[port(2)], &[]).is_empty(), "it has one");
+        let said = Port { address6: "fd66::7".parse().ok(), ..port(9) };
+        assert!(told(&full, &[said], &[]).is_empty(), "it has its own");
+        assert!(told(&text("fd66::5"), &[port(9)], &[]).is_empty(), "one is free");
+        assert!(told(&text("fd66::ffff:ffff:ffff:ffff"), &[port(9)], &[]).is_empty(), "many are");
     }
 
     #[test]

@@ -20,6 +20,9 @@ const NOBODYS: [&str; 8] =
     ["invalid", "ip6-localhost", "ip6-loopback", "isatap", "localhost", "localhost4", "localhost6", "wpad"];
 /// What dnsmasq marks guests with that ask for one of them.
 const NOBODY: &str = "nobodys";
+/// Seconds of a lease of IPv6 where the document does not say: guests that are made anew have a new name for themselves
+/// each time, and leave the address of the old one behind.
+const LEASE_V6: u32 = 3600;
 /// What dnsmasq itself marks guests with that have a line among the hosts. Marks of our own in those lines are not to be
 /// had: dnsmasq 2.90 crashes when it is told to read the file again after it has answered such a guest.
 const KNOWN: &str = "known";
@@ -208,7 +211,9 @@ fn ranges(ip: &NetworkIp, put: &mut impl FnMut(String)) {
         IpAddr::V6(_) => length.to_string(),
     };
     for DhcpRange { start, end: last, lease, .. } in &dhcp.ranges {
-        let lease = lease.map(|l| format!(",{}", lease_text(l))).unwrap_or_default();
+        let lease = lease.map(|l| format!(",{}", lease_text(l)));
+        // Left to itself, dnsmasq gives addresses of IPv6 for a day, and those of IPv4 for an hour.
+        let lease = lease.or_else(|| start.is_ipv6().then(|| format!(",{LEASE_V6}"))).unwrap_or_default();
         put(format!("dhcp-range={start},{last},{end}{lease}"));
     }
     if dhcp.ranges.is_empty() && !dhcp.hosts.is_empty() {
@@ -553,6 +558,22 @@ mod test {
         assert_eq!(told("", "name='one'", &[port("six", 7)]), "");
         let dns = "<dns><host ip='10.77.0.9'><hostname>one</hostname></host></dns>";
         assert_eq!(told(dns, "name='one'", &[port("g1", 7)]), "10.77.0.9\tone\n10.77.0.7\tg1\n");
+    }
+
+    #[test]
+    fn leases_of_both_families_are_short() {
+        let ranges = |lease: &str| {
+            lines(&format!(
+                "<ip address='10.9.8.1' prefix='24'><dhcp><range start='10.9.8.2' end='10.9.8.9'/></dhcp></ip>\
+                 <ip family='ipv6' address='fd00:9::1' prefix='64'><dhcp><range start='fd00:9::2' end='fd00:9::9'>{lease}\
+                 </range></dhcp></ip>"
+            ))
+        };
+        for (lease, told) in [("", "3600"), ("<lease expiry='2' unit='hours'/>", "7200")] {
+            let all = ranges(lease);
+            assert!(all.contains(&"dhcp-range=10.9.8.2,10.9.8.9,255.255.255.0".to_owned()), "{all:?}");
+            assert!(all.contains(&format!("dhcp-range=fd00:9::2,fd00:9::9,64,{told}")), "{all:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -304,13 +304,13 @@ impl Task {
         gone: &[Taken],
     ) -> Result<(), NetworkError> {
         for address in self.given_up(live, new, gone).await {
-            self.take_back(address.into(), "no other one is left, and who had it is not here").await?;
+            self.take_back(address, "no other one is left, and who had it is not here").await?;
         }
         Ok(())
     }
 
-    async fn given_up(&self, live: &Network, new: Option<&Port>, gone: &[Taken]) -> Vec<Ipv4Addr> {
-        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.address.is_ipv4() && ip.dhcp.is_some()) {
+    async fn given_up(&self, live: &Network, new: Option<&Port>, gone: &[Taken]) -> Vec<IpAddr> {
+        if !live.has_own_bridge() || !live.ips.iter().any(|ip| ip.dhcp.is_some()) {
             return Vec::new();
         }
         let mut leases = read_leases(&self.shared, self.entry.uuid).await;
