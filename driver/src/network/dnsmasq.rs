@@ -112,6 +112,11 @@ pub fn config(network: &Network, bridge: &str, places: &Places<'_>) -> String {
             put(format!("dhcp-name-match=set:{NOBODY},{name}.*"));
         }
         put(format!("dhcp-ignore-names=tag:{NOBODY}"));
+        if network.names_known_guests() {
+            // Nobody has the name of a domain that has not asked yet, but that domain. One whose own name cannot be said
+            // in a line has none, nor have its further interfaces: they would not be held to a name.
+            put(format!("dhcp-ignore-names=tag:!{KNOWN}"));
+        }
         if network.serves_known_guests() {
             // One guest has one address, whatever it calls itself.
             put(format!("dhcp-ignore=tag:!{KNOWN}"));
@@ -614,6 +619,25 @@ mod test {
             hosts(&network(&settings("known")), &[anybody], &BTreeMap::new()),
             "52:54:00:00:00:08,10.77.0.8\n52:54:00:00:00:03,10.77.0.7,anybody\n"
         );
+    }
+
+    #[test]
+    fn who_has_no_port_gets_no_name_where_names_are_those_of_known_guests() {
+        let lan = |names: &str| {
+            format!(
+                "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp names='{names}'/></b:settings></metadata>\
+                 <ip address='10.77.0.1' prefix='24'><dhcp><range start='10.77.0.2' end='10.77.0.9'/></dhcp></ip>"
+            )
+        };
+        let line = "dhcp-ignore-names=tag:!known".to_owned();
+        assert!(lines(&lan("known")).contains(&line) && !lines(&lan("all")).contains(&line));
+        let ports = [("ignore", 1), ("web", 2), ("web", 3)].map(|(name, n)| Port {
+            name: name.into(),
+            mac: format!("52:54:00:00:00:{n:02x}"),
+            ..Port::default()
+        });
+        let told = hosts(&network(&lan("known")), &ports, &BTreeMap::new());
+        assert_eq!(told, "52:54:00:00:00:02,web\n", "nobody is known who has no name in a line");
     }
 
     #[test]

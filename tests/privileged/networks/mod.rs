@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     ("networks::rules_that_cannot_be_removed_are_removed_later", || in_own_network(rules_left)),
     ("networks::a_guest_cannot_take_all_addresses", || in_own_network(starvation)),
     ("networks::guests_ask_only_in_their_own_names", || in_own_network(own_names)),
+    ("networks::a_name_of_a_domain_can_be_its_own_before_it_asks", || in_own_network(names_kept)),
     ("networks::who_knows_its_guests_reads_its_files_again", || in_own_network(known_again)),
     ("networks::a_dnsmasq_that_ends_of_reading_is_back_at_once", || in_own_network(ended_of_reading)),
     ("networks::guests_that_are_gone_keep_no_address_from_others", || in_own_network(given_up)),
@@ -285,6 +286,28 @@ fn given_up() -> Outcome {
     Ok(())
 }
 
+/// Where names are those of known guests, nobody has that of a domain that runs and has no address yet.
+fn names_kept() -> Outcome {
+    let daemon = Daemon::start()?;
+    let settings =
+        "<metadata><b:settings xmlns:b='urn:berth:network:1'><b:dhcp names='known'/></b:settings></metadata>";
+    let inner = "<bridge name='few0'/><ip address='10.9.0.1' prefix='24'><dhcp>
+        <range start='10.9.0.2' end='10.9.0.9'/></dhcp></ip>";
+    define(&daemon, "few", &format!("{settings}{inner}"))?;
+    daemon.ok(&["net-start", "few"])?;
+    let root = daemon.busybox("t-own")?;
+    let interface = "<interface type='network'><source network='few'/></interface>";
+    daemon.define("t-own", &domain_xml("t-own", &root, &["/bin/sleep", "1000"], interface))?;
+    daemon.ok(&["start", "t-own"])?;
+    let other = Guest::new(&daemon, "few0", "t-own")?;
+    let theirs = other.address()?;
+    let found = other.looks_up("t-own", "10.9.0.1").unwrap_or_default();
+    ensure!(!found.contains(&theirs), "a stranger has the name: {found}");
+    let own = asks(&daemon, "t-own", "8")?;
+    ensure!(other.looks_up("t-own", "10.9.0.1")?.contains(&own), "the domain's own name");
+    daemon.ok(&["net-destroy", "few"]).map(drop)
+}
+
 /// What a guest says by DHCP of another one's address: 4 that somebody else has it, 7 that it is given back.
 fn says(daemon: &Daemon, from: &str, kind: u8, mac: &str, address: &str) -> Outcome {
     let pid = u32::try_from(daemon.pid_of(from, "initPid")?).map_err(|e| e.to_string())?;
@@ -379,6 +402,9 @@ fn own_names() -> Outcome {
             ensure_eq!(asks(&daemon, "t-bad", "3").is_ok(), gets, "{round}: an address for '{mac}'");
         }
     }
+    // What it says itself is heard.
+    says(&daemon, "t-good", 4, good, "10.9.0.30")?;
+    ensure!(asks(&daemon, "t-good", "8")? != "10.9.0.30", "it has the address that it said is in use");
     daemon.ok(&["destroy", "t-good", "t-bad"])?;
     wait_for("the end of the rules", 5, || guarded().is_err().then_some(()))?;
     daemon.ok(&["net-destroy", "few"]).map(drop)

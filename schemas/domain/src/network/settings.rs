@@ -152,6 +152,12 @@ impl Network {
         all.any(|e| local(e) == "dhcp" && e.value("guests") == Some("known"))
     }
 
+    /// Whether nobody has a name but by the document, and domains their own.
+    pub fn names_known_guests(&self) -> bool {
+        let mut all = self.settings().into_iter().flat_map(Element::elements);
+        all.any(|e| local(e) == "dhcp" && e.value("names") == Some("known"))
+    }
+
     fn settings(&self) -> Option<&Element> {
         let metadata = self.metadata.as_ref()?;
         let outer = &self.extra.attrs;
@@ -181,10 +187,18 @@ impl Network {
                     let message = "the attribute 'mode' must be 'on-demand'";
                     remarks.errors.push(at(element.pos, "berth:start", message.into()));
                 }
-                "dhcp" if matches!(element.value("guests"), Some("known" | "all")) => {}
                 "dhcp" => {
-                    let message = "the attribute 'guests' must be 'known' or 'all'";
-                    remarks.errors.push(at(element.pos, "berth:dhcp", message.into()));
+                    let names = element.value("names");
+                    let is_said = |value: Option<&str>| matches!(value, Some("known" | "all"));
+                    let wrong = match element.value("guests") {
+                        None if names.is_some() => None,
+                        guests => (!is_said(guests)).then_some("guests"),
+                    };
+                    let wrong = wrong.or(names.is_some_and(|n| !is_said(Some(n))).then_some("names"));
+                    if let Some(attribute) = wrong {
+                        let message = format!("the attribute '{attribute}' must be 'known' or 'all'");
+                        remarks.errors.push(at(element.pos, "berth:dhcp", message));
+                    }
                 }
                 other => {
                     let message = format!("the setting '{}' is unknown", printable(other.to_owned()));
@@ -357,9 +371,12 @@ mod test {
             );
             let parsed = parse_network(&xml).map_err(|e| e.diagnostics[0].message.clone())?;
             assert!(parsed.warnings.is_empty());
-            Ok::<_, String>(parsed.network.serves_known_guests())
+            Ok::<_, String>((parsed.network.serves_known_guests(), parsed.network.names_known_guests()))
         };
-        assert_eq!((read("guests='known'"), read("guests='all'")), (Ok(true), Ok(false)));
+        assert_eq!((read("guests='known'"), read("guests='all'")), (Ok((true, false)), Ok((false, false))));
+        assert_eq!(read("names='known'"), Ok((false, true)));
+        assert_eq!(read("guests='known' names='all'"), Ok((true, false)));
+        assert_eq!(read("names='mine'"), Err("the attribute 'names' must be 'known' or 'all'".to_owned()));
         let wrong = Err("the attribute 'guests' must be 'known' or 'all'".to_owned());
         assert_eq!((read(""), read("guests='mine'")), (wrong.clone(), wrong));
     }
