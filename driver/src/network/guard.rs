@@ -30,7 +30,7 @@ pub fn removal(bridge: &str) -> [Value; 2] {
 /// A hardware address as the number that it is where it is no field that nft knows.
 fn number(mac: &str) -> Option<u64> {
     let octets: Vec<&str> = mac.split(':').collect();
-    let octet = |n: u64, octet: &&str| Some(n << 8 | u64::from(u8::from_str_radix(octet, 16).ok()?));
+    let octet = |n: u64, octet: &&str| Some((n << 8) | u64::from(u8::from_str_radix(octet, 16).ok()?));
     octets.iter().try_fold(0, octet).filter(|_| octets.len() == 6)
 }
 
