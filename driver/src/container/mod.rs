@@ -3,6 +3,7 @@
 //! Does not know clients.
 
 mod active;
+pub mod adoption;
 mod changes;
 pub mod credentials;
 pub mod ending;

@@ -49,8 +49,7 @@ impl Engine {
         self.ask(reference, Request::NoteShutdown { restart }).await?;
         let socket = Layout::socket_name(snapshot.uuid);
         let answer = self.sockets.call(&socket, controller::Method::Shutdown, &parameters, &[]).await;
-        let (out, _): (controller::ShutdownOut, _) =
-            answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+        let (out, _): (controller::ShutdownOut, _) = answer.map_err(|e| from_controller(&snapshot, e))?;
         Ok(out.asked)
     }
 
@@ -73,7 +72,7 @@ impl Engine {
         let parameters = controller::SendSignalIn { signal };
         let answer = self.sockets.call(&socket, controller::Method::SendSignal, &parameters, &[]).await;
         let done: Result<(controller::SendSignalOut, _), _> = answer;
-        done.map(drop).map_err(|e| from_controller(snapshot.name.as_str(), e))
+        done.map(drop).map_err(|e| from_controller(&snapshot, e))
     }
 
     /// A new PTY that shows a console; the first one if none is named.
@@ -89,7 +88,7 @@ impl Engine {
         let socket = Layout::socket_name(snapshot.uuid);
         let answer = self.sockets.call(&socket, controller::Method::OpenConsole, &parameters, &[]).await;
         let (out, descriptors): (controller::OpenConsoleOut, _) =
-            answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+            answer.map_err(|e| from_controller(snapshot, e))?;
         let index = usize::try_from(out.pty_file_descriptor).unwrap_or(usize::MAX);
         let Some(pty) = descriptors.into_iter().nth(index) else {
             let message = format!("domain '{}': the controller sent no descriptor", snapshot.name);
@@ -100,15 +99,19 @@ impl Engine {
 }
 
 /// What a failed call to a controller means to whoever asked for it.
-pub fn from_controller(name: &str, error: CallError) -> Failure {
+pub fn from_controller(snapshot: &Snapshot, error: CallError) -> Failure {
     use berth_schemas::controller::Error as Refusal;
+    let name = &snapshot.name;
     match error {
         CallError::Refused(Refusal::NoSuchConsole { message }) => Failure::NoSuchConsole(message),
         CallError::Refused(Refusal::NotAnswering { message }) => Failure::NotAnswering(message),
         CallError::Refused(Refusal::InvalidState { message }) => {
             Failure::InvalidState { message, state: State::Running }
         }
-        CallError::TimedOut(_) => Failure::TimedOut(format!("domain '{name}': {error}")),
+        CallError::TimedOut(_) => {
+            let process = snapshot.run.as_ref().map_or(0, |run| run.id);
+            Failure::TimedOut(format!("domain '{name}': {error} (process {process})"))
+        }
         CallError::Unreachable(_) | CallError::Gone | CallError::Odd(_) | CallError::Refused(_) => {
             Failure::Failed(format!("domain '{name}': {error}"))
         }

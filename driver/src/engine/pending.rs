@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use berth_domain::Domain;
+use berth_schemas::controller::ListDevicesOut;
 
 use crate::container::hotplug::{Item, Step};
 use crate::container::links::{self, Owner};
@@ -16,16 +17,17 @@ use crate::network::Claim;
 type Next = Option<(Arc<Domain>, bool)>;
 
 impl Engine {
-    /// What runs, and what is kept. A change that was made in what runs is also kept if that was wanted: whoever wanted
+    /// What runs, and what is kept, where the container has these devices. A change that was made in what runs is also kept if that was wanted: whoever wanted
     /// it had no answer, and must not find it half done.
     pub async fn settle_pending(
         &self,
         record: &mut Record,
+        devices: Option<&ListDevicesOut>,
         live: Arc<Domain>,
         next: Next,
     ) -> (Arc<Domain>, Next) {
         let Some(pending) = &record.pending.clone() else { return (live, next) };
-        let done = plug::now(self, record.uuid).await.is_some_and(|list| pending.step.is_done(&list));
+        let done = devices.is_some_and(|list| pending.step.is_done(list));
         let (live, next) = self.settle_documents(record, pending, done, live, next).await;
         self.settle_link(record, pending, done, &live).await;
         (live, next)

@@ -81,6 +81,9 @@ pub struct Record {
     pub started_usec: i64,
     /// Restarts since the start.
     pub restarts: i64,
+    /// Whether init had said that it is ready, where it can.
+    #[serde(default)]
+    pub ready: Option<bool>,
     /// Why it was in its state.
     pub reason: Reason,
     /// The last controller event that was published.

@@ -12,6 +12,7 @@ use berth_schemas::domain::Reason;
 use berth_schemas::name::DomainName;
 use uuid::Uuid;
 
+use crate::container::adoption::{self, Alive};
 use crate::container::ending::{remove_groups, remove_profile};
 use crate::container::links::{self, Owner};
 use crate::container::task::{Birth, Found, Request, StartOptions, Task};
@@ -26,7 +27,7 @@ use crate::files;
 use crate::host::freezer;
 use crate::host::limits::Limits;
 use crate::host::limits::devices::{self, Numbers, device_number};
-use crate::host::process::Process;
+use crate::host::process::{self, Process};
 use crate::paths::Layout;
 
 /// What was found.
@@ -173,23 +174,30 @@ impl Engine {
             return next.map(|(domain, auto)| (Birth::Defined(domain, auto, past(record)), false));
         };
         let autodestroy = record.autodestroy;
-        let mut alive = None;
-        if let Some(process) = held {
-            alive = self.adopt(&record, process).await;
-        }
+        let mut alive = match held {
+            Some(process) => adoption::begin(&self, &record, process).await,
+            None => None,
+        };
         let (mut live, mut next) = (live, next);
-        if let Some((_, status, _)) = &alive {
-            self.hold_network_of(record.uuid, status.init_pid).await;
+        if let Some(alive) = &alive {
+            let init = match alive {
+                Alive::Answers(_, adopted) => adopted.status.init_pid,
+                Alive::Silent(process, _) => init_of(&record, process),
+            };
+            self.hold_network_of(record.uuid, init).await;
             self.adopt_ids(&record, &live).await;
             let mut ends = std::mem::take(&mut record.links);
             let owner = Owner { name: &record.name, uuid: record.uuid, domain: Some(&live) };
             links::take_again(&self, owner, &live, &mut ends, None).await;
             record.links = ends;
-            let before = live.clone();
-            (live, next) = self.settle_pending(&mut record, live, next).await;
-            let counted = record.pending.as_ref().map(|p| p.counted.clone()).unwrap_or_default();
-            let (change, id) = ((Some(before), live.clone()), record.process.map_or(0, |p| p.pid));
-            record.disks = disks::note(&record.disks, change, id, counted, None).await;
+            // What became of a change that was under way, one that is silent tells later.
+            if let Alive::Answers(_, adopted) = alive {
+                let before = live.clone();
+                (live, next) = self.settle_pending(&mut record, adopted.devices.as_ref(), live, next).await;
+                let counted = record.pending.take().map(|p| p.counted).unwrap_or_default();
+                let (change, id) = ((Some(before), live.clone()), record.process.map_or(0, |p| p.pid));
+                record.disks = disks::note(&record.disks, change, id, counted, None).await;
+            }
             if record.tuning {
                 // A container that was held still for the change is not suspended.
                 if record.reason != Reason::User {
@@ -211,7 +219,9 @@ impl Engine {
             drop(said.await);
         }
         let unpublished = match (&mut alive, record.process) {
-            (Some((_, status, events)), _) => events.up_to(record.sequence, status.sequence).await,
+            (Some(Alive::Answers(_, adopted)), _) => {
+                adopted.events.up_to(record.sequence, adopted.status.sequence).await
+            }
             (None, Some(process)) => {
                 let (layout, uuid) = (self.layout.clone(), record.uuid);
                 let left = blocking(move || Ok(record::read_exit(&layout, uuid, process.pid))).await;
@@ -255,27 +265,6 @@ impl Engine {
         }
     }
 
-    async fn adopt(
-        &self,
-        record: &Record,
-        process: Process,
-    ) -> Option<(Process, berth_schemas::controller::ControllerStatus, crate::host::link::Events)> {
-        let socket = Layout::socket_name(record.uuid);
-        match self.sockets.adopt(&socket, record.sequence).await {
-            Ok((status, events)) if status.uuid == record.uuid.to_string() => Some((process, status, events)),
-            other => {
-                // It is ending, or of no use: a container without a controller that answers cannot be managed.
-                if !process.ended_within(std::time::Duration::from_secs(2)).await {
-                    let why = other.err().map_or_else(|| "it is another's".into(), |e| e.to_string());
-                    tracing::warn!("domain '{}': {why}, ending it", record.name);
-                    drop(process.kill());
-                    process.ended_within(std::time::Duration::from_secs(2)).await;
-                }
-                None
-            }
-        }
-    }
-
     /// Takes down a start that a daemon did not finish: as if it had never begun.
     async fn abandon_start(&self, record: &Record, process: Option<Process>) {
         if let Some(process) = process {
@@ -306,7 +295,7 @@ impl Engine {
         autodestroy: bool,
         report: &mut Report,
     ) -> Option<(Reference, Request)> {
-        let mut wait = None;
+        let (mut wait, mut hurry) = (None, true);
         if let Birth::Found(found) = &birth {
             let reference = Reference::by_name(&found.record.name);
             if found.alive.is_none() {
@@ -319,9 +308,19 @@ impl Engine {
                 report.ended += 1;
                 wait = Some((reference, Request::Destroy(None)));
             }
+            // Nobody waits for one that stands still.
+            if let (true, Some(Alive::Silent(..))) = (autodestroy, &found.alive) {
+                hurry = false;
+            }
         }
         // A name that is taken is no reason to leave all others alone.
-        if self.bear(birth) { wait } else { None }
+        let wait = if self.bear(birth) { wait } else { None };
+        if hurry {
+            return wait;
+        }
+        let engine = self.clone();
+        tokio::spawn(async move { engine.settle(wait.into_iter().collect()).await });
+        None
     }
 
     /// Answers false, and says why, if its name or its uuid is another's.
@@ -436,6 +435,12 @@ impl Engine {
         }
         Ok(count)
     }
+}
+
+/// Init by the record, if that is so still: the number may be somebody else's.
+fn init_of(record: &Record, controller: &Process) -> Option<i64> {
+    let is_init = |pid: i32| process::parent(pid).is_ok_and(|parent| parent == controller.pid());
+    record.init_pid.filter(|pid| i32::try_from(*pid).is_ok_and(is_init))
 }
 
 fn past(record: Record) -> Option<Past> {

@@ -1,6 +1,7 @@
 //! Controllers: spawning one, handing it its plan, and calling it.
 //!
-//! Does not know what a plan says. Every call has a deadline.
+//! Does not know what a plan says. Every call has a deadline, but for taking a controller over: whoever does that decides
+//! how long to wait.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use berth_schemas::controller::{
     ControllerEvent, ControllerStatus, Error as Refusal, GetStatusOut, LaunchIn, LaunchOut, LaunchPlan,
-    Method, PlanIdMap, PrepareNetworkIn, PrepareNetworkOut, StepFailure, SubscribeIn, SubscribeOut,
+    ListDevicesOut, Method, PlanIdMap, PrepareNetworkIn, PrepareNetworkOut, StepFailure, SubscribeIn,
+    SubscribeOut,
 };
 use berth_schemas::wire::{CallKind, call_bytes, parse_reply};
 use rustix::fs::OFlags;
@@ -27,6 +29,9 @@ use crate::wire::{Channel, ChannelError};
 
 /// How long an ordinary call may take.
 pub const CALL: Duration = Duration::from_secs(5);
+
+/// When a socket is tried again on which too many wait already.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the set-up of a container may take.
 pub const LAUNCH: Duration = Duration::from_secs(30);
@@ -176,12 +181,24 @@ impl Newborn {
 }
 
 async fn subscribe(channel: &mut Channel, since: Option<i64>) -> Result<(), CallError> {
+    let asked = tokio::time::timeout(CALL, ask_for_events(channel, since));
+    asked.await.unwrap_or(Err(CallError::TimedOut(CALL)))
+}
+
+async fn ask_for_events(channel: &mut Channel, since: Option<i64>) -> Result<(), CallError> {
     let bytes = call_bytes(Method::Subscribe.name(), &SubscribeIn { since }, CallKind::More);
-    match tokio::time::timeout(CALL, channel.send(&bytes, &[])).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(CallError::Gone),
-        Err(_) => Err(CallError::TimedOut(CALL)),
-    }
+    channel.send(&bytes, &[]).await.map_err(|_| CallError::Gone)
+}
+
+/// A controller that was taken over.
+#[derive(Debug)]
+pub struct Adopted {
+    /// How its container is.
+    pub status: ControllerStatus,
+    /// What happened, and what will.
+    pub events: Events,
+    /// What its container has, if that was asked.
+    pub devices: Option<ListDevicesOut>,
 }
 
 /// The events of one controller as they come.
@@ -299,13 +316,30 @@ impl Sockets {
         exchange(&mut channel, &bytes, descriptors, deadline).await
     }
 
-    /// Asks for the status and for the events after `since`, to take over a controller that lives.
-    pub async fn adopt(&self, file: &str, since: i64) -> Result<(ControllerStatus, Events), CallError> {
-        let mut channel = self.connect(file).await?;
-        let bytes = call_bytes(Method::GetStatus.name(), &serde_json::json!({}), CallKind::Once);
-        let (out, _) = exchange::<GetStatusOut>(&mut channel, &bytes, &[], CALL).await?;
-        subscribe(&mut channel, Some(since)).await?;
-        Ok((out.status, Events { channel, between: None }))
+    /// Asks for the status and for the events after `since`, to take over a controller that lives; with `devices`, also for
+    /// what its container has. Has no deadline: one that stands still may go on at any time.
+    pub async fn adopt(&self, file: &str, since: i64, devices: bool) -> Result<Adopted, CallError> {
+        let stream = loop {
+            match UnixStream::connect(self.path(file)).await {
+                Ok(stream) => break stream,
+                // All who have called it meanwhile are waiting there.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(AGAIN).await,
+                Err(e) => return Err(CallError::Unreachable(e)),
+            }
+        };
+        let mut channel = Channel::new(stream);
+        let nothing = serde_json::json!({});
+        let bytes = call_bytes(Method::GetStatus.name(), &nothing, CallKind::Once);
+        let (out, _) = answered::<GetStatusOut>(&mut channel, &bytes, &[]).await?;
+        let devices = match devices {
+            true => {
+                let bytes = call_bytes(Method::ListDevices.name(), &nothing, CallKind::Once);
+                Some(answered::<ListDevicesOut>(&mut channel, &bytes, &[]).await?.0)
+            }
+            false => None,
+        };
+        ask_for_events(&mut channel, Some(since)).await?;
+        Ok(Adopted { status: out.status, events: Events { channel, between: None }, devices })
     }
 }
 
@@ -315,19 +349,25 @@ async fn exchange<R: DeserializeOwned>(
     descriptors: &[BorrowedFd<'_>],
     deadline: Duration,
 ) -> Result<(R, Vec<OwnedFd>), CallError> {
-    let both = async {
-        channel.send(bytes, descriptors).await.map_err(|_| CallError::Gone)?;
-        let message = channel.next().await?.ok_or(CallError::Gone)?;
-        let reply = parse_reply(&message.bytes).map_err(|e| CallError::Odd(e.to_string()))?;
-        if let Some(name) = reply.error {
-            let refusal = Refusal::from_reply(&name, reply.parameters);
-            return Err(refusal.map_or_else(|| CallError::Odd(name.to_string()), CallError::Refused));
-        }
-        let value = reply.parameters.unwrap_or_else(|| serde_json::json!({}));
-        let out = serde_json::from_value(value).map_err(|e| CallError::Odd(e.to_string()))?;
-        Ok((out, message.descriptors))
-    };
+    let both = answered(channel, bytes, descriptors);
     tokio::time::timeout(deadline, both).await.unwrap_or(Err(CallError::TimedOut(deadline)))
+}
+
+async fn answered<R: DeserializeOwned>(
+    channel: &mut Channel,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(R, Vec<OwnedFd>), CallError> {
+    channel.send(bytes, descriptors).await.map_err(|_| CallError::Gone)?;
+    let message = channel.next().await?.ok_or(CallError::Gone)?;
+    let reply = parse_reply(&message.bytes).map_err(|e| CallError::Odd(e.to_string()))?;
+    if let Some(name) = reply.error {
+        let refusal = Refusal::from_reply(&name, reply.parameters);
+        return Err(refusal.map_or_else(|| CallError::Odd(name.to_string()), CallError::Refused));
+    }
+    let value = reply.parameters.unwrap_or_else(|| serde_json::json!({}));
+    let out = serde_json::from_value(value).map_err(|e| CallError::Odd(e.to_string()))?;
+    Ok((out, message.descriptors))
 }
 
 /// Borrows many descriptors at once.

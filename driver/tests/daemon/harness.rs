@@ -160,8 +160,13 @@ impl Drop for Daemon {
 
 /// Kills a process that a test knows to be its own.
 pub fn kill(pid: i64) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+/// Sends such a process a signal.
+pub fn signal(pid: i64, signal: rustix::process::Signal) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 pub fn alive(pid: i64) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::client::Client;
-use crate::harness::{Daemon, wait, xml};
+use crate::harness::{Daemon, signal, wait, xml};
 
 pub const TESTS: &[Test] = &[
     ("hotplug::of_the_definition_alone", config),
@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("hotplug::a_lost_answer_is_asked_for_again", lost),
     ("hotplug::others_wait_and_the_end_does_not", meanwhile),
     ("hotplug::a_killed_daemon_finds_what_was_done", killed),
+    ("hotplug::a_change_is_settled_when_a_silent_controller_answers", silent),
 ];
 
 fn data(source: &str) -> String {
@@ -179,5 +180,44 @@ fn killed() {
         assert_eq!(sources(&mut client, "kill"), (want.clone(), want), "killed at '{point}'");
         let act = if there { "DetachDevice" } else { "AttachDevice" };
         client.good(act, &ask("kill", &data("/a"), &["live", "config"]));
+    }
+}
+
+/// The next daemons cannot ask what became of the change, as the controller stands still.
+fn silent() {
+    use rustix::process::Signal;
+
+    // With `other`, the definition is replaced before the controller goes on.
+    for (point, there, other) in
+        [("plugging", false, false), ("plugged", true, false), ("plugged", true, true)]
+    {
+        let mut daemon = Daemon::start();
+        let pid = daemon.begin("kill")["id"].as_i64().expect("id");
+        daemon.kill();
+        daemon.environment = vec![("BERTH_KILL_AT".into(), format!("daemon:{point}"))];
+        daemon.launch();
+        let mut client = daemon.client();
+        client.send_call("io.berth.Domain.AttachDevice", &ask("kill", &data("/a"), &["live", "config"]), "");
+        daemon.wait_dead();
+        daemon.environment.clear();
+        signal(pid, Signal::STOP);
+        daemon.launch();
+        if other {
+            daemon.define("kill");
+        }
+        daemon.restart();
+        let mut client = daemon.client();
+        assert_eq!(sources(&mut client, "kill"), (Vec::new(), Vec::new()), "not known yet");
+        assert_eq!(client.bad("AttachDevice", &ask("kill", &data("/b"), &["live"])).0, "TimedOut");
+        signal(pid, Signal::CONT);
+        wait("the controller", || daemon.log().contains(", answers").then_some(()));
+        let want = |there: bool| if there { vec!["/a".to_owned()] } else { Vec::new() };
+        wait("what became of it", || {
+            (sources(&mut client, "kill") == (want(there), want(there && !other))).then_some(())
+        });
+        let act = if there { "DetachDevice" } else { "AttachDevice" };
+        client.good(act, &ask("kill", &data("/a"), &["live"]));
+        daemon.restart();
+        assert_eq!(sources(&mut daemon.client(), "kill").0, want(!there), "killed at '{point}'");
     }
 }

@@ -19,6 +19,7 @@ mod pause;
 mod recovery;
 mod roles;
 mod service;
+mod silence;
 mod systemd;
 mod wire;
 
@@ -36,6 +37,7 @@ fn main() {
         roles::TESTS,
         life::TESTS,
         recovery::TESTS,
+        silence::TESTS,
         consoles::TESTS,
         hotplug::TESTS,
         apparmor::TESTS,

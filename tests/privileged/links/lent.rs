@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
     ("lent::qdiscs_that_do_not_come_back_are_said", || in_own_network(qdiscs)),
     ("lent::who_has_an_interface_is_named", || in_own_network(of_another)),
     ("lent::a_killed_controller_loses_nothing", || in_own_network(killed)),
+    ("lent::a_controller_that_stands_still_loses_nothing", || in_own_network(still)),
     ("lent::a_controller_killed_on_the_way_back_loses_nothing", || in_own_network(killed_at_the_end)),
     ("lent::a_daemon_killed_during_a_change_loses_nothing", || in_own_network(killed_changing)),
     ("lent::guests_exchange_interfaces", || in_own_network(exchanged)),
@@ -106,6 +107,21 @@ fn settings() -> Outcome {
     lan.plug("detach-device", "t-lent", &element("hd0"), &["--live"])?.ok()?;
     ensure_eq!(settings_of("hd0")?, before, "out of a bridge: {}", log(&lan, "t-lent"));
     ensure_eq!(log(&lan, "t-lent").trim(), "", "the log");
+    Ok(())
+}
+
+/// The daemon that destroys the domain has never had an answer of its controller.
+fn still() -> Outcome {
+    let mut lan = Lan::new()?;
+    pair()?;
+    let before = settings_of("hd0")?;
+    lan.start("t-lent", &element("hd0"))?;
+    let controller = lan.daemon.pid_of("t-lent", "id")?;
+    lan.daemon.kill();
+    kill(Pid::from_raw(controller), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    lan.daemon.launch()?;
+    lan.daemon.ok(&["destroy", "t-lent"])?;
+    ensure_eq!(settings_of("hd0")?, before, "after destroy: {}", log(&lan, "t-lent"));
     Ok(())
 }
 

@@ -86,7 +86,7 @@ pub async fn attach(c: &mut Connection, call: Call) -> Result<(), CallError> {
         }
         Err(e) => {
             c.channel.put_back(&early);
-            Err(from_controller(snapshot.name.as_str(), e).into())
+            Err(from_controller(&snapshot, e).into())
         }
     }
 }
@@ -113,8 +113,7 @@ pub async fn resize(c: &mut Connection, call: Call) -> Result<(), CallError> {
     let socket = Layout::socket_name(snapshot.uuid);
     let method = controller::Method::ResizeConsole;
     let answer = c.engine.sockets.call(&socket, method, &parameters, &[]).await;
-    let (controller::ResizeConsoleOut {}, _) =
-        answer.map_err(|e| from_controller(snapshot.name.as_str(), e))?;
+    let (controller::ResizeConsoleOut {}, _) = answer.map_err(|e| from_controller(&snapshot, e))?;
     c.out.good(&ResizeConsoleOut {}, false);
     Ok(())
 }

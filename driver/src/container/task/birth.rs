@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::pressure::Watches;
 use super::runs::{Given, run_of, watch};
+use super::silence::{Silence, listen};
 use super::{Active, Birth, Event, Found, Task};
+use crate::container::adoption::Alive;
 use crate::container::lifecycle::{Fact, Lifecycle};
 use crate::engine::Engine;
 use crate::engine::history::Past;
@@ -109,10 +111,12 @@ impl Task {
     pub(super) fn resume(&mut self, found: Found) {
         let run = found_run(&found);
         let process_record = found.record.process.unwrap_or(ProcessRecord { pid: 0, start: 0 });
-        let (process, status, events) = match found.alive {
-            Some((process, status, events)) => (Some(Arc::new(process)), Some(status), Some(events)),
+        let (process, adopted, asking) = match found.alive {
+            Some(Alive::Answers(process, adopted)) => (Some(Arc::new(process)), Some(*adopted), None),
+            Some(Alive::Silent(process, asking)) => (Some(Arc::new(process)), None, Some(asking)),
             None => (None, None, None),
         };
+        let silence = asking.is_some().then(|| Silence::of(found.record.pending, self.next.clone()));
         self.reason = found.record.reason;
         self.last_exit = found.record.last_exit;
         self.run += 1;
@@ -121,12 +125,13 @@ impl Task {
             process: process.clone(),
             process_record,
             sequence: found.record.sequence,
-            replayed: status.map_or(0, |s| s.sequence),
+            replayed: adopted.as_ref().map_or(0, |a| a.status.sequence),
             autodestroy: found.record.autodestroy,
             shutdown_asked: false,
             destroyed: false,
             ended: None,
             pressure: Watches::default(),
+            silence,
         });
         if self.reason == Reason::User {
             self.lifecycle = self.lifecycle.after(Fact::Paused);
@@ -137,11 +142,15 @@ impl Task {
             self.before.push(Event::FoundChanged(found.paused));
             self.before.push(Event::Rearm);
         }
-        match (process, events) {
-            (Some(process), Some(events)) => {
-                tokio::spawn(watch((self.engine.clone(), self.entry.clone()), self.run, process, events));
+        let whose = (self.engine.clone(), self.entry.clone());
+        match (process, adopted, asking) {
+            (Some(process), Some(adopted), _) => {
+                tokio::spawn(watch(whose, self.run, process, adopted.events));
                 // It may have been restarted, or machined, while nobody looked.
                 self.register();
+            }
+            (Some(process), None, Some(asking)) => {
+                tokio::spawn(listen(self.entry.clone(), self.run, process, asking));
             }
             _ => self.before.push(Event::ControllerGone(self.run)),
         }
@@ -152,18 +161,19 @@ fn found_run(found: &Found) -> Run {
     let record = &found.record;
     let id = record.process.map_or(0, |p| p.pid);
     match &found.alive {
-        Some((_, status, _)) => {
+        Some(Alive::Answers(_, adopted)) => {
             let (ids, label, links) = (record.ids, record.label.clone(), record.links.clone());
             let (scope, io_numbers) = (record.scope.clone(), record.io_numbers.clone());
             let given = Given { ids, label, scope, links, io_numbers, disks: record.disks.clone() };
-            run_of(status, id, found.live.clone(), given)
+            run_of(&adopted.status, id, found.live.clone(), given)
         }
-        None => Run {
+        // All that is known until it answers, if it lives.
+        Some(Alive::Silent(..)) | None => Run {
             id,
             init_pid: record.init_pid,
             started_usec: record.started_usec,
             restarts: record.restarts,
-            ready: None,
+            ready: record.ready.filter(|_| found.alive.is_some()),
             consoles: record.consoles.clone(),
             live: found.live.clone(),
             ids: record.ids,

@@ -8,6 +8,7 @@ mod pause;
 mod plugging;
 mod pressure;
 mod runs;
+mod silence;
 mod tuning;
 
 use std::collections::VecDeque;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_domain::Domain;
-use berth_schemas::controller::{ControllerEvent, ControllerStatus};
+use berth_schemas::controller::ControllerEvent;
 use berth_schemas::domain::{Exit, PressureStats, Reason, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::container::active::{self, Ended};
+use crate::container::adoption::Alive;
 use crate::container::changes;
 use crate::container::hotplug::{DeviceChange, targets};
 use crate::container::lifecycle::{Ask, Denial, Lifecycle, Phase, Verdict};
@@ -30,6 +32,7 @@ use crate::container::start::{Launched, Undone};
 use crate::container::stop::{How, Outcome};
 use crate::container::task::pause::Changed;
 use crate::container::task::pressure::Watches;
+use crate::container::task::silence::Silence;
 use crate::container::tune::Tuning;
 use crate::container::tune_interface::InterfaceTuning;
 use crate::engine::Engine;
@@ -43,7 +46,7 @@ use crate::engine::snapshot::{Run, Snapshot};
 use crate::failure::Failure;
 use crate::host::cgroups::Groups;
 use crate::host::limits::devices::Numbers;
-use crate::host::link::Events;
+use crate::host::link::Adopted;
 use crate::host::process::Process;
 
 /// When a record that could not be written is tried again.
@@ -70,6 +73,8 @@ pub enum Event {
     Started(Result<Box<Launched>, Undone>),
     /// A controller reports; the number is that of the run.
     Controller(u64, ControllerEvent),
+    /// A controller that a former daemon has left answers at last; the number is that of the run.
+    Adopted(u64, Box<Adopted>),
     /// A controller is gone.
     ControllerGone(u64),
     /// Tasks wait for a resource; the number is that of the run.
@@ -169,7 +174,7 @@ pub struct Found {
     /// The definition that is kept, and whether it starts with the host.
     pub next: Option<(Arc<Domain>, bool)>,
     /// The controller, unless it is dead.
-    pub alive: Option<(Process, ControllerStatus, Events)>,
+    pub alive: Option<Alive>,
     /// Whether the kernel has stopped its processes.
     pub paused: bool,
     /// What a dead one reported before its end and nobody published.
@@ -191,6 +196,8 @@ struct Active {
     ended: Option<Ended>,
     /// Tells of pressure.
     pressure: Watches,
+    /// What is not known yet, as its controller has not answered since this daemon started.
+    silence: Option<Silence>,
 }
 
 #[derive(Debug)]
@@ -258,7 +265,8 @@ impl Task {
             Event::Controller(run, event) if run == self.run => self.reported(event).await,
             Event::ControllerGone(run) if run == self.run => self.begin_stop(How::Over),
             Event::Pressure(run, stats) if run == self.run => self.pressed(*stats).await,
-            Event::Controller(..) | Event::ControllerGone(_) | Event::Pressure(..) => {}
+            Event::Adopted(run, adopted) if run == self.run => self.adopted(*adopted).await,
+            Event::Controller(..) | Event::ControllerGone(_) | Event::Adopted(..) | Event::Pressure(..) => {}
             Event::Plugged(run, plugged) => self.plugged(run, *plugged).await,
             Event::Changed(changed) => self.changed(*changed).await,
             Event::Rearm => self.rearm_pressure().await,
@@ -282,6 +290,7 @@ impl Task {
             }
             // Whoever manages the domain has a way out, whatever the container does to itself.
             Verdict::Deny(Denial::NotPaused) if self.froze_itself().await => self.begin_change(false, reply),
+            Verdict::Accept if self.needs_answer(&request) => answer(reply, Err(self.no_answer())),
             Verdict::Accept => self.fulfil(request, reply).await,
             Verdict::Wait => self.parked.push_back((request, reply)),
             Verdict::Already if matches!(request, Request::Destroy(_)) => self.destroyers.push(reply),
@@ -482,6 +491,7 @@ impl Task {
             init_pid: None,
             started_usec: 0,
             restarts: 0,
+            ready: None,
             reason: self.reason,
             sequence: 0,
             consoles: Vec::new(),
@@ -507,10 +517,11 @@ impl Task {
             init_pid: active.run.init_pid,
             started_usec: active.run.started_usec,
             restarts: active.run.restarts,
+            ready: active.run.ready,
             sequence: active.sequence,
             consoles: active.run.consoles.clone(),
             ids: active.run.ids,
-            pending: self.plugging.as_ref().map(|p| p.pending.clone()),
+            pending: self.plugging.as_ref().map(|p| p.pending.clone()).or_else(|| self.unsettled()),
             label: active.run.label.clone(),
             scope: active.run.scope.clone(),
             links: active.run.links.clone(),

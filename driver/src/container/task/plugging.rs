@@ -212,7 +212,8 @@ impl Task {
 
     /// The host end of an interface that is coming, going or changing.
     pub(super) fn plugging_link(&self) -> Option<&Link> {
-        self.plugging.as_ref().and_then(|p| p.pending.step.item().link())
+        let left = || self.active.as_ref()?.silence.as_ref()?.pending.as_ref();
+        self.plugging.as_ref().map(|p| &p.pending).or_else(left).and_then(|p| p.step.item().link())
     }
 
     /// A transient domain that has ended is not there to hear what came of a change.

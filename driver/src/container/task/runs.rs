@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use berth_domain::Domain;
-use berth_schemas::controller::{ControllerEvent, ControllerEventKind, ControllerStatus};
+use berth_schemas::controller::{ConsoleStatus, ControllerEvent, ControllerEventKind, ControllerStatus};
 use berth_schemas::domain::{EventKind, ExitKind, Reason};
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -90,6 +90,7 @@ impl Task {
             destroyed: false,
             ended: None,
             pressure: Watches::default(),
+            silence: None,
         });
         self.run += 1;
         self.watch_pressure(pressure);
@@ -326,6 +327,11 @@ impl Task {
     }
 }
 
+pub(super) fn consoles_of(status: &ControllerStatus) -> Vec<ConsoleInfo> {
+    let info = |c: &ConsoleStatus| ConsoleInfo { device: c.device.clone(), path: c.host_path.clone() };
+    status.consoles.iter().map(info).collect()
+}
+
 /// What a run was given.
 pub(super) struct Given {
     pub(super) ids: Option<Range>,
@@ -337,18 +343,13 @@ pub(super) struct Given {
 }
 
 pub(super) fn run_of(status: &ControllerStatus, id: i32, live: Arc<Domain>, given: Given) -> Run {
-    let consoles = status
-        .consoles
-        .iter()
-        .map(|c| ConsoleInfo { device: c.device.clone(), path: c.host_path.clone() })
-        .collect();
     Run {
         id,
         init_pid: status.init_pid,
         started_usec: status.started_u_sec,
         restarts: status.restarts,
         ready: status.ready,
-        consoles,
+        consoles: consoles_of(status),
         live,
         ids: given.ids,
         label: given.label,
