@@ -44,19 +44,22 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Err(e) = journal::start(&options.log) {
-        return fail(&e);
-    }
+    // Once this is gone no more is told.
+    let log = match journal::start(&options.log) {
+        Ok(log) => log,
+        Err(e) => {
+            // If standard error is closed there is nobody to tell.
+            drop(writeln!(std::io::stderr(), "berthd: {e}"));
+            return ExitCode::FAILURE;
+        }
+    };
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(&e),
+        Err(e) => {
+            log.fail(&e);
+            ExitCode::FAILURE
+        }
     }
-}
-
-fn fail(message: &str) -> ExitCode {
-    // If standard error is closed there is nobody to tell.
-    drop(writeln!(std::io::stderr(), "berthd: {message}"));
-    ExitCode::FAILURE
 }
 
 fn run(options: &Options) -> Result<(), String> {

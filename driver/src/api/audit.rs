@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::api::access::{self, Method};
 use crate::engine::registry::{Reference, Registry};
 use crate::engine::snapshot::Snapshot;
-use crate::journal::cut;
+use crate::journal::{AUDIT, NOTICE, cut};
 
 /// How many failed calls of one user are told in a while; more are counted. Everybody may ask for what they are refused, and
 /// a full disk or the journal's own limit would lose the records of others.
@@ -122,7 +122,7 @@ pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Op
         let (told, untold) = failures.count(uid, Instant::now());
         drop(failures);
         if untold > 0 {
-            tracing::warn!(target: "audit", uid, untold, "user {uid}: {untold} more calls that failed are not told");
+            tracing::warn!(target: AUDIT, uid, untold, "user {uid}: {untold} more calls that failed are not told");
         }
         if !told {
             return;
@@ -133,9 +133,10 @@ pub fn record(door: &str, asker: Asker, method: &str, about: &About, failure: Op
     let of = if object.is_empty() { String::new() } else { format!(" of '{object}'") };
     // Beside what its task tells, so that the story of a domain has who wanted what.
     let (domain, uuid) = (about.domain.as_deref().map(clean), about.uuid.map(|u| u.to_string()));
+    let priority = failure.map(|_| NOTICE);
     tracing::info!(
-        target: "audit",
-        method, object, domain, uuid, uid = caller, pid, door, result,
+        target: AUDIT,
+        priority, method, object, domain, uuid, uid = caller, pid, door, result,
         "{}: {method}{of}: {result}",
         asker.by(door)
     );
