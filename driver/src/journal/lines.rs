@@ -93,3 +93,43 @@ impl Write for Line<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod test {
+    use std::io::{BufRead, BufReader};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_full_pipe_stops_nobody_and_loses_what_it_tells() {
+        let (read, write) = io::pipe().expect("a pipe");
+        // As somebody who has it open may make it.
+        rustix::io::ioctl_fionbio(&write, true).expect("not blocking");
+        let tell = |queue: &Queue, lost: u64| queue.push(Share::Loss, format!("lost {lost}\n").into_bytes());
+        let queue = Queue::start(Box::new(Stream::to(&write).expect("a stream")), tell).expect("a queue");
+        for n in 0..4000 {
+            queue.push(Share::Record, format!("{n:999}\n").into_bytes());
+        }
+        let mut lines = BufReader::new(read).lines().map_while(Result::ok);
+        for n in 0..4000 {
+            let line = lines.next().expect("a line");
+            match line.trim().strip_prefix("lost ") {
+                Some(lost) => return assert_eq!(lost.parse(), Ok(4000 - n)),
+                None => assert_eq!(line.trim(), n.to_string()),
+            }
+        }
+        panic!("nothing was lost");
+    }
+
+    #[test]
+    fn a_file_has_a_line_at_once() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let stream = Stream::to(&file).expect("a stream");
+        let queue = Queue::start(Box::new(stream), |_, _| {}).expect("a queue");
+        let line = Line { queue: &queue, share: Share::Ordinary }.write(b"one\n");
+        assert_eq!(line.expect("written"), 4);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("read"), "one\n");
+        queue.finish(Duration::from_secs(9));
+    }
+}

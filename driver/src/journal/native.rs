@@ -215,3 +215,113 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Entries {
         self.0.push(share(meta), finished(fields, *meta.level()));
     }
 }
+
+#[cfg(test)]
+mod test {
+    use std::io::{Read, Seek};
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+    use crate::journal::{AUDIT, NOTICE, Share, lost};
+
+    struct Journal {
+        theirs: UnixDatagram,
+        queue: Arc<Queue>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn journal() -> Journal {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let theirs = UnixDatagram::bind(&path).expect("bound");
+        theirs.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        let socket = Socket::to(&path).expect("a journal");
+        let queue = Queue::start(Box::new(socket), lost).expect("a queue");
+        assert_eq!(theirs.recv(&mut [0; 8]).expect("a probe"), 0);
+        Journal { theirs, queue, _folder: folder }
+    }
+
+    impl Journal {
+        fn next(&self) -> String {
+            let mut buffer = vec![0; 1 << 20];
+            let count = self.theirs.recv(&mut buffer).expect("an entry");
+            String::from_utf8_lossy(&buffer[..count]).into_owned()
+        }
+    }
+
+    fn field(name: &str, value: &str) -> String {
+        let length = u64::try_from(value.len()).expect("short").to_le_bytes();
+        format!("{name}\n{}{value}\n", String::from_utf8_lossy(&length))
+    }
+
+    #[test]
+    fn entries_have_fields_and_priorities() {
+        let journal = journal();
+        let entries = tracing_subscriber::registry().with(Entries(journal.queue.clone()));
+        let _guard = tracing::subscriber::set_default(entries);
+        let _span = tracing::info_span!("domain", domain = "web", operation = "start").entered();
+        tracing::info!("one\nFORGED=1");
+        let text = journal.next();
+        for (name, value) in [
+            ("MESSAGE", "one\nFORGED=1"),
+            ("PRIORITY", "6"),
+            ("BERTH_DOMAIN", "web"),
+            ("BERTH_OPERATION", "start"),
+            ("SYSLOG_IDENTIFIER", "berthd"),
+        ] {
+            assert!(text.contains(&field(name, value)), "no {name} in {text}");
+        }
+        tracing::error!("x");
+        tracing::warn!(a.b = 7, "x");
+        tracing::info!(target: AUDIT, priority = Some(NOTICE), "x");
+        tracing::info!(target: AUDIT, priority = None::<u64>, "x");
+        tracing::debug!("x");
+        for (number, other) in [("3", ""), ("4", "BERTH_A_B"), ("5", ""), ("6", ""), ("7", "")] {
+            let text = journal.next();
+            assert!(
+                text.contains(&field("PRIORITY", number)) && text.contains(other),
+                "no {number} in {text}"
+            );
+            assert!(!text.contains("BERTH_PRIORITY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_too_big_is_a_sealed_file() {
+        let journal = journal();
+        journal.queue.push(Share::Record, vec![b'x'; 1_500_000]);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(&journal.theirs, &mut [], &mut control, RecvFlags::empty()).expect("an entry");
+        assert_eq!(received.bytes, 0);
+        let fds = control.drain().find_map(|m| match m {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let mut file = std::fs::File::from(fds.expect("a file"));
+        let seals = rustix::fs::fcntl_get_seals(&file).expect("seals");
+        assert!(seals.contains(SealFlags::WRITE | SealFlags::SEAL));
+        let mut bytes = Vec::new();
+        file.rewind().expect("rewound");
+        file.read_to_end(&mut bytes).expect("read");
+        assert!(bytes.len() == 1_500_000 && bytes.iter().all(|b| *b == b'x'));
+    }
+
+    #[test]
+    fn a_journal_that_does_not_read_stops_nobody() {
+        let journal = journal();
+        for n in 0..3000 {
+            journal.queue.push(Share::Record, format!("{n:1000}").into_bytes());
+        }
+        let begin = std::time::Instant::now();
+        journal.queue.finish(Duration::from_millis(20));
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        for n in 0..1000 {
+            assert_eq!(journal.next().trim(), n.to_string());
+        }
+    }
+}
