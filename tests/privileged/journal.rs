@@ -14,13 +14,16 @@ use berth_tests::{Outcome, ensure, ensure_eq, patient};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-pub const TESTS: &[Test] = &[("journal::a_domain_has_a_story_with_who_wanted_what", story)];
+pub const TESTS: &[Test] = &[
+    ("journal::a_domain_has_a_story_with_who_wanted_what", story),
+    ("journal::one_that_does_not_read_stops_nobody", deaf),
+];
 
 /// The fields of an entry; one can be there more than once.
 type Entry = BTreeMap<String, Vec<String>>;
 
-/// Entries of a journal that there is as long as this thread.
-fn journal() -> Result<Receiver<Entry>, String> {
+/// The socket of a journal that there is as long as this thread.
+fn socket() -> Result<UnixDatagram, String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("unshare: {e}"))?;
     let folder = "/run/systemd";
     fs::create_dir_all(folder).map_err(|e| format!("cannot make '{folder}': {e}"))?;
@@ -28,7 +31,11 @@ fn journal() -> Result<Receiver<Entry>, String> {
         .map_err(|e| format!("cannot mount on '{folder}': {e}"))?;
     fs::create_dir(format!("{folder}/journal")).map_err(|e| format!("cannot make a folder: {e}"))?;
     let socket = UnixDatagram::bind(format!("{folder}/journal/socket"));
-    let socket = socket.map_err(|e| format!("cannot listen: {e}"))?;
+    socket.map_err(|e| format!("cannot listen: {e}"))
+}
+
+/// The entries that come from now on.
+fn entries(socket: UnixDatagram) -> Receiver<Entry> {
     let (sender, entries) = channel();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
@@ -40,7 +47,16 @@ fn journal() -> Result<Receiver<Entry>, String> {
             }
         }
     });
-    Ok(entries)
+    entries
+}
+
+/// Starts it again with its log in the journal.
+fn launch(daemon: &mut Daemon) -> Outcome {
+    daemon.stop()?;
+    let log = fs::metadata(daemon.work().join("berthd.log")).map_err(|e| format!("the log: {e}"))?;
+    let stream = format!("{}:{}", log.st_dev(), log.st_ino());
+    daemon.set_environment(&[("JOURNAL_STREAM", &stream)]);
+    daemon.launch()
 }
 
 /// Each field is `NAME=VALUE` and a new line, or its name, a new line, the length of its value in eight bytes, the value,
@@ -69,13 +85,9 @@ fn story() -> Outcome {
 }
 
 fn told() -> Outcome {
-    let entries = journal()?;
+    let entries = entries(socket()?);
     let mut daemon = Daemon::start()?;
-    daemon.stop()?;
-    let log = fs::metadata(daemon.work().join("berthd.log")).map_err(|e| format!("the log: {e}"))?;
-    let stream = format!("{}:{}", log.st_dev(), log.st_ino());
-    daemon.set_environment(&[("JOURNAL_STREAM", &stream)]);
-    daemon.launch()?;
+    launch(&mut daemon)?;
     let root = daemon.busybox("t-story")?;
     daemon.define("t-story", &domain_xml("t-story", &root, &["/bin/sleep", "1000"], ""))?;
     let uuid = daemon.ok(&["domuuid", "t-story"])?.trim().to_owned();
@@ -131,4 +143,36 @@ fn told() -> Outcome {
     ensure_eq!(field(failed, "BERTH_DOMAIN"), said("t-story"), "the domain of a change that failed");
     ensure!(!daemon.log().contains("started (booted)"), "the log is in the journal and in lines");
     Ok(())
+}
+
+fn deaf() -> Outcome {
+    std::thread::spawn(unread).join().map_err(|_| "the test panicked".to_owned())?
+}
+
+/// As many calls as the journal's queue and the daemon's have no room for, and then a reader.
+fn unread() -> Outcome {
+    let socket = socket()?;
+    let mut daemon = Daemon::start()?;
+    launch(&mut daemon)?;
+    let mut client = daemon.client()?;
+    let nobody = serde_json::json!({ "name": "x".repeat(150) });
+    for _ in 0..5000 {
+        let failed = client.call("io.berth.Domain.Destroy", &nobody).err();
+        ensure!(failed.is_some_and(|e| e.starts_with("io.berth.")), "a call is not answered as it should be");
+    }
+    daemon.ok(&["list", "--all"])?;
+    let entries = entries(socket);
+    let deadline = Instant::now() + patient(20);
+    let lost = loop {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let entry = entries.recv_timeout(left).map_err(|_| "no loss is told")?;
+        if let Some(lost) = entry.get("BERTH_LOST") {
+            let message = entry.get("MESSAGE").map(|m| m.join(", "));
+            ensure_eq!(message, Some(format!("{} log entries were lost", lost[0])), "the message");
+            ensure_eq!(entry.get("PRIORITY").map(|p| p.join(", ")), Some("4".to_owned()), "its priority");
+            break lost[0].parse::<u32>().map_err(|e| format!("'{}': {e}", lost[0]))?;
+        }
+    };
+    ensure!((1..5000).contains(&lost), "{lost} of 5000 were lost");
+    daemon.stop()
 }
