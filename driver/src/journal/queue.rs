@@ -312,7 +312,16 @@ mod test {
         queue.push(Share::Record, entry("1"));
         queue.push(Share::Record, entry("2"));
         assert_eq!(next(&taken), "2");
-        // That one was lost is refused by now.
+        // Until that one was lost is refused.
+        let begin = Instant::now();
+        let is_refused = || {
+            let state = queue.lock();
+            state.told.is_some() && state.refused
+        };
+        while !is_refused() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the loss was not told");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         queue.push(Share::Record, entry("3"));
         assert_eq!(next(&taken), "3");
         assert_eq!(next(&taken), "1 lost");

@@ -73,7 +73,7 @@ fn change() {
         (&json!(8), &Value::Null, &json!(2048))
     );
     let refused = client.bad("SetResources", &ask("web", json!({ "memoryKiB": 1_i64 << 40 }), &["live"]));
-    assert_eq!(refused, ("Failed".into(), "cannot set memory higher than max memory".into()));
+    assert_eq!(refused, ("InvalidValue".into(), "cannot set memory higher than max memory".into()));
     let reply = client.call("SetResources", &ask("web", json!({ "memoryKiB": 0 }), &["live"]));
     assert_eq!(reply["error"], json!("io.berth.Domain.InvalidValue"), "{reply}");
     let says = json!({ "parameter": "memoryKiB", "message": "memory must be more than 0" });
