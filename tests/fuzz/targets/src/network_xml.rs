@@ -12,9 +12,12 @@ use crate::domain_xml::{calm, refused};
 /// What a line of the configuration may begin with.
 const OPTIONS: &[&str] = &[
     "addn-hosts",
+    "address",
     "bind-dynamic",
     "dhcp-authoritative",
     "dhcp-hostsfile",
+    "dhcp-ignore",
+    "dhcp-ignore-clid",
     "dhcp-ignore-names",
     "dhcp-lease-max",
     "dhcp-leasefile",
