@@ -220,8 +220,8 @@ fn odd_names() -> Outcome {
 /// Root inside makes interfaces before the domain gets one, and gives the name of that to another.
 fn many_interfaces() -> Outcome {
     let daemon = Daemon::start()?;
-    ip("link add br0 type bridge")?;
-    ip("link set br0 up")?;
+    ip("link add amibr0 type bridge")?;
+    ip("link set amibr0 up")?;
     // Kernels before 6.2 rename only what is down.
     let script = r#"n=0; while [ $n -lt 600 ]; do ip link add "many$n" type bridge; n=$((n+1)); done
         echo made > /tmp/made; while [ ! -e /tmp/plugged ]; do sleep 0.1; done
@@ -229,7 +229,7 @@ fn many_interfaces() -> Outcome {
         ip link set zz up; ip link add eth0 type bridge; echo moved > /tmp/moved; while :; do sleep 1; done"#;
     let root = begin(&daemon, "t-ami", script)?;
     wait_for("the interfaces", 60, || root.join("tmp/made").exists().then_some(()))?;
-    daemon.ok(&["attach-interface", "t-ami", "bridge", "br0", "--live"])?;
+    daemon.ok(&["attach-interface", "t-ami", "bridge", "amibr0", "--live"])?;
     std::fs::write(root.join("tmp/plugged"), "").map_err(|e| e.to_string())?;
     wait_for("the other name", 20, || root.join("tmp/moved").exists().then_some(()))?;
     let told = || stats(&daemon, &["t-ami", "--interface"]);
@@ -248,7 +248,8 @@ fn many_interfaces() -> Outcome {
     let untold = untold.ok_or("all are told")?;
     let beyond = daemon.virsh(&["domifstat", "t-ami", &untold])?.fails()?;
     ensure!(beyond.contains("others are too many to be told"), "{beyond}");
-    daemon.ok(&["destroy", "t-ami"]).map(drop)
+    daemon.ok(&["destroy", "t-ami"])?;
+    ip("link del amibr0").map(drop)
 }
 
 /// An image and a device, used and not: the names that `domblklist` shows are those that the figures have.

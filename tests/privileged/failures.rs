@@ -106,7 +106,7 @@ fn later() -> Outcome {
                 "t-later",
                 &root,
                 &["/bin/sh"],
-                "    <interface type='bridge'><source bridge='br0'/></interface>\n",
+                "    <interface type='bridge'><source bridge='nosuch0'/></interface>\n",
             ),
         ),
         (
