@@ -549,11 +549,14 @@ fn cut_off() -> Outcome {
         }
         Ok(all)
     };
-    wait_for("addresses that are not tentative", 10, || {
-        let all = [has("t-cs").ok()?, has("t-cd").ok()?].concat();
-        (!all.iter().any(|l| l.contains("tentative"))).then_some(())
+    let before = wait_for("addresses, also those by the router, that are not tentative", 20, || {
+        let both = (has("t-cs").ok()?, has("t-cd").ok()?);
+        let whole = |all: &Vec<String>| {
+            all.iter().any(|l| l.contains("fd25::") && l.contains("dynamic"))
+                && !all.iter().any(|l| l.contains("tentative"))
+        };
+        (whole(&both.0) && whole(&both.1)).then_some(both)
     })?;
-    let before = (has("t-cs")?, has("t-cd")?);
     ensure!(before.0.iter().any(|l| l.contains("fd99::/64 via fd25::1")), "routes: {:?}", before.0);
     let state = |name: &str| run(&["ip", "-o", "link", "show", "dev", name]);
     let is_up = |name: &str| Ok::<_, String>(state(name)?.contains(",UP"));

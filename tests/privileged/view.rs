@@ -320,7 +320,7 @@ fn disks() -> Outcome {
     fs::write(&image, vec![b'd'; 4 << 20]).map_err(|e| e.to_string())?;
     let own = crate::devices::Loop::of(&image)?;
     let device = format!("<disk type='block'><source dev='{}'/><target dev='vdx'/></disk>", own.0);
-    let inside = Inside::start_with("t-vd", "", &device)?;
+    let inside = Inside::start_with("t-vrd", "", &device)?;
     let node = own.0.trim_start_matches("/dev/").to_owned();
     // Sectors read and written, by the container's own file.
     let seen = || -> Result<(u64, u64), String> {

@@ -140,7 +140,7 @@ fn ports_by_ipv6() -> Outcome {
     daemon.ok(&["net-start", "nat"])?;
     daemon.ok(&["net-start", "iso"])?;
     let a = neighbour("nat0", "ga", &["10.8.0.5/24", "fd00:8::5/64"])?;
-    a.run(&["ip", "-6", "route", "add", "default", "via", "fd00:8::1"])?;
+    a.run(&["ip", "-6", "route", "replace", "default", "via", "fd00:8::1"])?;
     a.run(&["ip", "route", "add", "default", "via", "10.8.0.1"])?;
     let b = neighbour("nat0", "gb", &["fd00:8::6/64"])?;
     let c = neighbour("iso0", "gc", &["fd00:9::5/64"])?;
@@ -212,7 +212,7 @@ fn hairpin() -> Outcome {
         let b = neighbour("net0", "gb", &["10.7.0.6/24", "fd00:7::6/64"])?;
         for machine in [&a, &b] {
             machine.run(&["ip", "route", "add", "default", "via", "10.7.0.1"])?;
-            machine.run(&["ip", "-6", "route", "add", "default", "via", "fd00:7::1"])?;
+            machine.run(&["ip", "-6", "route", "replace", "default", "via", "fd00:7::1"])?;
         }
         if isolated {
             for port in ["ga", "gb"] {
@@ -664,7 +664,7 @@ fn name_server_on_link() -> Outcome {
     define(&daemon, "a", &nat)?;
     daemon.ok(&["net-start", "a"])?;
     let guest = neighbour("net7", "ga", &["fd00:7::5/64"])?;
-    guest.run(&["ip", "-6", "route", "add", "default", "via", "fd00:7::1"])?;
+    guest.run(&["ip", "-6", "route", "replace", "default", "via", "fd00:7::1"])?;
     guest.answers(53, "forwarded")?;
     let on_link = wait_for("the bridge's address of the link", 10, || {
         let all = run(&["ip", "-6", "-o", "addr", "show", "dev", "net7", "scope", "link"]).ok()?;

@@ -380,9 +380,9 @@ fn own_names() -> Outcome {
             }
             _ => {}
         }
-        wait_for("rules for both guests", 5, || {
-            guarded().ok().filter(|text| text.contains("0x525400770001") && text.contains("0x525400770002"))
-        })?;
+        let both = |text: &String| text.contains("0x525400770001") && text.contains("0x525400770002");
+        wait_for("rules for both guests", 5, || guarded().ok().filter(both))
+            .map_err(|e| format!("{e}: {:?}\n{}", guarded(), daemon.log()))?;
         ensure_eq!(asks(&daemon, "t-good", "8")?, "10.9.0.30".to_owned(), "{round}");
         for kind in [7, 4] {
             says(&daemon, "t-bad", kind, good, "10.9.0.30")?;
