@@ -56,6 +56,8 @@ pub const MODULES: &[&str] = &[
     "nft_nat",
     "nft_fib_inet",
     "nft_reject_inet",
+    // `meta` of rules of the family bridge: without it they are refused (`nft_meta_select_ops`).
+    "nft_meta_bridge",
     // What a system in a container asks for.
     "binfmt_misc",
     "autofs4",
