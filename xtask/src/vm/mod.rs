@@ -36,6 +36,10 @@ const VERDICT: &str = "berth-vm: exit status ";
 const OFTEN: &str =
     "many starts, each of which compiles a profile on an emulated processor; `--only` runs them";
 
+/// Why some tests of networks and of lent interfaces are left out: what they need of the kernel and of AppArmor others need
+/// too, which are run.
+const LIKE_OTHERS: &str = "minutes on an emulated processor, and nothing but what others need that are run";
+
 /// Why shares of a processor are measured natively only.
 const SHARES: &str = "an answer takes many times as long on an emulated processor as it is counted with";
 
@@ -66,6 +70,19 @@ const SKIPS: &[(&str, &str)] = &[
     ("guests::have_what_their_portgroup_says", OFTEN),
     ("guests::have_ports_of_the_host", OFTEN),
     ("guests::addresses_are_told_on_the_bus", "there is no bus in the machine"),
+    ("journal::one_that_does_not_read", "thousands of calls take a minute on an emulated processor"),
+    ("lent::a_controller_killed_on_the_way_back", LIKE_OTHERS),
+    ("lent::a_daemon_killed_during_a_change", LIKE_OTHERS),
+    ("lent::guests_exchange_interfaces", LIKE_OTHERS),
+    ("networks::a_dnsmasq_that_ends_of_reading", LIKE_OTHERS),
+    ("networks::a_guest_cannot_take_all_addresses", LIKE_OTHERS),
+    ("networks::a_name_of_a_domain_can_be_its_own", LIKE_OTHERS),
+    ("networks::daemon_killed_at_each_step", LIKE_OTHERS),
+    ("networks::guests_that_are_gone_keep_no_address", LIKE_OTHERS),
+    ("networks::some_names_are_no_guests", LIKE_OTHERS),
+    ("networks::texts_are_told_as_they_are", LIKE_OTHERS),
+    ("networks::who_knows_its_guests_reads_its_files", LIKE_OTHERS),
+    ("networks::who_waits_for_an_address", LIKE_OTHERS),
     ("pause::", OFTEN),
     ("program::", OFTEN),
     ("purge::", "the script is for the tools of Debian, and those of the machine are busybox's"),
